@@ -1,0 +1,34 @@
+"""Every record that crosses a process, declared once. Imports pydantic and the standard library only."""
+
+from schemas.classification import Classification
+from schemas.dead_letter import DeadLetter
+from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
+from schemas.label import Label
+from schemas.model_manifest import GoldenRow, ModelFile, ModelManifest, Verdict
+from schemas.model_pointer import ModelPointer, ModelPromotion
+from schemas.record import Record, RecordId
+from schemas.training_run import RunState, TrainingRun
+from schemas.use_cases import USE_CASES, UseCase, use_case
+
+__all__ = [
+    "USE_CASES",
+    "Classification",
+    "DeadLetter",
+    "Envelope",
+    "EnvelopeError",
+    "GoldenRow",
+    "Label",
+    "ModelFile",
+    "ModelManifest",
+    "ModelPointer",
+    "ModelPromotion",
+    "Record",
+    "RecordId",
+    "RunState",
+    "TrainingRun",
+    "UseCase",
+    "Verdict",
+    "decode_envelope",
+    "decode_push_body",
+    "use_case",
+]

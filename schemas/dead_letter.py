@@ -1,0 +1,38 @@
+"""A dead letter: what no one could read, with its reason."""
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class DeadLetter(BaseModel):
+    """A message that a unit refused for good. Sent to the topic ``dead-letters``, data and reason together."""
+
+    model_config = ConfigDict(frozen=True)
+
+    unit: str
+    """Who refused it: ``archive``, ``ingest_fast``, ``classify``."""
+    topic: str
+    """The short name of the topic it came from."""
+    message_id: str
+    reason: str = Field(max_length=2000)
+    """What is wrong and where, for a person: the field, the value's kind, what was expected."""
+    payload_base64: str = Field(max_length=14_000_000)
+    """The message's data, byte for byte, in base64."""
+    attributes: dict[str, str] = {}
+    refused_at: AwareDatetime
+
+
+def explain(error: Exception) -> str:
+    """Say in one line why ``error`` refused a document; a pydantic error becomes ``field: problem; ...``.
+
+    The values themselves are left out: a reason is logged, and a payload must not be.
+    """
+    errors: Any = getattr(error, "errors", None)
+    if callable(errors):
+        parts = []
+        for item in errors(include_url=False, include_context=False, include_input=False):
+            where = ".".join(str(step) for step in item["loc"]) or "document"
+            parts.append(f"{where}: {item['msg']}")
+        return "; ".join(parts)[:2000]
+    return f"{type(error).__name__}: {error}"[:2000]

@@ -1,0 +1,73 @@
+"""The table of use cases. Another use case is a file beside this one and a row here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.label import Label
+from schemas.record import Record
+from schemas.use_cases import flights
+
+Example = tuple[dict[str, Any], dict[str, Any] | None]
+"""A record's document and its label's document (None if the outcome was never known)."""
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """What the system needs to know of one kind of record."""
+
+    name: str
+    features: type[BaseModel]
+    """The model's features. Spark, Parquet, model-input and Datastore shapes are derived from it."""
+    labels: tuple[str, str]
+    """``(negative, positive)``."""
+    history: Callable[[], Iterator[Example]]
+    """The real data set that the demo replays, in order of the records' event time."""
+
+    @property
+    def positive(self) -> str:
+        """The label whose probability the model gives."""
+        return self.labels[1]
+
+    @cached_property
+    def record(self) -> type[Record[Any]]:
+        """The record type, features included."""
+        return Record[self.features]  # type: ignore[name-defined]
+
+    def check_label(self, label: Label) -> Label:
+        """Return ``label``.
+
+        Raises:
+            ValueError: its label is none of this use case's.
+        """
+        if label.label not in self.labels:
+            raise ValueError(f"label: expected one of {', '.join(self.labels)} for use case {self.name}")
+        return label
+
+
+USE_CASES: dict[str, UseCase] = {
+    row.name: row
+    for row in (
+        UseCase(
+            name="flights",
+            features=flights.FlightFeatures,
+            labels=flights.LABELS,
+            history=flights.history,
+        ),
+    )
+}
+
+
+def use_case(name: str) -> UseCase:
+    """The row called ``name``.
+
+    Raises:
+        KeyError: no such row; the text lists those there are.
+    """
+    try:
+        return USE_CASES[name]
+    except KeyError:
+        raise KeyError(f"no use case {name!r}; there are: {', '.join(sorted(USE_CASES))}") from None

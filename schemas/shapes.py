@@ -40,9 +40,7 @@ def model_inputs(case: UseCase) -> list[ModelInput]:
         elif plain in (int, float, bool):
             kind = "number"
         else:
-            raise TypeError(
-                f"{case.features.__name__}.{name} is a {plain!r}; a feature is text, a number or a boolean"
-            )
+            raise TypeError(f"{case.features.__name__}.{name} is a {plain!r}; a feature is text, a number or a boolean")
         inputs.append(ModelInput(name, kind, field.is_required()))
     return inputs
 

@@ -58,9 +58,7 @@ def history() -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """
     folder = _data_folder()
     planes = {row["tailnum"]: row for row in _rows((folder / "planes.csv").open(newline=""))}
-    weather = {
-        (row["origin"], row["time_hour"]): row for row in _rows((folder / "weather.csv").open(newline=""))
-    }
+    weather = {(row["origin"], row["time_hour"]): row for row in _rows((folder / "weather.csv").open(newline=""))}
     with zipfile.ZipFile(folder / "flights.csv.zip") as archive:
         (name,) = [entry for entry in archive.namelist() if entry.endswith(".csv")]
         flights = list(_rows(io.TextIOWrapper(archive.open(name), "utf-8", newline="")))
@@ -88,15 +86,11 @@ def _departure_key(row: dict[str, str]) -> tuple[str, int, str, int, str]:
 def _example(
     row: dict[str, str], plane: dict[str, str], weather: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    departs = datetime.strptime(row["time_hour"], "%Y-%m-%dT%H:%M:%SZ").replace(
-        minute=int(row["minute"]), tzinfo=UTC
-    )
+    departs = datetime.strptime(row["time_hour"], "%Y-%m-%dT%H:%M:%SZ").replace(minute=int(row["minute"]), tzinfo=UTC)
     local = datetime(int(row["year"]), int(row["month"]), int(row["day"]), tzinfo=UTC)
     leaves = _minute_of_day(row["sched_dep_time"])
     arrives = _minute_of_day(row["sched_arr_time"])
-    record_id = (
-        f"{local:%Y-%m-%d}.{row['carrier']}.{row['flight']}.{row['origin']}.{int(row['sched_dep_time']):04d}"
-    )
+    record_id = f"{local:%Y-%m-%d}.{row['carrier']}.{row['flight']}.{row['origin']}.{int(row['sched_dep_time']):04d}"
     features: dict[str, Any] = {
         "carrier": row["carrier"],
         "origin": row["origin"],

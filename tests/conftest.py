@@ -1,0 +1,24 @@
+"""Fixtures that every test may use: one laptop server as a child process, or all of them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ServerProcess
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Start laptop servers as child processes on ``tmp_path / "state"``; they end with the test."""
+    started: list[ServerProcess] = []
+
+    def start(service: str, state: Path | None = None) -> ServerProcess:
+        server = ServerProcess(service, state or tmp_path / "state")
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in reversed(started):
+        server.stop()

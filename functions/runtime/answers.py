@@ -1,0 +1,63 @@
+"""HTTP answers: JSON, or an error as RFC 9457 (``application/problem+json``)."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.responses import Response
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+ERRORS_SHOWN = 20
+"""A list of a thousand bad records names this many faults, so an answer stays small."""
+
+
+def json_answer(body: bytes, status: int = 200) -> Response:
+    """An answer whose JSON is written already."""
+    return Response(body, status, media_type=JSON)
+
+
+def done() -> Response:
+    """204: acknowledges a pushed message."""
+    return Response(status_code=204)
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An error for a program and a person: ``detail`` says what is wrong and what to do.
+
+    ``errors`` names the fields at fault, each with a JSON ``pointer`` and a ``detail``.
+    """
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type=PROBLEM)
+
+
+def unavailable(detail: str, retry_after_seconds: int = 1) -> Response:
+    """503: not now; the message stays, the caller may come again."""
+    return problem(503, detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+def fields_at_fault(error: ValidationError) -> list[dict[str, str]]:
+    """The first faults of a document, each with its JSON pointer. The values themselves are left out."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return [
+        {"pointer": "#" + "".join(f"/{_escaped(step)}" for step in fault["loc"]), "detail": fault["msg"]}
+        for fault in faults[:ERRORS_SHOWN]
+    ]
+
+
+def _escaped(step: int | str) -> str:
+    return str(step).replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,124 @@
+"""What arrives while a request is in flight goes into the next one; each caller waits for its own."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class Overloaded(Exception):
+    """More is waiting than memory is meant for: the service is slower than what comes in."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One caller's item."""
+
+    value: Any
+    size: int
+    """Bytes on the wire."""
+    key: bytes | None
+    """No two entries with the same key are under way at the same time. None: no such rule."""
+    future: "asyncio.Future[Any]"
+
+    def resolve(self, result: Any = None) -> None:
+        """Give the caller its result, unless it has gone away."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Give the caller its error, unless it has gone away."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batcher:
+    """Groups items into batches. An item that finds nothing in flight leaves at once: there is no lingering."""
+
+    def __init__(
+        self,
+        send: Callable[[list[Entry]], Awaitable[None]],
+        *,
+        max_items: int,
+        max_bytes: int,
+        max_in_flight: int,
+        max_waiting_bytes: int = 64 << 20,
+    ) -> None:
+        """``send`` sends a batch and resolves or fails every entry of it."""
+        self._send = send
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._max_in_flight = max_in_flight
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting: deque[Entry] = deque()
+        self._waiting_bytes = 0
+        self._keys: set[bytes] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._woken = False
+
+    async def put(self, value: Any, size: int, key: bytes | None = None) -> Any:
+        """Hand in one item; returns when its own batch is through, with what ``send`` resolved it to.
+
+        Raises:
+            Overloaded: more than the limit is waiting already.
+            Exception: what ``send`` failed the item with.
+        """
+        if self._waiting_bytes + size > self._max_waiting_bytes and self._waiting:
+            raise Overloaded(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
+        loop = asyncio.get_running_loop()
+        entry = Entry(value, size, key, loop.create_future())
+        self._waiting.append(entry)
+        self._waiting_bytes += size
+        if not self._woken and len(self._tasks) < self._max_in_flight:
+            # Not at once: the other requests that this turn of the loop brings share the batch.
+            self._woken = True
+            loop.call_soon(self._depart)
+        return await entry.future
+
+    def _depart(self) -> None:
+        self._woken = False
+        while self._waiting and len(self._tasks) < self._max_in_flight:
+            batch = self._next_batch()
+            if not batch:
+                return
+            task = asyncio.create_task(self._carry(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _next_batch(self) -> list[Entry]:
+        batch: list[Entry] = []
+        held_back: list[Entry] = []
+        size = 0
+        while self._waiting and len(batch) < self._max_items:
+            entry = self._waiting[0]
+            if batch and size + entry.size > self._max_bytes:
+                break
+            self._waiting.popleft()
+            if entry.key is not None and entry.key in self._keys:
+                held_back.append(entry)
+                continue
+            self._waiting_bytes -= entry.size
+            if entry.future.done():
+                continue  # its caller has gone away
+            batch.append(entry)
+            size += entry.size
+            if entry.key is not None:
+                self._keys.add(entry.key)
+        self._waiting.extendleft(reversed(held_back))
+        return batch
+
+    async def _carry(self, batch: list[Entry]) -> None:
+        try:
+            await self._send(batch)
+        except Exception as error:
+            for entry in batch:
+                entry.fail(error)
+        finally:
+            for entry in batch:
+                if entry.key is not None:
+                    self._keys.discard(entry.key)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._depart()

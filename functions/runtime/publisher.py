@@ -1,0 +1,76 @@
+"""Publishing to Pub/Sub: messages that wait share a request, and each caller awaits the acknowledgement of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc.aio
+from google.pubsub_v1.types import pubsub as _pubsub
+
+from functions.runtime.batcher import Batcher, Entry
+from functions.runtime.rpc import Code, Rpc, RpcError
+
+PublishRequest: Any = _pubsub.PublishRequest.pb()
+PublishResponse: Any = _pubsub.PublishResponse.pb()
+PubsubMessage: Any = _pubsub.PubsubMessage.pb()
+
+MAX_MESSAGES = 1000
+MAX_BYTES = 4 << 20
+"""Of one request. Pub/Sub takes 10 MB."""
+MAX_MESSAGE_BYTES = 10_000_000
+
+
+class MessageRefused(ValueError):
+    """Pub/Sub will never take this message; sending it again is useless."""
+
+
+class Publisher:
+    """Publishes to one topic."""
+
+    def __init__(self, channel: grpc.aio.Channel, project: str, topic: str) -> None:
+        """``topic`` is the short name."""
+        self._topic = f"projects/{project}/topics/{topic}"
+        self._rpc = Rpc(
+            channel,
+            "/google.pubsub.v1.Publisher/Publish",
+            PublishRequest,
+            PublishResponse,
+            routing={"topic": self._topic},
+        )
+        self._batcher = Batcher(self._send, max_items=MAX_MESSAGES, max_bytes=MAX_BYTES, max_in_flight=2)
+
+    async def publish(self, data: bytes, attributes: Mapping[str, str]) -> str:
+        """Publish one message. Returns its id, once Pub/Sub has it for good.
+
+        Raises:
+            MessageRefused: Pub/Sub does not take it (too big, a bad attribute).
+            RpcError: Pub/Sub is out of reach or fails; the message may or may not be published.
+            Overloaded: too much is waiting already.
+        """
+        message = PubsubMessage(data=data, attributes=attributes)
+        size = message.ByteSize()
+        if size > MAX_MESSAGE_BYTES:
+            raise MessageRefused(f"the message is {size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
+        message_id: str = await self._batcher.put(message, size)
+        return message_id
+
+    async def _send(self, entries: list[Entry]) -> None:
+        request = PublishRequest(topic=self._topic, messages=[entry.value for entry in entries])
+        try:
+            response = await self._rpc(request)
+        except RpcError as error:
+            await self._settle(entries, error)
+        else:
+            for entry, message_id in zip(entries, response.message_ids, strict=True):
+                entry.resolve(message_id)
+
+    async def _settle(self, entries: list[Entry], error: RpcError) -> None:
+        """Pub/Sub takes a request whole or not at all: look for the one message that spoils it."""
+        if error.code is not Code.INVALID_ARGUMENT:
+            for entry in entries:
+                entry.fail(error)
+        elif len(entries) > 1:
+            middle = len(entries) // 2
+            await self._send(entries[:middle])
+            await self._send(entries[middle:])
+        else:
+            entries[0].fail(MessageRefused(f"Pub/Sub refused the message: {error.details}"))

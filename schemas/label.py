@@ -4,7 +4,6 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
-
 from schemas.record import RecordId
 
 

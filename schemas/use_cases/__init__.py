@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -24,8 +25,8 @@ class UseCase:
     """The model's features. Spark, Parquet, model-input and Datastore shapes are derived from it."""
     labels: tuple[str, str]
     """``(negative, positive)``."""
-    history: Callable[[], Iterator[Example]]
-    """The real data set that the demo replays, in order of the records' event time."""
+    history: Callable[[datetime | None], Iterator[Example]]
+    """The real data set that the demo replays, in order of the records' event time, up to a time or whole."""
 
     @property
     def positive(self) -> str:

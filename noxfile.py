@@ -1,0 +1,102 @@
+"""Every task of the project: ``nox -l`` lists them, ``nox -s demo -- --help`` tells what one takes.
+
+All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes.
+"""
+
+import hashlib
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "none"
+
+ROOT = Path(__file__).parent
+ENVIRONMENT = ROOT / ".nox" / "lunation"
+PYTHON = "3.11"
+NO_PYTHON = (
+    f"Lunation needs Python {PYTHON} (Spark 3.5 and Dataproc's image run on it). This one is "
+    f"{sys.version_info.major}.{sys.version_info.minor}, and no python{PYTHON} could be found or fetched. "
+    f'Install Python {PYTHON}, or run: pip install "nox[uv]" (uv fetches it for you).'
+)
+
+
+def environment(session: nox.Session) -> str:
+    """The interpreter of the shared environment, by uv (seconds) where it is installed, else by venv and pip."""
+    python = ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    stamp = ENVIRONMENT / "requirements.sha256"
+    wanted = hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return str(python)
+    shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+    session.log("Installing the packages of requirements.txt into .nox/lunation (once; about a minute)")
+    if importlib.util.find_spec("uv"):
+        uv = [sys.executable, "-m", "uv", "--quiet"]
+        made = session.run(
+            *uv, "venv", "--python", PYTHON, str(ENVIRONMENT), external=True, silent=True, success_codes=range(256)
+        )
+        if not python.exists():
+            session.error(f"{NO_PYTHON}\n{made}")
+        install = [*uv, "pip", "install", "--python", str(python), "--requirement", "requirements.txt"]
+        session.run(*install, external=True)
+    else:
+        base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which(f"python{PYTHON}")
+        if base is None:
+            session.error(NO_PYTHON)
+        session.run(base, "-m", "venv", str(ENVIRONMENT), external=True)
+        session.run(str(python), "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt", external=True)
+    stamp.write_text(wanted)
+    return str(python)
+
+
+def module(session: nox.Session, *arguments: str) -> None:
+    """Run ``python -m`` in the shared environment with the arguments given after ``--``."""
+    session.run(environment(session), "-m", *arguments, *session.posargs, external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the whole loop on real flights: deploy, backfill, train, classify live, train again, switch, account."""
+    module(session, "demo")
+
+
+@nox.session
+def up(session: nox.Session) -> None:
+    """Keep the servers running on the demo's state, and print what to try. Ctrl-C ends everything."""
+    module(session, "demo.up")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, in parallel. ``-- -k word`` chooses."""
+    module(session, "pytest", "-n", "auto", "--dist", "loadscope")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    python = environment(session)
+    session.run(python, "-m", "ruff", "check", external=True)
+    session.run(python, "-m", "ruff", "format", "--check", external=True)
+    session.run(python, "-m", "mypy", external=True)
+
+
+@nox.session
+def deploy(session: nox.Session) -> None:
+    """Deploy to a target of lunation.toml: ``nox -s deploy -- --target NAME``."""
+    module(session, "lunation", "deploy")
+
+
+@nox.session
+def destroy(session: nox.Session) -> None:
+    """Take a deployment down; data stays unless it is named."""
+    module(session, "lunation", "destroy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run a benchmark: ``nox -s bench -- archive``."""
+    module(session, "benchmarks")

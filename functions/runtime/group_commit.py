@@ -18,7 +18,7 @@ from functions.runtime.datastore import (
     Mutation,
     path,
 )
-from functions.runtime.rpc import Code, Rpc, RpcError
+from functions.runtime.rpc import Code, Refused, Rpc, RpcError
 
 MAX_MUTATIONS = 500
 MAX_BYTES = 4 << 20
@@ -27,7 +27,7 @@ MAX_ENTITY_BYTES = 1_048_572
 """Datastore's own limit for an entity: 1 MiB less 4 bytes."""
 
 
-class EntityRefused(ValueError):
+class EntityRefused(Refused):
     """Datastore will never take this entity; sending it again is useless."""
 
 

@@ -7,7 +7,7 @@ import grpc.aio
 from google.pubsub_v1.types import pubsub as _pubsub
 
 from functions.runtime.batcher import Batcher, Entry
-from functions.runtime.rpc import Code, Rpc, RpcError
+from functions.runtime.rpc import Code, Refused, Rpc, RpcError
 
 PublishRequest: Any = _pubsub.PublishRequest.pb()
 PublishResponse: Any = _pubsub.PublishResponse.pb()
@@ -19,7 +19,7 @@ MAX_BYTES = 4 << 20
 MAX_MESSAGE_BYTES = 10_000_000
 
 
-class MessageRefused(ValueError):
+class MessageRefused(Refused):
     """Pub/Sub will never take this message; sending it again is useless."""
 
 

@@ -1,0 +1,54 @@
+"""Reads a model's folder from Cloud Storage, with Google's client. Blocking: to be called in a thread."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from schemas import ModelPointer
+
+from .model import ModelRefused
+
+SECONDS_A_REQUEST = 10.0
+SECONDS_A_FILE = 20.0
+"""With its retries."""
+
+
+class Folders:
+    """The folders of one bucket."""
+
+    def __init__(self, project: str, bucket: str) -> None:
+        self._project = project
+        self._bucket_name = bucket
+
+    def reader(self, pointer: ModelPointer) -> Callable[[str], bytes]:
+        """A function that gives a file of the pointer's folder by its name.
+
+        Raises:
+            ModelRefused: the pointer names another bucket; so does the returned function for a file that is missing.
+        """
+        home = f"gs://{self._bucket_name}/"
+        if not pointer.uri.startswith(home):
+            raise ModelRefused(f"the pointer names {pointer.uri}; models are served from {home} only")
+        folder = pointer.uri.removeprefix(home).rstrip("/")
+        return lambda name: self._read(f"{folder}/{name}")
+
+    def _read(self, path: str) -> bytes:
+        # Google's client is a second of imports, which only an instance that loads a model has to spend.
+        from google.api_core.exceptions import NotFound
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        try:
+            content: bytes = (
+                self._bucket()
+                .blob(path)
+                .download_as_bytes(timeout=SECONDS_A_REQUEST, retry=DEFAULT_RETRY.with_timeout(SECONDS_A_FILE))
+            )
+        except NotFound:
+            raise ModelRefused(f"there is no gs://{self._bucket_name}/{path}") from None
+        return content
+
+    @cache  # noqa: B019 - there is one instance, which lives as long as the process
+    def _bucket(self) -> Any:
+        from google.cloud.storage import Client
+
+        return Client(project=self._project).bucket(self._bucket_name)

@@ -1,0 +1,140 @@
+"""Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
+from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.datastore import entity, values
+from functions.runtime.push import NotNow, crashed, read_record, receive
+from schemas import Classification, Envelope, UseCase
+from schemas.shapes import unindexed
+
+from .answer import Answer, answer
+from .serving import NoModel, Serving
+
+if TYPE_CHECKING:
+    from functions.runtime.dead_letters import DeadLetters
+    from functions.runtime.group_commit import GroupCommit
+    from functions.runtime.publisher import Publisher
+
+MAX_BODY_BYTES = 10_000_000
+MAX_RECORDS = 1000
+KIND = "Classification"
+UNINDEXED = frozenset(unindexed(Classification))
+
+ROUTES = {"/v1/classify": "POST", "/v1/model": "GET", "/healthz": "GET"}
+
+
+class ClassifyHttp:
+    """``POST /v1/classify``, ``GET /v1/model``, ``GET /healthz``. Nothing is stored."""
+
+    def __init__(self, case: UseCase, serving: Serving) -> None:
+        self._case = case
+        self._serving = serving
+        self._one = case.record.model_validate_json
+        many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
+        self._many: Any = TypeAdapter(many).validate_json
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Never raises."""
+        path, method = request.url.path, request.method
+        try:
+            if path == "/v1/classify" and method == "POST":
+                return await self._classify(request)
+            if path == "/v1/model" and method in ("GET", "HEAD"):
+                return await self._model()
+            if path == "/healthz" and method in ("GET", "HEAD"):
+                return self._health()
+        except NoModel as error:
+            return unavailable(str(error))
+        except Exception as error:
+            return crashed(error)
+        if path in ROUTES:
+            return problem(405, f"{path} takes {ROUTES[path]}", headers={"Allow": ROUTES[path]})
+        known = ", ".join(f"{verb} {name}" for name, verb in ROUTES.items())
+        return problem(404, f"there is no {path}; there are: {known}")
+
+    async def _classify(self, request: Request) -> Response:
+        try:
+            body = await read_body(request, MAX_BODY_BYTES)
+        except BodyTooLarge as error:
+            return problem(413, f"{error}. Send fewer records at a time")
+        is_list = body[:1] == b"[" or body.lstrip()[:1] == b"["
+        try:
+            records = self._many(body) if is_list else [self._one(body)]
+        except ValidationError as error:
+            return _refusal(error)
+        served = self._serving.fresh() or await self._serving.take()
+        answers = answer(self._case, served, records)
+        return json_answer(orjson.dumps(answers if is_list else answers[0]))
+
+    async def _model(self) -> Response:
+        if self._serving.fresh() is None:
+            await self._serving.take()
+        return json_answer(orjson.dumps(self._serving.report()))
+
+    def _health(self) -> Response:
+        self._serving.look()
+        report = self._serving.report()
+        shown = {name: report[name] for name in ("model_version", "generation", "stale")}
+        return json_answer(orjson.dumps({"status": "ok", **shown}))
+
+
+def _refusal(error: ValidationError) -> Response:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if faults[0]["type"] == "json_invalid":
+        return problem(400, f"the body is not JSON: {faults[0]['msg'].removeprefix('Invalid JSON: ')}")
+    if faults[0]["type"] == "too_long" and not faults[0]["loc"]:
+        return problem(413, f"the list has more than {MAX_RECORDS} records. Send fewer at a time")
+    return problem(
+        422,
+        f"{len(faults)} fields do not fit, so nothing was classified; errors names the first of them",
+        errors=fields_at_fault(error),
+    )
+
+
+class ClassifyPush:
+    """A pushed record: classified, its answer stored if it is the first, and what is stored published."""
+
+    def __init__(
+        self,
+        *,
+        case: UseCase,
+        project: str,
+        serving: Serving,
+        commits: "GroupCommit",
+        classifications: "Publisher",
+        dead_letters: "DeadLetters",
+    ) -> None:
+        self._case = case
+        self._project = project
+        self._serving = serving
+        self._commits = commits
+        self._classifications = classifications
+        self._dead_letters = dead_letters
+
+    async def push(self, method: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer one push request: 204 when the answer is stored and published, or the dead letter is."""
+        return await receive(method, headers, body, self._classify, self._dead_letters)
+
+    async def _classify(self, envelope: Envelope) -> None:
+        record = read_record(envelope, self._case.record)
+        try:
+            served = self._serving.fresh() or await self._serving.take()
+        except NoModel as error:
+            raise NotNow(str(error)) from None
+        (ours,) = answer(self._case, served, [record])
+        there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
+        # The first answer is the one that was served; a message that comes again publishes that one again.
+        stored = ours if there_before is None else _stored(there_before)
+        await self._classifications.publish(orjson.dumps(stored), {"record_id": record.record_id})
+
+
+def _stored(found: Any) -> Answer:
+    return Classification.model_validate(values(found)).model_dump()

@@ -1,0 +1,71 @@
+"""Cloud Functions ``classify_http`` and ``classify_push``: one source, two entry points. Only wires."""
+
+import os
+from functools import cache
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.runtime.channel import open_channel
+from schemas import ModelPointer, use_case
+
+from .folder import Folders
+from .handler import ClassifyHttp, ClassifyPush
+from .model import Model, load_model
+from .pointer import Pointers
+from .serving import Serving
+from .settings import Settings
+
+SETTINGS = Settings.read(os.environ)
+
+# What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
+
+
+@cache
+def _serving() -> Serving:
+    case = use_case(SETTINGS.use_case)
+    folders = Folders(SETTINGS.project, SETTINGS.models_bucket)
+
+    def load(pointer: ModelPointer) -> Model:
+        return load_model(case, pointer.model_version, pointer.manifest_sha256, folders.reader(pointer))
+
+    channel = open_channel(SETTINGS.datastore_endpoint)
+    return Serving(Pointers(channel, SETTINGS.project, case.name), load)
+
+
+@cache
+def _http() -> ClassifyHttp:
+    return ClassifyHttp(use_case(SETTINGS.use_case), _serving())
+
+
+@cache
+def _push() -> ClassifyPush:
+    # Imported here: the HTTP entry point starts without them.
+    from functions.runtime.dead_letters import DeadLetters
+    from functions.runtime.group_commit import GroupCommit
+    from functions.runtime.publisher import Publisher
+
+    pubsub = open_channel(SETTINGS.pubsub_endpoint)
+    return ClassifyPush(
+        case=use_case(SETTINGS.use_case),
+        project=SETTINGS.project,
+        serving=_serving(),
+        commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
+        classifications=Publisher(pubsub, SETTINGS.project, SETTINGS.classifications_topic),
+        dead_letters=DeadLetters(
+            Publisher(pubsub, SETTINGS.project, SETTINGS.dead_letter_topic), "classify", SETTINGS.records_topic
+        ),
+    )
+
+
+@functions_framework.aio.http
+async def classify_http(request: Request) -> Response:
+    """Classifies the records in the request."""
+    return await _http().handle(request)
+
+
+@functions_framework.aio.http
+async def classify_push(request: Request) -> Response:
+    """Classifies pushed records, stores and publishes the answers."""
+    return await _push().push(request.method, request.headers, await request.body())

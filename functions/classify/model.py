@@ -1,0 +1,153 @@
+"""A model that is loaded, and the checks that it passes before it may answer anything."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from schemas import GoldenRow, ModelManifest, UseCase
+from schemas.dead_letter import explain
+from schemas.shapes import MISSING, model_inputs
+
+GOLDEN_TOLERANCE = 1e-9
+"""Largest difference to Spark's own probability at which a golden row counts as reproduced."""
+
+_GOLDEN_ROWS = TypeAdapter(list[GoldenRow])
+
+
+class ModelRefused(Exception):
+    """The model may not serve; the text says which check it failed."""
+
+
+class Model:
+    """A verified model. Its methods may be called from any thread."""
+
+    def __init__(self, manifest: ModelManifest, session: onnxruntime.InferenceSession) -> None:
+        self.manifest = manifest
+        self._run = session.run
+        # A category is given as the index of its word, and any word not in the list as one past the last.
+        self._columns = tuple(
+            (name, _indexes(manifest.categories[name]), len(manifest.categories[name]))
+            if kind == "category"
+            else (name, None, 0)
+            for name, kind in zip(manifest.inputs, manifest.input_kinds, strict=True)
+        )
+
+    def probabilities(self, features: Sequence[BaseModel]) -> list[float]:
+        """The probability of the positive label for each of ``features``, in one run of the session.
+
+        Raises:
+            ArithmeticError: the model gave something that is no probability.
+        """
+        rows = [self._row(item.__dict__) for item in features]
+        # None becomes NaN here, which is what a missing number is to the trees.
+        (answer,) = self._run(("probability",), {"features": np.array(rows, dtype=np.float64)})
+        found: list[float] = answer.ravel().tolist()
+        for probability in found:
+            if not 0.0 <= probability <= 1.0:
+                raise ArithmeticError(f"model {self.manifest.model_version} answered {probability}")
+        return found
+
+    def _row(self, values: Mapping[str, Any]) -> list[Any]:
+        return [
+            values[name] if indexes is None else indexes.get(values[name], unseen)
+            for name, indexes, unseen in self._columns
+        ]
+
+
+def _indexes(known: Sequence[str]) -> dict[str | None, int]:
+    indexes: dict[str | None, int] = {value: index for index, value in enumerate(known)}
+    indexes[None] = indexes.get(MISSING, len(known))
+    return indexes
+
+
+def load_model(case: UseCase, model_version: str, manifest_sha256: str, read: Callable[[str], bytes]) -> Model:
+    """Load and verify a model. ``read(name)`` gives a file of its folder.
+
+    The pointer vouches for the manifest by its hash, the manifest for each file, and the golden rows, which Spark
+    itself scored, for the artefact as a whole.
+
+    Raises:
+        ModelRefused: a check failed.
+    """
+    manifest = _read_manifest(case, model_version, manifest_sha256, read("manifest.json"))
+    files = {file.name: _verified(file.name, file.sha256, read(file.name)) for file in manifest.files}
+    for name in ("model.onnx", "golden.json"):
+        if name not in files:
+            raise ModelRefused(f"manifest.json lists no {name}")
+    model = Model(manifest, _session(files["model.onnx"]))
+    _check_golden_rows(case, model, files["golden.json"])
+    return model
+
+
+def _read_manifest(case: UseCase, model_version: str, manifest_sha256: str, content: bytes) -> ModelManifest:
+    _verified("manifest.json", manifest_sha256, content)
+    try:
+        manifest = ModelManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise ModelRefused(f"manifest.json cannot be read: {explain(error)}") from None
+    if manifest.use_case != case.name:
+        raise ModelRefused(f"the model is for use case {manifest.use_case}, not {case.name}")
+    if manifest.model_version != model_version:
+        raise ModelRefused(f"the folder holds model {manifest.model_version}, not {model_version}")
+    kinds = {item.name: item.kind for item in model_inputs(case)}
+    if len(manifest.inputs) != len(manifest.input_kinds):
+        raise ModelRefused("manifest.json: inputs and input_kinds differ in length")
+    for name, kind in zip(manifest.inputs, manifest.input_kinds, strict=True):
+        if kinds.get(name) != kind:
+            raise ModelRefused(f"input {name} is a {kind}; in {case.features.__name__} it is {kinds.get(name)}")
+        if kind == "category" and name not in manifest.categories:
+            raise ModelRefused(f"manifest.json has no categories for input {name}")
+    return manifest
+
+
+def _verified(name: str, sha256: str, content: bytes) -> bytes:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ModelRefused(f"{name} has SHA-256 {found}; expected {sha256}")
+    return content
+
+
+def _session(graph: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # One request is 10 µs of work: a thread pool would cost more than it gives, and take the other core.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime's errors have no common base; whatever it is, the graph is not to be served.
+        raise ModelRefused(f"onnxruntime does not load model.onnx: {error}") from error
+    inputs = {item.name: item.type for item in session.get_inputs()}
+    if inputs != {"features": "tensor(double)"}:
+        raise ModelRefused(f"model.onnx has inputs {inputs}; expected one, features: tensor(double)")
+    if "probability" not in {item.name for item in session.get_outputs()}:
+        raise ModelRefused("model.onnx has no output called probability")
+    return session
+
+
+def _check_golden_rows(case: UseCase, model: Model, content: bytes) -> None:
+    try:
+        rows = _GOLDEN_ROWS.validate_json(content)
+        features = [case.features.model_validate(row.features) for row in rows]
+    except ValidationError as error:
+        raise ModelRefused(f"golden.json cannot be read: {explain(error)}") from None
+    if not rows:
+        raise ModelRefused("golden.json has no rows, so nothing shows that the model is what was trained")
+    try:
+        together = model.probabilities(features)
+        alone = [model.probabilities([item])[0] for item in features]
+    except Exception as error:
+        raise ModelRefused(f"the model fails on its golden rows: {error}") from error
+    for number, (row, *given) in enumerate(zip(rows, together, alone, strict=True)):
+        if not all(math.isclose(row.probability, p, rel_tol=0, abs_tol=GOLDEN_TOLERANCE) for p in given):
+            raise ModelRefused(
+                f"golden row {number} gives {given[0]!r}, Spark gave {row.probability!r}; "
+                f"more than {GOLDEN_TOLERANCE} apart"
+            )

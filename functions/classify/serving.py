@@ -1,0 +1,297 @@
+"""Which model answers: follows the pointer, loads in the background, and swaps one reference.
+
+Two bounds on the age of what is known of the pointer. Past the soft one a request starts a refresh and does not
+wait for it; past the hard one it waits, because an instance without a request has no processor time to refresh in.
+With Datastore out of reach the model that is loaded goes on serving, and its answers say that they are stale.
+A model that fails its checks never serves: the one before it stays, and ``report`` says why.
+"""
+
+import asyncio
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from functions.runtime.log import log
+from schemas import ModelPointer
+
+from .model import Model
+from .pointer import PointerAway, PointerBroken
+
+SOFT_SECONDS = 2.0
+HARD_SECONDS = 30.0
+WAIT_SECONDS = 20.0
+"""Longest that a request waits for a refresh, loading included."""
+AWAY_PAUSE_SECONDS = 1.0
+"""Between two attempts to reach Datastore."""
+AWAY_MEMORY_SECONDS = 5.0
+"""After a failed attempt no request waits for another one this long: it would wait in vain, and so would all."""
+RELOAD_PAUSE_SECONDS = (2.0, 60.0)
+"""First and longest pause before a model that failed to load is tried again."""
+OLDER_GENERATIONS = 5
+"""How far a new instance goes back in the history when the model that the pointer names fails its checks."""
+HISTORY = 20
+
+
+class NoModel(Exception):
+    """There is no model to answer with; the text says why."""
+
+
+class PointerReader(Protocol):
+    """Where the pointer is read from (:class:`.pointer.Pointers`)."""
+
+    def now(self) -> Awaitable[ModelPointer | None]:
+        """The pointer as it stands."""
+
+    def at(self, generation: int) -> Awaitable[ModelPointer | None]:
+        """The pointer at an older generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model with the pointer that named it. A request takes one of these, once."""
+
+    model: Model
+    model_version: str
+    generation: int
+    threshold: float
+    manifest_sha256: str
+    since: datetime
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A model that did not load."""
+
+    manifest_sha256: str
+    reason: str
+    pause: float
+    retry_at: float
+
+
+class Serving:
+    """Follows one pointer. To be used inside one event loop."""
+
+    def __init__(
+        self,
+        pointers: PointerReader,
+        load: Callable[[ModelPointer], Model],
+        *,
+        soft: float = SOFT_SECONDS,
+        hard: float = HARD_SECONDS,
+        wait: float = WAIT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``load`` is called in a thread, and raises whatever keeps the model from serving. Times in seconds."""
+        self._pointers = pointers
+        self._load = load
+        self._soft = soft
+        self._hard = hard
+        self._wait_seconds = wait
+        self._clock = clock
+        self._served: Served | None = None
+        self._confirmed = float("-inf")  # when the read began that last showed nothing newer to serve
+        self._failed = float("-inf")  # when Datastore was last found out of reach
+        self._began = float("-inf")
+        self._wait_until: float | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._failure: _Failure | None = None
+        self._trouble: str | None = "the model has not been looked for yet"
+        self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+
+    def fresh(self) -> Served | None:
+        """The model, if the pointer was read within the soft bound; else None: then :meth:`take` it."""
+        return self._served if self._clock() - self._confirmed <= self._soft else None
+
+    async def take(self) -> Served:
+        """The model to answer one request with; keeps to the two bounds.
+
+        Raises:
+            NoModel: none is loaded, and none could be within the longest wait.
+        """
+        now = self._clock()
+        age = now - self._confirmed
+        if age > self._soft:
+            self._begin(now)
+        if (self._served is None or age > self._hard) and now - self._failed > AWAY_MEMORY_SECONDS:
+            await self._wait(now)
+        served = self._served
+        if served is None:
+            raise NoModel(self._trouble or "the model is being loaded")
+        return replace(served, stale=True) if self.stale() else served
+
+    def stale(self) -> bool:
+        """Whether the pointer could not be followed within the hard bound."""
+        return self._served is not None and self._clock() - self._confirmed > self._hard
+
+    def report(self) -> dict[str, Any]:
+        """What serves, since when, and what went wrong last; for ``GET /v1/model``."""
+        served = self._served
+        return {
+            "model_version": served.model_version if served else None,
+            "generation": served.generation if served else None,
+            "serving_since": served.since if served else None,
+            "pointer_age_seconds": round(self._clock() - self._confirmed, 3) if served else None,
+            "stale": self.stale(),
+            "trouble": self._trouble,
+            "history": list(self._history),
+        }
+
+    def look(self) -> None:
+        """Start a refresh if one is due, without waiting."""
+        now = self._clock()
+        if now - self._confirmed > self._soft:
+            self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        if self._refreshing is None and now - self._failed > AWAY_PAUSE_SECONDS:
+            self._began = now
+            self._wait_until = None
+            self._refreshing = asyncio.create_task(self._refresh(now))
+            self._refreshing.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not task.cancelled() and (error := task.exception()):
+            self._failed = self._clock()
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            log("ERROR", f"the refresh failed: {type(error).__name__}", stack=stack)
+            self._trouble = f"the refresh failed: {type(error).__name__}; the log has the stack"
+
+    async def _wait(self, now: float) -> None:
+        began = self._began
+        await self._join()
+        if self._failed > now and now - began > AWAY_MEMORY_SECONDS:
+            # It was begun long before this request, by an instance that was then put to sleep: its
+            # deadline passed without a chance. This request deserves a try of its own.
+            self._failed = float("-inf")
+            self._begin(self._clock())
+            await self._join()
+
+    async def _join(self) -> None:
+        """Wait for the refresh that is under way, up to the longest wait after the first that waited for it."""
+        if self._refreshing is None:
+            return
+        if self._wait_until is None:
+            self._wait_until = self._clock() + self._wait_seconds
+        seconds = self._wait_until - self._clock()
+        if seconds > 0:
+            await asyncio.wait({self._refreshing}, timeout=seconds)
+
+    async def _refresh(self, began: float) -> None:
+        try:
+            pointer = await self._pointers.now()
+        except PointerAway as error:
+            self._failed = self._clock()
+            self._set_trouble(str(error))
+            return
+        except PointerBroken as error:
+            self._confirmed = began
+            self._set_trouble(str(error))
+            return
+        failure_before = self._failure
+        if pointer is None:
+            self._set_trouble("no model has been promoted yet")
+        elif await self._follow(pointer):
+            self._set_trouble(None)
+        else:
+            assert self._failure is not None
+            self._trouble = self._failure.reason
+            if self._served is None and self._failure is not failure_before:
+                await self._step_back(pointer)
+        self._confirmed = began
+
+    async def _follow(self, pointer: ModelPointer) -> bool:
+        """Serve what ``pointer`` names. False if it does not load: then what serves is left as it is."""
+        served = self._served
+        if served is not None and served.manifest_sha256 == pointer.manifest_sha256:
+            if served.generation != pointer.generation:
+                self._swap(served.model, pointer, seconds=0.0)
+            return True
+        failure = self._failure
+        if failure is not None and failure.manifest_sha256 == pointer.manifest_sha256:
+            if self._clock() < failure.retry_at:
+                return False
+        else:
+            failure = None
+        started = self._clock()
+        try:
+            model = await asyncio.to_thread(self._load, pointer)
+        except Exception as error:
+            # Whatever it was, this model does not serve, and an event says so.
+            self._note_failure(pointer, failure, f"{type(error).__name__}: {error}")
+            return False
+        self._failure = None
+        self._swap(model, pointer, seconds=self._clock() - started)
+        return True
+
+    async def _step_back(self, pointer: ModelPointer) -> None:
+        """A new instance whose model fails its checks serves the one before, as the older instances do."""
+        failure = self._failure
+        oldest = max(1, pointer.generation - OLDER_GENERATIONS)
+        for generation in range(pointer.generation - 1, oldest - 1, -1):
+            try:
+                older = await self._pointers.at(generation)
+            except (PointerAway, PointerBroken):
+                break
+            if older is not None and older.manifest_sha256 != pointer.manifest_sha256:
+                self._failure = None
+                if await self._follow(older):
+                    break
+        self._failure = failure
+
+    def _swap(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
+        self._served = Served(
+            model=model,
+            model_version=pointer.model_version,
+            generation=pointer.generation,
+            threshold=model.manifest.threshold,
+            manifest_sha256=pointer.manifest_sha256,
+            since=datetime.now(UTC),
+        )
+        self._remember(pointer, "serving", seconds)
+        log(
+            "INFO",
+            "model serves",
+            model_version=pointer.model_version,
+            generation=pointer.generation,
+            load_seconds=round(seconds, 3),
+        )
+
+    def _note_failure(self, pointer: ModelPointer, before: _Failure | None, reason: str) -> None:
+        first, longest = RELOAD_PAUSE_SECONDS
+        pause = min(longest, before.pause * 2) if before else first
+        self._failure = _Failure(
+            pointer.manifest_sha256,
+            f"model {pointer.model_version} (generation {pointer.generation}) is not served: {reason}",
+            pause,
+            self._clock() + pause,
+        )
+        self._remember(pointer, f"refused: {reason}", 0.0)
+        log(
+            "ERROR",
+            "model is not served",
+            model_version=pointer.model_version,
+            generation=pointer.generation,
+            reason=reason,
+        )
+
+    def _remember(self, pointer: ModelPointer, outcome: str, seconds: float) -> None:
+        self._history.append(
+            {
+                "at": datetime.now(UTC),
+                "model_version": pointer.model_version,
+                "generation": pointer.generation,
+                "outcome": outcome,
+                "seconds": round(seconds, 3),
+            }
+        )
+
+    def _set_trouble(self, trouble: str | None) -> None:
+        if trouble is not None and trouble != self._trouble:
+            log("WARNING", "the pointer is not followed", reason=trouble)
+        self._trouble = trouble

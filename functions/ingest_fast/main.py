@@ -1,0 +1,39 @@
+"""Cloud Function ``ingest_fast``: wires the settings and the clients to the handler."""
+
+import os
+from datetime import timedelta
+from functools import cache
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.runtime.channel import open_channel
+from functions.runtime.dead_letters import DeadLetters
+from functions.runtime.group_commit import GroupCommit
+from functions.runtime.publisher import Publisher
+from schemas import use_case
+
+from .handler import IngestFast
+from .settings import Settings
+
+SETTINGS = Settings.read(os.environ)
+
+
+@cache
+def _function() -> IngestFast:
+    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    publisher = Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.dead_letter_topic)
+    return IngestFast(
+        record=use_case(SETTINGS.use_case).record,
+        project=SETTINGS.project,
+        keep_for=timedelta(days=SETTINGS.record_ttl_days),
+        commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
+        dead_letters=DeadLetters(publisher, "ingest_fast", SETTINGS.records_topic),
+    )
+
+
+@functions_framework.aio.http
+async def ingest_fast(request: Request) -> Response:
+    """Receives pushed records."""
+    return await _function().push(request.method, request.headers, await request.body())

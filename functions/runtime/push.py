@@ -1,0 +1,89 @@
+"""What becomes of a pushed message: done, refused for good, or to be sent again. A 2xx acknowledges it.
+
+| the work …                                    | answer | the message … |
+|---|---|---|
+| returns                                       | 204    | is acknowledged |
+| raises :class:`.rpc.Refused`, or the envelope is bad | 204  | is acknowledged, once its dead letter is published |
+| raises :class:`NotNow`, or a service is away  | 503    | stays, Pub/Sub sends it again |
+| raises anything else, a fault of ours         | 500    | stays, Pub/Sub sends it again |
+"""
+
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from functions.runtime.answers import done, problem, unavailable
+from functions.runtime.batcher import Overloaded
+from functions.runtime.log import log
+from functions.runtime.rpc import Refused, RpcError
+from schemas import Envelope, EnvelopeError, Record, decode_envelope
+from schemas.dead_letter import explain
+
+if TYPE_CHECKING:
+    from functions.runtime.dead_letters import DeadLetters
+
+Work = Callable[[Envelope], Awaitable[None]]
+
+
+class NotNow(Exception):
+    """The message cannot be taken yet; the text says what is missing."""
+
+
+async def receive(
+    method: str, headers: Mapping[str, str], body: bytes, work: Work, dead_letters: "DeadLetters"
+) -> Response:
+    """Do ``work`` with the message in a push request, and answer. Never raises."""
+    if method != "POST":
+        return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
+    try:
+        return await _attempt(headers, body, work, dead_letters)
+    except (NotNow, Overloaded, RpcError) as error:
+        log("WARNING", "message not taken, it will be sent again", reason=str(error))
+        return unavailable(str(error))
+    except Refused as error:
+        # Too big for a dead letter of ours: the subscription's own dead-letter policy moves it as it is.
+        log("ERROR", "message refused, and no dead letter of it can be published", reason=str(error))
+        return problem(500, str(error))
+    except Exception as error:
+        return crashed(error)
+
+
+async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_letters: "DeadLetters") -> Response:
+    try:
+        envelope = decode_envelope(headers, body)
+    except (EnvelopeError, RecursionError) as error:
+        await dead_letters.send(Envelope(data=body), f"envelope: {error}")
+        return done()
+    try:
+        await work(envelope)
+    except Refused as error:
+        await dead_letters.send(envelope, str(error))
+    return done()
+
+
+def read_record(envelope: Envelope, record: type[Record[Any]]) -> Record[Any]:
+    """The record in the message.
+
+    Raises:
+        Refused: it is none; the reason names the fields at fault.
+    """
+    if not envelope.data:
+        raise Refused("document: the message has no data; expected a record as JSON")
+    try:
+        read = record.model_validate_json(envelope.data)
+    except ValidationError as error:
+        raise Refused(explain(error)) from None
+    if read.event_time.year in (1, 9999):
+        # With its zone such a time may lie outside the years that Datastore and Python can hold in UTC.
+        raise Refused("event_time: expected a year from 2 to 9998")
+    return read
+
+
+def crashed(error: Exception) -> Response:
+    """500 for a fault of ours, logged with its stack but without its text, which may quote a payload."""
+    stack = "".join(traceback.format_tb(error.__traceback__))
+    log("ERROR", f"request failed: {type(error).__name__}", stack=stack)
+    return problem(500, f"this is a fault of the service ({type(error).__name__}); its log has the stack")

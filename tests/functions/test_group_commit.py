@@ -25,11 +25,9 @@ def test_what_waits_while_a_commit_is_in_flight_goes_into_the_next(google, run):
         commits = GroupCommit(open_channel(google.endpoint), "local-dev")
         google.commits_open.clear()
         first = asyncio.create_task(commits.upsert(thing("first")))
-        while not google.commits:
-            await asyncio.sleep(0)
+        await google.commits_seen(1)
         others = [asyncio.create_task(commits.upsert(thing(f"n{i}"))) for i in range(50)]
-        while len(google.commits) < 2:
-            await asyncio.sleep(0)
+        await google.commits_seen(2)
         late = [asyncio.create_task(commits.upsert(thing(f"late{i}"))) for i in range(50)]
         await asyncio.sleep(0)
         assert not first.done()
@@ -204,8 +202,7 @@ def test_a_caller_that_goes_away_harms_nobody(google, run):
         commits = GroupCommit(open_channel(google.endpoint), "local-dev")
         google.commits_open.clear()
         tasks = [asyncio.create_task(commits.upsert(thing(f"n{i}"))) for i in range(3)]
-        while not google.commits:
-            await asyncio.sleep(0)
+        await google.commits_seen(1)
         tasks.append(asyncio.create_task(commits.upsert(thing("n0"))))
         await asyncio.sleep(0)
         tasks[0].cancel()

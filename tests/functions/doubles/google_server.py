@@ -47,6 +47,7 @@ class GoogleServer:
     metadata: list[dict[str, str]] = field(default_factory=list)
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     commits_open: asyncio.Event = field(default_factory=asyncio.Event)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
     most_in_flight: int = 0
     endpoint: str = ""
@@ -89,6 +90,12 @@ class GoogleServer:
         """Let the next calls of ``method`` fail."""
         self.failures.setdefault(method, []).append(Failure(code, **how))
 
+    async def commits_seen(self, number: int) -> None:
+        """Wait until so many commits have come in."""
+        while len(self.commits) < number:
+            self._arrived.clear()
+            await self._arrived.wait()
+
     def stored(self, kind: str) -> dict[str, dict[str, Any]]:
         """The entities of a kind by name, as plain values."""
         return {
@@ -103,6 +110,7 @@ class GoogleServer:
 
     async def _commit(self, request: Any, context: Any) -> Any:
         self.commits.append(request)
+        self._arrived.set()
         self.metadata.append(dict(context.invocation_metadata()))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

@@ -1,0 +1,137 @@
+"""Models that are made up: small ONNX graphs with the inputs, files and manifest of a real one."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from schemas import ModelPointer, UseCase
+from schemas.shapes import model_inputs
+
+CATEGORIES = {
+    "carrier": ["AA", "B6", "UA", "__missing__"],
+    "origin": ["EWR", "JFK", "LGA"],
+    "dest": ["ATL", "LAX", "ORD"],
+}
+
+
+def graph(weights: list[float], bias: float) -> bytes:
+    """``probability = clip(bias + Σ weight · feature)``, where a missing number counts as -1."""
+    double = TensorProto.DOUBLE
+    constants = {
+        "w": np.array(weights, dtype=np.float64).reshape(-1, 1),
+        "b": np.array(bias),
+        "minus_one": np.array(-1.0),
+        "zero": np.array(0.0),
+        "one": np.array(1.0),
+        "axis": np.array([1], dtype=np.int64),
+    }
+    nodes = [
+        helper.make_node("IsNaN", ["features"], ["missing"]),
+        helper.make_node("Where", ["missing", "minus_one", "features"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "w"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "b"], ["sum"]),
+        helper.make_node("Clip", ["sum", "zero", "one"], ["clipped"]),
+        helper.make_node("Squeeze", ["clipped", "axis"], ["probability"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "made_up",
+        [helper.make_tensor_value_info("features", double, [None, len(weights)])],
+        [helper.make_tensor_value_info("probability", double, [None])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
+def folder(
+    case: UseCase,
+    *,
+    run_id: str = "20130301-000000-aaaaaaaa",
+    bias: float = 0.25,
+    weights: dict[str, float] | None = None,
+    golden: list[dict[str, Any]] | None = None,
+    model: bytes | None = None,
+    **manifest: Any,
+) -> dict[str, bytes]:
+    """The files of a model's folder. ``golden`` defaults to one row that the model does reproduce."""
+    inputs = model_inputs(case)
+    given = weights or {}
+    content = {
+        "model.onnx": model or graph([given.get(item.name, 0.0) for item in inputs], bias),
+        "golden.json": json.dumps(
+            golden if golden is not None else [{"features": FEATURES, "probability": bias}]
+        ).encode(),
+    }
+    description: dict[str, Any] = {
+        "run_id": run_id,
+        "model_version": f"2013-03-01/{run_id}",
+        "use_case": case.name,
+        "trained_at": "2013-03-01T00:00:00Z",
+        "seed": 7,
+        "threshold": 0.5,
+        "inputs": [item.name for item in inputs],
+        "input_kinds": [item.kind for item in inputs],
+        "categories": CATEGORIES,
+        "files": [
+            {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in content.items()
+        ],
+        "rows": {},
+        "windows": {},
+        "parameters": {},
+        "versions": {},
+        "metrics": {},
+        "parity_max_abs_diff": 0.0,
+        "champion": None,
+        "verdict": "PROMOTE",
+        "reasons": [],
+    }
+    content["manifest.json"] = json.dumps(description | manifest).encode()
+    return content
+
+
+def pointer(files: dict[str, bytes], generation: int, bucket: str = "local-dev-models") -> ModelPointer:
+    """The pointer that names these files."""
+    manifest = json.loads(files["manifest.json"])
+    return ModelPointer(
+        use_case=manifest["use_case"],
+        model_version=manifest["model_version"],
+        uri=f"gs://{bucket}/models/{manifest['model_version']}",
+        manifest_sha256=hashlib.sha256(files["manifest.json"]).hexdigest(),
+        generation=generation,
+        moved_at=datetime(2013, 3, 1, tzinfo=UTC),
+    )
+
+
+FEATURES: dict[str, Any] = {
+    "carrier": "UA",
+    "origin": "JFK",
+    "dest": "LAX",
+    "sched_dep_minute": 600.0,
+    "sched_arr_minute": 780.0,
+    "weekday": 2.0,
+    "distance": 2475.0,
+    "plane_year": None,
+    "plane_seats": 178.0,
+    "temp": 39.0,
+    "humid": None,
+    "wind_dir": 260.0,
+    "wind_speed": 12.6,
+    "precip": 0.0,
+    "pressure": 1012.0,
+    "visib": 10.0,
+}
+
+
+def record(record_id: str = "r1", **features: Any) -> dict[str, Any]:
+    """A record's document."""
+    return {
+        "record_id": record_id,
+        "event_time": "2013-03-02T15:00:00Z",
+        "features": FEATURES | features,
+    }

@@ -1,0 +1,424 @@
+"""Following the pointer: the two bounds, the swap, and what happens when something is away or broken."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from functions.classify.model import Model, load_model
+from functions.classify.pointer import PointerAway, PointerBroken
+from functions.classify.serving import NoModel, Serving
+from schemas import ModelPointer, use_case
+from tests.functions.doubles import models
+
+CASE = use_case("flights")
+
+
+@dataclass
+class World:
+    """Where the pointer stands and what the folders hold; time goes by on demand."""
+
+    time: float = 1000.0
+    pointer: ModelPointer | None = None
+    history: dict[int, ModelPointer] = field(default_factory=dict)
+    error: Exception | None = None
+    passing_error: Exception | None = None
+    reads: int = 0
+    loads: list[int] = field(default_factory=list)
+    folders: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    loads_open: threading.Event = field(default_factory=threading.Event)
+    reads_open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.loads_open.set()
+        self.reads_open.set()
+        self.serving = Serving(self, self.load, clock=lambda: self.time)
+
+    async def now(self) -> ModelPointer | None:
+        self.reads += 1
+        await self.reads_open.wait()
+        passing, self.passing_error = self.passing_error, None
+        if passing or self.error:
+            raise passing or self.error  # type: ignore[misc]
+        return self.pointer
+
+    async def at(self, generation: int) -> ModelPointer | None:
+        return self.history.get(generation)
+
+    def load(self, pointer: ModelPointer) -> Model:
+        self.loads.append(pointer.generation)
+        assert self.loads_open.wait(10)
+        files = self.folders[pointer.uri]
+        return load_model(CASE, pointer.model_version, pointer.manifest_sha256, files.__getitem__)
+
+    def promote(self, generation: int, spoil: bool = False, **manifest: Any) -> None:
+        files = models.folder(CASE, run_id=f"run-{generation}", bias=generation / 100, **manifest)
+        self.point(models.pointer(files, generation), files, spoil)
+
+    def point(self, pointer: ModelPointer, files: dict[str, bytes], spoil: bool = False) -> None:
+        if spoil:
+            files = files | {"model.onnx": b"spoilt"}
+        self.folders[pointer.uri] = files
+        self.history[pointer.generation] = self.pointer = pointer
+
+    async def generation(self) -> int:
+        served = self.serving.fresh() or await self.serving.take()
+        return served.generation
+
+    async def settle(self) -> None:
+        """Let the refresh that is under way come to its end."""
+        task = self.serving._refreshing
+        if task is not None:
+            await asyncio.wait({task})
+
+
+@pytest.fixture
+def scene() -> Callable[[Callable[[World], Coroutine[Any, Any, None]]], None]:
+    """Runs a scenario with a new world."""
+
+    def run(scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            await asyncio.wait_for(scenario(World()), 10)
+
+        asyncio.run(main())
+
+    return run
+
+
+def test_the_first_request_waits_for_the_first_model(scene):
+    """A cold instance does not refuse what it can answer a moment later; all who ask share one load."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        assert await asyncio.gather(*(world.generation() for _ in range(5))) == [1] * 5
+        assert world.loads == [1]
+        assert world.reads == 1
+
+    scene(scenario)
+
+
+def test_before_the_first_promotion_there_is_no_model(scene):
+    """The reason says so, and the first model serves soon after its promotion."""
+
+    async def scenario(world: World) -> None:
+        with pytest.raises(NoModel, match="no model has been promoted yet"):
+            await world.generation()
+        world.promote(1)
+        world.time += 2.5
+        assert await world.generation() == 1
+
+    scene(scenario)
+
+
+def test_within_the_soft_bound_nothing_is_read(scene):
+    """Requests do not cost a read of the pointer each."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        for _ in range(100):
+            world.time += 0.019
+            assert await world.generation() == 1
+        assert world.reads == 1
+
+    scene(scenario)
+
+
+def test_past_the_soft_bound_a_request_starts_a_refresh_and_does_not_wait(scene):
+    """The request is answered by the old model while the new one loads; then the new one answers."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2)
+        world.loads_open.clear()
+        world.time += 2.1
+        assert await world.generation() == 1
+        assert await world.generation() == 1
+        world.loads_open.set()
+        await world.settle()
+        assert await world.generation() == 2
+        assert world.loads == [1, 2]
+
+    scene(scenario)
+
+
+def test_past_the_hard_bound_a_request_waits(scene):
+    """After a move, no request that starts later than the hard bound is answered by the old model."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2)
+        world.time += 30.1
+        assert await asyncio.gather(*(world.generation() for _ in range(5))) == [2] * 5
+
+    scene(scenario)
+
+
+def test_a_load_that_began_in_time_is_waited_for_past_the_hard_bound(scene):
+    """A slow load is no excuse to answer by the old model after the hard bound."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2)
+        world.loads_open.clear()
+        world.time += 2.1
+        assert await world.generation() == 1
+        world.time += 28.0
+        waiting = asyncio.create_task(world.generation())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        world.loads_open.set()
+        assert await waiting == 2
+
+    scene(scenario)
+
+
+def test_a_load_that_hangs_does_not_hold_up_requests_for_ever(scene):
+    """Past the longest wait the old model answers, flagged as stale, and at once for all that follow."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2)
+        world.loads_open.clear()
+        world.time += 2.1
+        await world.generation()
+        world.time += 28.0
+        world.serving._wait_seconds = 0.05
+        served = await world.serving.take()
+        assert (served.generation, served.stale) == (1, True)
+        world.time += 0.06
+        served = await asyncio.wait_for(world.serving.take(), 0.02)
+        assert (served.generation, served.stale) == (1, True)
+        world.loads_open.set()
+        await world.settle()
+        served = await world.serving.take()
+        assert served.generation == 2
+
+    scene(scenario)
+
+
+def test_a_rollback_to_the_same_model_loads_nothing(scene):
+    """A new generation that names the model which serves already swaps at once."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        assert world.pointer is not None
+        world.pointer = world.pointer.model_copy(update={"generation": 2})
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 2
+        assert world.loads == [1]
+
+    scene(scenario)
+
+
+def test_with_datastore_away_the_model_keeps_serving_and_says_stale(scene):
+    """Stale only past the hard bound; no request waits while it is known to be away; it ends by itself."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.error = PointerAway("Datastore is out of reach: no route")
+        world.time += 2.1
+        served = await world.serving.take()
+        assert (served.generation, served.stale) == (1, False)
+        await world.settle()
+        for _ in range(30):
+            world.time += 1.0
+            await world.serving.take()
+            await world.settle()
+        served = await world.serving.take()
+        assert (served.generation, served.stale) == (1, True)
+        assert world.serving.report()["trouble"] == "Datastore is out of reach: no route"
+        assert world.serving.report()["stale"] is True
+        world.reads_open.clear()
+        world.time += 1.5
+        await asyncio.wait_for(world.serving.take(), 0.5)
+        world.reads_open.set()
+        await world.settle()
+        world.error = None
+        world.promote(2)
+        world.time += 1.5
+        await world.serving.take()
+        await world.settle()
+        served = await world.serving.take()
+        assert (served.generation, served.stale) == (2, False)
+        assert world.serving.report()["trouble"] is None
+
+    scene(scenario)
+
+
+def test_attempts_to_reach_datastore_are_paced(scene):
+    """While it is away, a thousand requests a second do not become a thousand reads."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.error = PointerAway("away")
+        world.time += 40
+        for _ in range(1000):
+            world.time += 0.001
+            await world.generation()
+        assert world.reads <= 3
+
+    scene(scenario)
+
+
+def test_a_cold_instance_without_datastore_refuses_at_once_after_the_first_try(scene):
+    """Nobody queues up for a service that is known to be away."""
+
+    async def scenario(world: World) -> None:
+        world.error = PointerAway("Datastore is out of reach: x")
+        for _ in range(100):
+            with pytest.raises(NoModel, match="out of reach"):
+                await world.generation()
+        assert world.reads == 1
+
+    scene(scenario)
+
+
+def test_an_instance_that_slept_through_its_read_gets_a_second_one(scene):
+    """A read that was begun before the instance was put to sleep fails when it wakes; the request tries anew."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.reads_open.clear()
+        world.time += 2.1
+        await world.generation()
+        await asyncio.sleep(0)
+        world.promote(2)
+        world.time += 600
+        world.passing_error = PointerAway("deadline exceeded")
+        waiting = asyncio.create_task(world.generation())
+        await asyncio.sleep(0)
+        world.time += 0.01
+        world.reads_open.set()
+        assert await waiting == 2
+        assert world.reads == 3
+
+    scene(scenario)
+
+
+def test_a_model_that_fails_its_checks_never_serves(scene):
+    """The old one stays, fresh and not stale, and the report says which model failed and why."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2, spoil=True)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        served = world.serving.fresh()
+        assert served is not None
+        assert (served.generation, served.stale) == (1, False)
+        report = world.serving.report()
+        assert "generation 2" in report["trouble"]
+        assert "model.onnx has SHA-256" in report["trouble"]
+        assert [entry["generation"] for entry in report["history"]] == [1, 2]
+        world.promote(3)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 3
+        assert world.serving.report()["trouble"] is None
+
+    scene(scenario)
+
+
+def test_a_failed_load_is_tried_again_with_growing_pauses(scene):
+    """A bucket that was away for a moment is not the end of a promotion, and a bad model is not loaded in a loop."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.promote(2, spoil=True)
+        for _ in range(60):
+            world.time += 2.1
+            await world.generation()
+            await world.settle()
+        assert 5 <= len(world.loads) - 1 <= 8
+        world.promote(2)
+        for _ in range(30):
+            world.time += 2.1
+            await world.generation()
+            await world.settle()
+        assert await world.generation() == 2
+
+    scene(scenario)
+
+
+def test_a_new_instance_whose_model_fails_serves_the_one_before(scene):
+    """The old one stays also where it was not loaded yet: it is found in the pointer's history."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        world.promote(2, spoil=True)
+        world.promote(3, spoil=True)
+        assert await world.generation() == 1
+        assert "generation 3" in world.serving.report()["trouble"]
+        world.promote(4)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 4
+
+    scene(scenario)
+
+
+def test_without_any_model_that_loads_the_reason_is_told(scene):
+    """503 names the model at fault, and the folders are not read at every request."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1, spoil=True)
+        for _ in range(3):
+            with pytest.raises(NoModel, match=r"run-1 \(generation 1\) is not served: ModelRefused"):
+                await world.generation()
+        assert world.loads == [1]
+
+    scene(scenario)
+
+
+def test_a_pointer_that_cannot_be_read_changes_nothing(scene):
+    """The old model stays, and the report says what is wrong."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.error = PointerBroken("ModelPointer flights: uri: Field required")
+        world.time += 31
+        assert await world.generation() == 1
+        assert "uri: Field required" in world.serving.report()["trouble"]
+
+    scene(scenario)
+
+
+def test_a_fault_of_ours_while_refreshing_is_visible_and_harms_no_request(scene):
+    """Whatever goes wrong in the background, the old model goes on."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.error = ZeroDivisionError("x")
+        world.time += 2.1
+        assert await world.generation() == 1
+        await world.settle()
+        assert "ZeroDivisionError" in world.serving.report()["trouble"]
+        world.error = None
+        world.promote(2)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 2
+
+    scene(scenario)

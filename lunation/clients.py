@@ -9,7 +9,7 @@ import google.auth.transport.requests
 import grpc
 import requests
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.cloud import datastore, pubsub_v1, storage
+from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defined]
 from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client
 from google.cloud.dataproc_v1 import JobControllerClient, WorkflowTemplateServiceClient
 from google.cloud.datastore_admin_v1 import DatastoreAdminClient

@@ -89,9 +89,7 @@ class Target(_Table):
 class Settings(BaseSettings):
     """All settings; the targets by name."""
 
-    model_config = SettingsConfigDict(
-        toml_file=FILE, env_prefix="LUNATION_", env_nested_delimiter="__", extra="forbid"
-    )
+    model_config = SettingsConfigDict(toml_file=FILE, env_prefix="LUNATION_", env_nested_delimiter="__", extra="forbid")
 
     default_target: str = "laptop"
     use_case: str = "flights"

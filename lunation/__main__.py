@@ -1,0 +1,5 @@
+"""``python -m lunation``."""
+
+from lunation.cli import app
+
+app(prog_name="lunation")

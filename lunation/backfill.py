@@ -1,0 +1,67 @@
+"""History in files: uploaded, then filed by the archive pipeline as a bounded job."""
+
+import uuid
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from lunation.clients import Clients
+from lunation.deploy.dataflow import launch, wait_for
+from lunation.deploy.table import archive_bucket, build_bucket, template_spec
+from lunation.settings import Settings
+
+
+class BackfillError(ValueError):
+    """History could not be filed; the text says what and why."""
+
+
+def backfill(
+    settings: Settings, clients: Clients, *, records: Sequence[str], labels: Sequence[str], seconds: float = 3600
+) -> str:
+    """File records and labels from NDJSON files into the archive. Running it again changes nothing.
+
+    Args:
+        records: paths or patterns on this machine, or ``gs://`` patterns.
+        labels: the same for labels.
+        seconds: how long to wait for the job.
+
+    Returns:
+        The Dataflow job's id.
+
+    Raises:
+        BackfillError: a pattern matches nothing, or the job failed.
+    """
+    target = clients.target
+    nonce = uuid.uuid4().hex[:8]
+    parameters = {
+        "dead_letters_topic": f"projects/{target.project}/topics/dead-letters",
+        "archive_bucket": archive_bucket(target),
+        "use_case": settings.use_case,
+    }
+    for topic, patterns in (("records", records), ("labels", labels)):
+        if patterns:
+            sources = [_in_bucket(clients, pattern, f"backfill/{nonce}/{topic}") for pattern in patterns]
+            parameters[f"backfill_{topic}"] = ",".join(sources)
+    job = launch(
+        clients,
+        f"lunation-backfill-{nonce}",
+        f"gs://{build_bucket(target)}/{template_spec(target)}",
+        parameters,
+        labels={"system": "lunation"},
+    )
+    state = wait_for(clients, job, {"JOB_STATE_DONE"}, seconds)
+    if state != "JOB_STATE_DONE":
+        raise BackfillError(f"job {job} is {state}; its log tells why")
+    return job
+
+
+def _in_bucket(clients: Clients, pattern: str, prefix: str) -> str:
+    if pattern.startswith("gs://"):
+        return pattern
+    files = sorted(glob(pattern))
+    if not files:
+        raise BackfillError(f"{pattern}: no such file")
+    bucket = clients.storage.bucket(build_bucket(clients.target))
+    for file in files:
+        bucket.blob(f"{prefix}/{Path(file).name}").upload_from_filename(file, content_type="application/x-ndjson")
+    return f"gs://{bucket.name}/{prefix}/*"

@@ -1,0 +1,77 @@
+"""The Dataproc workflow template."""
+
+import string
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.cloud.dataproc_v1 import types
+from google.protobuf import json_format
+
+from lunation.clients import Clients
+from lunation.deploy.resource import Resource, State, if_found, state_of
+
+
+class WorkflowTemplate(Resource):
+    """A workflow template from a YAML file with ``${NAME}`` placeholders.
+
+    Args:
+        name: the template's id.
+        file: the YAML, in the form that ``gcloud dataproc workflow-templates import`` reads.
+        values: for the placeholders.
+    """
+
+    kind = "workflow-template"
+
+    def __init__(self, name: str, file: Path, values: dict[str, str]) -> None:
+        super().__init__(name)
+        self._file = file
+        self._values = values
+
+    def _path(self, clients: Clients) -> str:
+        return f"projects/{clients.project}/regions/{clients.target.region}/workflowTemplates/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """The template, parsed by the API's own message type.
+
+        Raises:
+            ValueError: a placeholder without a value, or a field that the API does not know.
+        """
+        return state_of(self._message())
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        found = if_found(lambda: clients.workflow_templates.get_workflow_template(name=self._path(clients)))
+        return None if found is None else state_of(found)
+
+    def create(self, clients: Clients) -> None:
+        """Create it."""
+        message = self._message()
+        message.id = self.name
+        parent = f"projects/{clients.project}/regions/{clients.target.region}"
+        clients.workflow_templates.create_workflow_template(
+            parent=parent, template=types.WorkflowTemplate.wrap(message)
+        )
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Replace it. The service wants the version that is there, so a change in between is noticed."""
+        current = clients.workflow_templates.get_workflow_template(name=self._path(clients))
+        message = self._message()
+        message.id, message.name, message.version = self.name, self._path(clients), current.version
+        clients.workflow_templates.update_workflow_template(template=types.WorkflowTemplate.wrap(message))
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it."""
+        clients.workflow_templates.delete_workflow_template(name=self._path(clients))
+
+    def _message(self) -> Any:
+        try:
+            document = yaml.safe_load(string.Template(self._file.read_text()).substitute(self._values))
+        except KeyError as error:
+            raise ValueError(f"{self._file.name}: no value for the placeholder {error}") from error
+        document.pop("id", None)
+        document.pop("name", None)
+        try:
+            return json_format.ParseDict(document, types.WorkflowTemplate.pb()())
+        except json_format.ParseError as error:
+            raise ValueError(f"{self._file.name}: {error}") from error

@@ -1,0 +1,128 @@
+"""Topics and subscriptions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import json_format
+from google.pubsub_v1 import types
+
+from lunation.clients import Clients
+from lunation.deploy.resource import UNKNOWN, Resource, State, if_found, state_of
+
+
+class Topic(Resource):
+    """A topic."""
+
+    kind = "topic"
+
+    def _path(self, clients: Clients) -> str:
+        return f"projects/{clients.project}/topics/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """Its labels."""
+        return {"labels": {"system": "lunation"}}
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        topic = if_found(lambda: clients.publisher.get_topic(topic=self._path(clients)))
+        return None if topic is None else state_of(topic)
+
+    def create(self, clients: Clients) -> None:
+        """Create it."""
+        clients.publisher.create_topic(request={"name": self._path(clients), **self.desired(clients)})
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Set its labels."""
+        clients.publisher.update_topic(
+            request={
+                "topic": {"name": self._path(clients), **self.desired(clients)},
+                "update_mask": {"paths": changed},
+            }
+        )
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it."""
+        clients.publisher.delete_topic(topic=self._path(clients))
+
+
+class Subscription(Resource):
+    """A subscription that keeps its messages for seven days and never expires.
+
+    Args:
+        name: its short name.
+        topic: the topic's short name.
+        push_to: gives the URL to push to, or None while that is not known. No argument: a pull subscription.
+        push_as: the service account whose token a push carries.
+        dead_letters: the topic for what was refused ``max_attempts`` times.
+    """
+
+    kind = "subscription"
+
+    def __init__(
+        self,
+        name: str,
+        topic: str,
+        *,
+        push_to: Callable[[Clients], str | None] | None = None,
+        push_as: str | None = None,
+        dead_letters: str | None = None,
+        max_attempts: int = 100,
+        ack_seconds: int = 60,
+    ) -> None:
+        super().__init__(name)
+        self._topic = topic
+        self._push_to = push_to
+        self._push_as = push_as
+        self._dead_letters = dead_letters
+        self._max_attempts = max_attempts
+        self._ack_seconds = ack_seconds
+
+    def _path(self, clients: Clients) -> str:
+        return f"projects/{clients.project}/subscriptions/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """All that is declared."""
+        wanted: dict[str, Any] = {
+            "topic": f"projects/{clients.project}/topics/{self._topic}",
+            "ack_deadline_seconds": self._ack_seconds,
+            "message_retention_duration": "604800s",
+            "labels": {"system": "lunation"},
+        }
+        if self._push_to is not None:
+            url = self._push_to(clients) or UNKNOWN
+            wanted["push_config"] = {
+                "push_endpoint": url,
+                "oidc_token": {"service_account_email": self._push_as, "audience": url},
+            }
+            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "60s"}
+        if self._dead_letters is not None:
+            wanted["dead_letter_policy"] = {
+                "dead_letter_topic": f"projects/{clients.project}/topics/{self._dead_letters}",
+                "max_delivery_attempts": self._max_attempts,
+            }
+        return wanted
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        found = if_found(lambda: clients.subscriber.get_subscription(subscription=self._path(clients)))
+        return None if found is None else state_of(found)
+
+    def create(self, clients: Clients) -> None:
+        """Create it, without the usual expiry of an unused subscription after 31 days."""
+        message = self._message(clients)
+        message.expiration_policy.SetInParent()
+        clients.subscriber.create_subscription(request=types.Subscription.wrap(message))
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Set the fields that changed. The topic of a subscription is fixed."""
+        if "topic" in changed:
+            raise ValueError(f"{self.address}: a subscription cannot move to another topic; delete it first")
+        request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": changed}}
+        clients.subscriber.update_subscription(request=request)
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it with what is in it."""
+        clients.subscriber.delete_subscription(subscription=self._path(clients))
+
+    def _message(self, clients: Clients) -> Any:
+        return json_format.ParseDict({"name": self._path(clients), **self.desired(clients)}, types.Subscription.pb()())

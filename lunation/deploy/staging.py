@@ -1,0 +1,102 @@
+"""Builds what is shipped: ``build/<unit>/`` holds exactly that, and equal sources give equal bytes."""
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lunation.settings import ROOT
+
+BUILD = ROOT / "build"
+_TIMESTAMP = (2000, 1, 1, 0, 0, 0)
+_LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One staged file.
+
+    Args:
+        path: where it is on this machine.
+        object_name: where it goes in the build bucket; the content's hash is part of it, so it never changes.
+        sha256: of the bytes.
+    """
+
+    path: Path
+    object_name: str
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        """A short hash that fits a label's value."""
+        return self.sha256[:12]
+
+
+def stage_function(unit: str) -> Artefact:
+    """The source zip of ``functions/<unit>``: its files at the root, and the packages it imports."""
+    folder = _fresh(unit)
+    _copy(ROOT / "functions" / unit, folder)
+    _copy(ROOT / "functions" / "runtime", folder / "functions" / "runtime")
+    _copy(ROOT / "schemas", folder / "schemas")
+    return _zipped(unit, folder)
+
+
+def stage_dataflow() -> Artefact:
+    """The template's content: what ``dataflow/Dockerfile`` copies, with the Dockerfile itself."""
+    folder = _fresh("dataflow")
+    _copy(ROOT / "dataflow", folder / "dataflow")
+    _copy(ROOT / "schemas", folder / "schemas")
+    shutil.copyfile(ROOT / "dataflow" / "Dockerfile", folder / "Dockerfile")
+    return _zipped("dataflow", folder)
+
+
+def stage_spark() -> list[Artefact]:
+    """The drivers and the zip of packages that they import, under one prefix that names their common hash."""
+    folder = _fresh("spark")
+    _copy(ROOT / "spark", folder / "spark")
+    _copy(ROOT / "schemas", folder / "schemas")
+    package = BUILD / "lunation_spark.zip"
+    _write_zip(folder, package)
+    drivers = [ROOT / "spark" / f"{name}.py" for name in ("convert", "train", "evaluate")]
+    files = [*drivers, package]
+    together = hashlib.sha256("".join(_sha256(path) for path in files).encode()).hexdigest()[:12]
+    return [Artefact(path, f"spark/{together}/{path.name}", _sha256(path)) for path in files]
+
+
+def _fresh(unit: str) -> Path:
+    folder = BUILD / unit
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(
+        source, target, dirs_exist_ok=True, ignore=lambda _, names: [name for name in names if name in _LEFT_OUT]
+    )
+
+
+def _zipped(unit: str, folder: Path) -> Artefact:
+    path = BUILD / f"{unit}.zip"
+    _write_zip(folder, path)
+    digest = _sha256(path)
+    return Artefact(path, f"{unit}/{digest[:12]}.zip", digest)
+
+
+def _write_zip(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in _files(folder):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _TIMESTAMP)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,143 @@
+"""The workflow and the job that starts it every week."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from google.cloud import scheduler_v1, workflows_v1
+from google.protobuf import json_format
+
+from lunation.clients import Clients
+from lunation.deploy.resource import Resource, State, if_found, state_of
+
+
+class Workflow(Resource):
+    """A workflow, deployed byte for byte.
+
+    Args:
+        name: its id.
+        file: the YAML.
+        service_account: what it runs as.
+        variables: gives its environment variables, from the values it has now (empty at first).
+    """
+
+    kind = "workflow"
+
+    def __init__(
+        self,
+        name: str,
+        file: Path,
+        *,
+        service_account: str,
+        variables: Callable[[Clients, dict[str, str]], dict[str, str]],
+    ) -> None:
+        super().__init__(name)
+        self._file = file
+        self._service_account = service_account
+        self._variables = variables
+
+    def path(self, clients: Clients) -> str:
+        """Full resource name."""
+        return f"{clients.location}/workflows/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """Source, variables and what is kept of an execution."""
+        current = self.read(clients) or {}
+        return {
+            "source_contents": self._file.read_text(),
+            "service_account": f"projects/{clients.project}/serviceAccounts/{self._service_account}",
+            "user_env_vars": self._variables(clients, current.get("user_env_vars", {})),
+            "call_log_level": "LOG_ERRORS_ONLY",
+            "execution_history_level": "EXECUTION_HISTORY_DETAILED",
+            "labels": {"system": "lunation"},
+        }
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        found = if_found(lambda: clients.workflows.get_workflow(name=self.path(clients)))
+        return None if found is None else state_of(found)
+
+    def create(self, clients: Clients) -> None:
+        """Create it; a mistake in the source is refused here."""
+        request = {"parent": clients.location, "workflow_id": self.name, "workflow": self._message(clients)}
+        clients.workflows.create_workflow(request=request).result()
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Make a new revision."""
+        request = {"workflow": self._message(clients), "update_mask": {"paths": changed}}
+        clients.workflows.update_workflow(request=request).result()
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it with its executions."""
+        clients.workflows.delete_workflow(name=self.path(clients)).result()
+
+    def _message(self, clients: Clients) -> Any:
+        plain = workflows_v1.types.Workflow.pb()()
+        json_format.ParseDict({"name": self.path(clients), **self.desired(clients)}, plain)
+        return workflows_v1.types.Workflow.wrap(plain)
+
+
+class SchedulerJob(Resource):
+    """A job that starts executions of a workflow.
+
+    Args:
+        name: its id.
+        cron: when, in UTC.
+        workflow: what it starts.
+        argument: the execution's argument.
+        service_account: whose OAuth token it sends.
+    """
+
+    kind = "scheduler-job"
+
+    def __init__(
+        self, name: str, *, cron: str, workflow: Workflow, argument: dict[str, Any], service_account: str
+    ) -> None:
+        super().__init__(name)
+        self._cron = cron
+        self._workflow = workflow
+        self._argument = argument
+        self._service_account = service_account
+
+    def path(self, clients: Clients) -> str:
+        """Full resource name."""
+        return f"{clients.location}/jobs/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """Schedule and target. The argument is JSON inside JSON, as Executions wants it."""
+        body = json.dumps({"argument": json.dumps(self._argument)})
+        return {
+            "schedule": self._cron,
+            "time_zone": "Etc/UTC",
+            "http_target": {
+                "uri": f"{clients.url('workflows')}/v1/{self._workflow.path(clients)}/executions",
+                "http_method": "POST",
+                "headers": {"Content-Type": "application/json"},
+                "body": base64.b64encode(body.encode()).decode(),
+                "oauth_token": {"service_account_email": self._service_account},
+            },
+        }
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        found = if_found(lambda: clients.scheduler.get_job(name=self.path(clients)))
+        return None if found is None else state_of(found)
+
+    def create(self, clients: Clients) -> None:
+        """Create it."""
+        clients.scheduler.create_job(parent=clients.location, job=self._message(clients))
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Change it."""
+        clients.scheduler.update_job(request={"job": self._message(clients), "update_mask": {"paths": changed}})
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it."""
+        clients.scheduler.delete_job(name=self.path(clients))
+
+    def _message(self, clients: Clients) -> Any:
+        plain = scheduler_v1.types.Job.pb()()
+        json_format.ParseDict({"name": self.path(clients), **self.desired(clients)}, plain)
+        return scheduler_v1.types.Job.wrap(plain)

@@ -1,0 +1,80 @@
+"""Reading the fast path: records, classifications, the pointer and its history, training runs."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from google.cloud import datastore
+from google.cloud.datastore.query import PropertyFilter
+
+from schemas import Classification, ModelPointer, ModelPromotion, TrainingRun
+
+
+def record(client: datastore.Client, record_id: str) -> dict[str, Any] | None:
+    """The mirrored record as its publisher sent it, or None."""
+    entity = client.get(client.key("Record", record_id))
+    return None if entity is None else dict(entity)
+
+
+def classification(client: datastore.Client, record_id: str) -> Classification | None:
+    """The answer that was served for a record, or None."""
+    entity = client.get(client.key("Classification", record_id))
+    return None if entity is None else Classification.model_validate(dict(entity))
+
+
+def classifications(
+    client: datastore.Client,
+    *,
+    label: str | None = None,
+    model_version: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = 20,
+) -> Iterator[Classification]:
+    """Answers, newest first.
+
+    Args:
+        label: only these.
+        model_version: only those of this model.
+        since: answered at that time or later.
+        until: answered before that time.
+        limit: at most so many; None for all.
+    """
+    query = client.query(kind="Classification", order=["-classified_at"])
+    for name, operator, value in (
+        ("label", "=", label),
+        ("model_version", "=", model_version),
+        ("classified_at", ">=", since),
+        ("classified_at", "<", until),
+    ):
+        if value is not None:
+            query.add_filter(filter=PropertyFilter(name, operator, value))
+    for entity in query.fetch(limit=limit):
+        yield Classification.model_validate(dict(entity))
+
+
+def pointer(client: datastore.Client, use_case: str) -> ModelPointer | None:
+    """What serves now, or None before the first model."""
+    entity = client.get(client.key("ModelPointer", use_case))
+    return None if entity is None else ModelPointer.model_validate(dict(entity))
+
+
+def promotions(client: datastore.Client, use_case: str, limit: int | None = 20) -> list[ModelPromotion]:
+    """The pointer's history, newest first."""
+    query = client.query(kind="ModelPromotion", order=["-generation"])
+    query.add_filter(filter=PropertyFilter("use_case", "=", use_case))
+    return [ModelPromotion.model_validate(dict(entity)) for entity in query.fetch(limit=limit)]
+
+
+def training_runs(client: datastore.Client, use_case: str, limit: int | None = 20) -> list[TrainingRun]:
+    """Claimed cycles, newest first."""
+    query = client.query(kind="TrainingRun", order=["-claimed_at"])
+    query.add_filter(filter=PropertyFilter("use_case", "=", use_case))
+    return [TrainingRun.model_validate(dict(entity)) for entity in query.fetch(limit=limit)]
+
+
+def keys(client: datastore.Client, kind: str) -> Iterable[str]:
+    """The key names of every entity of a kind."""
+    query = client.query(kind=kind)
+    query.keys_only()
+    return (str(entity.key.name) for entity in query.fetch())

@@ -1,0 +1,102 @@
+"""From a record's features to the numbers a model sees: once in Spark for training, once in numpy for the artefact.
+
+Category: its position in an alphabetical list of the values known from training; a value that is not in the list has
+the position ``len(list)`` (the bucket of the unseen), and a missing one is looked up as ``__missing__``.
+
+Number: as it is. A missing one is trained as a value far below all others, so that every split of the trees sends it
+to the left; the artefact says the same of NaN. (Spark's own trees cannot be trained on NaN: it can become a split's
+threshold, and then training and prediction disagree about who goes left.)
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pyspark.ml.feature import StringIndexerModel, VectorAssembler
+from pyspark.sql import DataFrame
+from pyspark.sql.functions import col, expr
+
+from schemas.shapes import MISSING, ModelInput
+
+MISSING_NUMBER = -1.0e9
+"""What Spark's trees are trained on in place of a missing number. No feature may come near it."""
+
+
+def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limit: int) -> dict[str, list[str]]:
+    """The values of each category in ``rows.features``, in alphabetical order: all of them, or the ``limit`` most
+    frequent of a category that has more (Spark's trees take no category with more values than bins)."""
+    names = [item.name for item in inputs if item.kind == "category"]
+    if not names:
+        return {}
+    pairs = ", ".join(f"struct({position} AS position, {_text(name)} AS value)" for position, name in enumerate(names))
+    counted = (
+        rows.select(expr(f"explode(array({pairs})) AS pair"))
+        .groupBy("pair.position", "pair.value")
+        .count()
+        .selectExpr(
+            "position", "value", "row_number() OVER (PARTITION BY position ORDER BY count DESC, value) AS place"
+        )
+        .where(col("place") <= limit)
+    )
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in counted.collect():  # at most `limit` rows a category
+        found[names[row.position]].append(row.value)
+    return {name: sorted(found[name]) for name in names}
+
+
+def assembled(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping[str, list[str]]) -> DataFrame:
+    """``rows`` with a vector column ``vector``: the inputs in order, read from the struct ``features``."""
+    texts = [item.name for item in inputs if item.kind == "category"]
+    frame = rows.selectExpr(
+        "*",
+        *(
+            f"{_text(item.name)} AS `in_{item.name}`"
+            if item.kind == "category"
+            else f"{_number(item.name)} AS `x_{item.name}`"
+            for item in inputs
+        ),
+    )
+    if texts:
+        frame = StringIndexerModel.from_arrays_of_labels(
+            [categories[name] for name in texts],
+            inputCols=[f"in_{name}" for name in texts],
+            outputCols=[f"x_{name}" for name in texts],
+            handleInvalid="keep",
+        ).transform(frame)
+    assembler = VectorAssembler(
+        inputCols=[f"x_{item.name}" for item in inputs], outputCol="vector", handleInvalid="error"
+    )
+    return assembler.transform(frame).drop(*(f"in_{name}" for name in texts), *(f"x_{item.name}" for item in inputs))
+
+
+def matrix(
+    columns: Mapping[str, Sequence[Any]],
+    inputs: Sequence[str],
+    kinds: Sequence[str],
+    categories: Mapping[str, Sequence[str]],
+) -> np.ndarray:
+    """The model's input, rows by inputs, from plain columns (None or NaN where a value is missing).
+
+    This is the contract of the artefact's input ``features``, written without Spark; parity holds the two together.
+    A column that is not there at all counts as missing in every row.
+    """
+    rows = max((len(values) for values in columns.values()), default=0)
+    result = np.empty((rows, len(inputs)), dtype=np.float64)
+    for position, (name, kind) in enumerate(zip(inputs, kinds, strict=True)):
+        values: Iterable[Any] = columns.get(name, [None] * rows)
+        if kind == "category":
+            places = {value: place for place, value in enumerate(categories[name])}
+            unseen = float(len(categories[name]))
+            result[:, position] = [places.get(MISSING if value is None else value, unseen) for value in values]
+        else:
+            result[:, position] = [np.nan if value is None else float(value) for value in values]
+    return result
+
+
+def _text(name: str) -> str:
+    return f"coalesce(features.`{name}`, '{MISSING}')"
+
+
+def _number(name: str) -> str:
+    return f"coalesce(nanvl(features.`{name}`, NULL), {MISSING_NUMBER!r}D)"

@@ -1,0 +1,131 @@
+"""What the three drivers share on the outside: their arguments, the places these name, progress, and the exit."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from schemas.use_cases import USE_CASES, UseCase, use_case
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+CHAMPION = re.compile(r"models/\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+
+EXAMPLE = """example:
+  spark-submit --py-files lunation_spark.zip {program}.py --use-case flights \\
+      --archive gs://acme-archive --models gs://acme-models \\
+      --run-id 20130325-060000-1a2b3c4d --training-date 2013-03-25 --champion none
+
+exit codes: 0 done (or done before), 1 failed with cause and fix on the error stream, 2 bad arguments
+"""
+
+
+class JobFailed(Exception):
+    """A job cannot go on. Its text names the thing, the cause and the fix; the driver exits with 1."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job's arguments, and the places that follow from them."""
+
+    case: UseCase
+    archive: str
+    """``gs://<bucket>``, without a slash at the end."""
+    models: str
+    """``gs://<bucket>``, without a slash at the end."""
+    run_id: str
+    training_date: str
+    champion: str | None
+    """``models/<date>/<run_id>`` in the bucket ``models``; None if no model serves yet."""
+
+    @property
+    def work(self) -> str:
+        """The run's own folder for what passes between its jobs: Parquet, counts, scores."""
+        return f"{self.archive}/parquet/{self.case.name}/run={self.run_id}"
+
+    @property
+    def model(self) -> str:
+        """The folder of the run's model."""
+        return f"{self.models}/models/{self.training_date}/{self.run_id}"
+
+    @property
+    def model_version(self) -> str:
+        """The model's name everywhere else: ``<training date>/<run_id>``."""
+        return f"{self.training_date}/{self.run_id}"
+
+
+def parse(program: str, description: str, argv: Sequence[str]) -> Job:
+    """Read a driver's command line. The three drivers take the same one, so a template has one set of values.
+
+    Raises:
+        SystemExit: 2 and a usage text, for anything that is not in its expected form.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"{program}.py",
+        description=description,
+        epilog=EXAMPLE.format(program=program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--use-case", required=True, choices=sorted(USE_CASES), help="row of the use-case table")
+    parser.add_argument("--archive", required=True, type=_matching(BUCKET, "gs://BUCKET"), help="archive bucket")
+    parser.add_argument("--models", required=True, type=_matching(BUCKET, "gs://BUCKET"), help="models bucket")
+    parser.add_argument(
+        "--run-id",
+        required=True,
+        type=_matching(RUN_ID, "letters, digits and dashes, at most 64"),
+        help="names this run's folders; a run that is started again with the same id goes on where it stopped",
+    )
+    parser.add_argument("--training-date", required=True, type=_day, help="YYYY-MM-DD, labels the model's folder")
+    parser.add_argument(
+        "--champion",
+        default=None,
+        type=_champion,
+        help="folder of the serving model, models/YYYY-MM-DD/RUN_ID, or none",
+    )
+    given = parser.parse_args(argv)
+    return Job(
+        case=use_case(given.use_case),
+        archive=given.archive,
+        models=given.models,
+        run_id=given.run_id,
+        training_date=given.training_date,
+        champion=given.champion,
+    )
+
+
+def progress(text: str) -> None:
+    """One line on the error stream, with the time: what Dataproc keeps as the driver's output."""
+    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", file=sys.stderr, flush=True)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Run ``work``; 0 if it returns, 1 if it raises :class:`JobFailed`. Anything else is a bug and keeps its trace."""
+    try:
+        work()
+    except JobFailed as failure:
+        progress(f"FAILED: {failure}")
+        return 1
+    return 0
+
+
+def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form {form}")
+        return text
+
+    return check
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day of the form YYYY-MM-DD") from None
+
+
+def _champion(text: str) -> str | None:
+    return None if text in ("none", "") else _matching(CHAMPION, "models/YYYY-MM-DD/RUN_ID, or none")(text)

@@ -1,0 +1,36 @@
+"""Single objects in a bucket, each written once. Data of many files is written by Spark itself."""
+
+from typing import Any
+
+from google.api_core.exceptions import NotFound, PreconditionFailed
+
+from spark.job import JobFailed
+
+
+def read(storage: Any, uri: str) -> bytes | None:
+    """The content of ``gs://bucket/path``; None if there is no such object."""
+    try:
+        return _blob(storage, uri).download_as_bytes()
+    except NotFound:
+        return None
+
+
+def write_once(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:
+    """Create ``gs://bucket/path``. The same content already there is a success: a run was started again.
+
+    Raises:
+        JobFailed: another content is there; nothing is overwritten.
+    """
+    try:
+        _blob(storage, uri).upload_from_string(content, content_type=content_type, if_generation_match=0)
+    except PreconditionFailed:
+        if read(storage, uri) != content:
+            raise JobFailed(
+                f"{uri} exists with another content, and nothing here is ever overwritten; "
+                "start the run again with a new run id"
+            ) from None
+
+
+def _blob(storage: Any, uri: str) -> Any:
+    bucket, _, path = uri.removeprefix("gs://").partition("/")
+    return storage.bucket(bucket).blob(path)

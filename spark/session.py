@@ -1,0 +1,31 @@
+"""The drivers' Spark session: the few settings whose defaults do not fit small clusters and many small objects."""
+
+from pyspark.sql import SparkSession
+
+SETTINGS = {
+    # Times are instants, and the archive's days are UTC days.
+    "spark.sql.session.timeZone": "UTC",
+    # The number of shuffle partitions is set below from the cores there are; AQE merges what turns out small.
+    "spark.sql.adaptive.enabled": "true",
+    # Archive objects are small: several go into one task, so opening one is priced low. The default (4 MB) makes
+    # Spark plan a task for every few objects.
+    "spark.sql.files.openCostInBytes": "65536",
+    # Day folders are listed in the driver up to this many, and beyond it by a few tasks, not by one task a folder.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "128",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "16",
+    # Rows cross to Python as Arrow batches, and a type that cannot is an error, not a slow path.
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
+    # A driver that logs a progress line needs no bar on the same stream.
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def start(name: str) -> SparkSession:
+    """Start the session, or return the one that runs. Master and storage settings come from whoever submits."""
+    builder = SparkSession.builder.appName(name)
+    for key, value in SETTINGS.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.conf.set("spark.sql.shuffle.partitions", str(2 * spark.sparkContext.defaultParallelism))
+    return spark

@@ -13,6 +13,9 @@ from schemas.use_cases import UseCase
 MISSING = "__missing__"
 """What a missing category is looked up as. Spark's encoders refuse the empty string."""
 
+# A JSON boolean read as DOUBLE would be a corrupt line. Integers are read as DOUBLE: 3 and 3.0 are the same number.
+_SPARK_TYPES = {str: "STRING", bool: "BOOLEAN"}
+
 InputKind = Literal["category", "number"]
 
 
@@ -51,7 +54,8 @@ def spark_ddl(case: UseCase) -> str:
     Times are read as text and cast afterwards: a bad time must become a counted corrupt line, not a null row.
     """
     features = ", ".join(
-        f"`{item.name}`: {'STRING' if item.kind == 'category' else 'DOUBLE'}" for item in model_inputs(case)
+        f"`{name}`: {_SPARK_TYPES.get(_plain(field.annotation), 'DOUBLE')}"
+        for name, field in case.features.model_fields.items()
     )
     return f"`record_id` STRING, `event_time` STRING, `features` STRUCT<{features}>"
 

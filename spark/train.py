@@ -34,7 +34,7 @@ from spark.session import start
 
 EVALUATION_DAYS = 28
 SEED = 20130101
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "maxIter": 20,
     "maxDepth": 5,
     "maxBins": 128,
@@ -187,7 +187,7 @@ def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
 
 def _threshold(model: GBTClassificationModel, table: DataFrame) -> float:
     """The training score from which the share of positive answers equals the share of positive labels."""
-    rate = table.agg({"target": "avg"}).first()[0]
+    ((rate,),) = table.agg({"target": "avg"}).collect()
     (threshold,) = _scored(model, table).approxQuantile("probability", [1.0 - rate], 1e-4)
     return threshold
 
@@ -211,9 +211,9 @@ def _golden(model: GBTClassificationModel, rows: DataFrame) -> bytes:
 
 
 def _changed(plain: Sequence[dict[str, Any]], inputs: Sequence[ModelInput]) -> list[dict[str, Any]]:
-    bare = {item.name: None for item in inputs if not item.required}
-    unseen = {item.name: UNSEEN for item in inputs if item.kind == "category"}
-    changes = [bare, unseen, bare | unseen]
+    bare: dict[str, Any] = {item.name: None for item in inputs if not item.required}
+    unseen: dict[str, Any] = {item.name: UNSEEN for item in inputs if item.kind == "category"}
+    changes: list[dict[str, Any]] = [bare, unseen, bare | unseen]
     changes += [{name: UNSEEN} for name in unseen] + [{name: None} for name in bare]
     return [plain[place % len(plain)] | change for place, change in enumerate(changes)]
 

@@ -1,0 +1,98 @@
+"""A function as it is deployed: its staged folder, served by the functions framework in a process of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def stage(unit: str, target: Path) -> Path:
+    """Put together what the zip of ``unit`` holds: its own files, functions/runtime and schemas."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "functions" / unit, target, ignore=ignore)
+    shutil.copytree(ROOT / "functions" / "runtime", target / "functions" / "runtime", ignore=ignore)
+    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=ignore)
+    return target
+
+
+class FunctionProcess:
+    """``functions-framework`` on a staged folder; nothing of this repository is on its path."""
+
+    def __init__(self, folder: Path, entry_point: str, variables: dict[str, str]) -> None:
+        self._folder = folder
+        self._entry_point = entry_point
+        self._variables = variables
+        self._log = folder.parent / f"{entry_point}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def start(self, wait: bool = True) -> None:
+        """Start on a free port, and wait until it answers."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(Path(sys.executable).parent / "functions-framework"),
+                    *("--source", str(self._folder / "main.py"), "--target", self._entry_point),
+                    *("--host", "127.0.0.1", "--port", str(port)),
+                ],
+                cwd=self._folder.parent,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"PATH": os.environ["PATH"], "PYTHONSAFEPATH": "1", **self._variables},
+            )
+        if wait:
+            self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self, seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                with urllib.request.urlopen(self.url + "/healthz", timeout=5):
+                    return
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                assert self._process is not None
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(f"{self._entry_point} does not answer:\n{self.log()}") from None
+                time.sleep(0.02)
+
+    def ended(self, seconds: float = 30.0) -> int:
+        """Wait for the process to end by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def log(self) -> str:
+        """What it wrote so far."""
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        """End it, its worker included."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

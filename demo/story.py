@@ -1,0 +1,307 @@
+"""The story, step by step. Each step calls what an operator would call."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from google.cloud.workflows.executions_v1 import Execution
+
+from demo.history import Part, cut, malformed, write
+from demo.memory import MemoryWatch
+from demo.narrator import Narrator, Step
+from demo.report import Cycle, Report, describe_switch
+from demo.traffic import Trickle, Watch, as_messages, publish
+from laptop.identity import Identity
+from laptop.supervisor import Supervisor
+from lunation import ledger, query, runs
+from lunation.backfill import backfill
+from lunation.clients import Clients
+from lunation.deploy.plan import apply
+from lunation.deploy.table import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket, resources
+from lunation.settings import Settings, load
+from schemas import ModelManifest, use_case
+
+HARD_BOUND_SECONDS = 30.0  # design.md: past it a request waits for the pointer
+TRAINING_SECONDS = 900.0
+UNITS = ("archive", "ingest_fast", "classify")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the data the story takes.
+
+    Args:
+        sample: one flight in so many.
+        live_per_second: the pace of live records while the second model is trained.
+    """
+
+    sample: int = 1
+    live_per_second: float = 20.0
+    start: datetime = datetime(2013, 1, 1, 5, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data set, cut along the story."""
+
+    first: Part
+    """Eight weeks, filed as history."""
+    live: Part
+    """Three days, sent live."""
+    second: Part
+    """Four more weeks, filed as history."""
+    under_way: Part
+    """What is sent while the second model is trained."""
+
+
+def tell(state: Path, scale: Scale, narrator: Narrator | None = None) -> Report:
+    """Run the whole story on ``state``, which is made anew, and account for it.
+
+    Raises:
+        RuntimeError: a training did not end as it should; the text says where to look.
+    """
+    tale = narrator or Narrator()
+    shutil.rmtree(state, ignore_errors=True)
+    report = Report()
+    settings = load()
+    with MemoryWatch() as memory, tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch:
+        with tale.step("Cut a real year of flights into the parts of the story") as step:
+            parts = _parts(settings, scale)
+            step.outcome = f"{sum(len(part.records) for part in vars(parts).values()):,} flights"
+        with Supervisor(state) as supervisor:
+            with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
+                supervisor.wait_ready()
+                step.outcome = f"{len(supervisor.endpoints)} services"
+            clients = Clients(settings.target("laptop"))
+            with tale.step("Deploy") as step:
+                rows = resources(settings, clients.target)
+                apply(rows, clients, lambda change: step.progress(change.address))
+                step.outcome = f"{len(rows)} resources"
+            told = _Telling(settings, clients, tale, report, Path(scratch), Identity(state), scale)
+            told.run(parts)
+    report.peak_memory_mb = round(memory.peak_bytes / 1e6)
+    report.steps = tale.seconds
+    report.wall_seconds = round(tale.elapsed(), 1)
+    return report
+
+
+def _parts(settings: Settings, scale: Scale) -> Parts:
+    edges = [scale.start]
+    for days in (56, 3, 28, 14):
+        edges.append(edges[-1] + timedelta(days=days))
+    return Parts(*cut(use_case(settings.use_case).history(edges[-1]), edges, scale.sample))
+
+
+class _Telling:
+    """What the steps share."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        tale: Narrator,
+        report: Report,
+        scratch: Path,
+        identity: Identity,
+        scale: Scale,
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._tale = tale
+        self._report = report
+        self._scratch = scratch
+        self._identity = identity
+        self._scale = scale
+
+    def run(self, parts: Parts) -> None:
+        self._file("File eight weeks of history in the archive", parts.first)
+        with self._tale.step("Cycle 1: the scheduler's job fires, Spark trains, the pointer moves") as step:
+            clock = time.time()
+            self._clients.scheduler.run_job(name=f"{self._clients.location}/jobs/{SCHEDULER_JOB}")
+            self._finish_cycle(step, lambda: self._newest_execution(clock))
+        live = self._go_live(parts.live)
+        self._file("File four more weeks of history, outcomes included", parts.second)
+        with self._tale.step("Cycle 2 under live traffic: train, move the pointer, watch the switch") as step:
+            under_way = self._switch(step, parts)
+        with self._tale.step("Account for every record: bucket, Datastore and dead letters read back") as step:
+            self._account(step, parts, live, under_way)
+
+    # --- steps
+
+    def _file(self, title: str, part: Part) -> None:
+        with self._tale.step(title) as step:
+            records = write(part.records, self._scratch / "records.ndjson")
+            labels = write(part.labels, self._scratch / "labels.ndjson")
+            backfill(self._settings, self._clients, records=[str(records)], labels=[str(labels)])
+            self._report.backfilled += len(part.records)
+            self._report.labels += len(part.labels)
+            step.outcome = f"{len(part.records):,} records, {len(part.labels):,} labels"
+
+    def _go_live(self, part: Part) -> list[str]:
+        """Send three days live, malformed ones among them; answers the malformed messages' ids."""
+        with self._tale.step("Three days of flights go live: archived, mirrored, classified") as step:
+            good, bad = as_messages(part.records), list(malformed(part.records))
+            publish(self._clients.publisher, self._topic("records"), good)
+            spoilt = publish(self._clients.publisher, self._topic("records"), bad)
+            publish(self._clients.publisher, self._topic("labels"), as_messages(part.labels))
+            self._report.published += len(good) + len(bad)
+            self._report.labels += len(part.labels)
+            wanted = len(good)
+
+            def arrived() -> bool:
+                mirrored = self._count("Record")
+                classified = self._count("Classification")
+                step.progress(f"{mirrored:,} mirrored, {classified:,} classified of {wanted:,}")
+                return mirrored >= wanted and classified >= wanted
+
+            _until(arrived, 120)
+            step.outcome = f"{wanted:,} flights, {len(bad)} malformed messages"
+        return spoilt
+
+    def _switch(self, step: Step, parts: Parts) -> list[dict[str, Any]]:
+        """Train again while records are published and callers ask; answers the published records."""
+        before = query.pointer(self._clients.datastore, self._settings.use_case)
+        if before is None:
+            raise RuntimeError("the first cycle moved no pointer: `python -m lunation runs` tells why")
+        function = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{CLASSIFY_HTTP}")
+        url = function.service_config.uri
+        caller = f"lunation-caller@{self._clients.project}.iam.gserviceaccount.com"
+        watch = Watch(f"{url}/v1/classify", lambda: self._identity.mint(url, caller), parts.live.records)
+        topic = self._topic("records")
+        with Trickle(self._clients.publisher, topic, parts.under_way.records, self._scale.live_per_second) as trickle:
+            try:
+                started = runs.start(self._clients, force=True)
+                self._finish_cycle(step, lambda: started)
+                # Until well after the switch, so that a late answer of the old model would be seen.
+                time.sleep(8)
+            finally:
+                answers = watch.stop()
+        after = query.pointer(self._clients.datastore, self._settings.use_case)
+        assert after is not None
+        self._report.switch = describe_switch(
+            answers, before.generation, after.moved_at.timestamp(), HARD_BOUND_SECONDS
+        )
+        self._report.published += len(trickle.published)
+        return trickle.published
+
+    def _account(self, step: Step, parts: Parts, spoilt: list[str], under_way: list[dict[str, Any]]) -> None:
+        live = {document["record_id"] for document in [*parts.live.records, *under_way]}
+        filed = {document["record_id"] for part in (parts.first, parts.second) for document in part.records}
+        labelled = {
+            document["record_id"] for part in (parts.first, parts.live, parts.second) for document in part.labels
+        }
+        _until(lambda: self._count("Record") >= len(live) and self._count("Classification") >= len(live), 60)
+        found, missing = self._look(live, filed, labelled, spoilt)
+        deadline = time.monotonic() + 60
+        while any(missing.values()) and time.monotonic() < deadline:
+            step.progress(", ".join(f"{len(ids)} not yet {place}" for place, ids in missing.items() if ids))
+            time.sleep(1)
+            found, missing = self._look(live, filed, labelled, spoilt)
+        report = self._report
+        report.archived, report.labels_archived = len(found.archived), len(found.labelled)
+        report.mirrored, report.classified = len(found.mirrored), len(found.classified)
+        report.dead_lettered = sum(all((unit, one) in found.dead for unit in UNITS) for one in spoilt)
+        report.lost = len({one for ids in missing.values() for one in ids})
+        report.missing = {place: sorted(ids)[:10] for place, ids in missing.items() if ids}
+        step.outcome = f"{report.lost} lost"
+
+    def _look(
+        self, live: set[str], filed: set[str], labelled: set[str], spoilt: list[str]
+    ) -> tuple[ledger.Ledger, dict[str, set[str]]]:
+        found = ledger.read(self._clients)
+        return found, {
+            "archived": (live | filed) - found.archived,
+            "labels archived": labelled - found.labelled,
+            "mirrored": live - found.mirrored,
+            "classified": live - found.classified,
+            "dead-lettered": {one for one in spoilt for unit in UNITS if (unit, one) not in found.dead},
+        }
+
+    # --- a cycle
+
+    def _newest_execution(self, since: float) -> Execution:
+        found: list[Execution] = []
+
+        def started() -> bool:
+            found[:] = [one for one in runs.executions(self._clients, 5) if one.start_time.timestamp() >= since - 1]
+            return bool(found)
+
+        _until(started, 30)
+        if not found:
+            raise RuntimeError("the scheduler's job fired, but no workflow execution started within 30 s")
+        return found[0]
+
+    def _finish_cycle(self, step: Step, begin: Callable[[], Execution]) -> None:
+        started = begin()
+        deadline = time.monotonic() + TRAINING_SECONDS
+        while (execution := self._clients.executions.get_execution(name=started.name)).state == Execution.State.ACTIVE:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
+            step.progress(self._jobs_so_far(started))
+            time.sleep(0.5)
+        if execution.state != Execution.State.SUCCEEDED:
+            raise RuntimeError(f"{started.name} {execution.state.name}: {execution.error.payload}")
+        short = started.name.rsplit("/", 1)[-1]
+        run = next(
+            (
+                run
+                for run in query.training_runs(self._clients.datastore, self._settings.use_case)
+                if run.execution.endswith(short)
+            ),
+            None,
+        )
+        if run is None or run.model_version is None:
+            raise RuntimeError(f"{started.name} ended without a model: {execution.result}")
+        blob = self._clients.storage.bucket(models_bucket(self._clients.target)).blob(
+            f"models/{run.model_version}/manifest.json"
+        )
+        manifest = ModelManifest.model_validate_json(blob.download_as_bytes())
+        challenger, champion = manifest.metrics["challenger"], manifest.metrics.get("champion")
+        seconds = (execution.end_time - execution.start_time).total_seconds()
+        self._report.cycles.append(
+            Cycle(
+                run_id=manifest.run_id,
+                model_version=manifest.model_version,
+                verdict=manifest.verdict.value,
+                reasons=manifest.reasons,
+                rows=manifest.rows["train"] + manifest.rows["evaluate"],
+                auc=challenger["auc"],
+                log_loss=challenger["log_loss"],
+                champion_auc=champion and champion["auc"],
+                parity_max_abs_diff=manifest.parity_max_abs_diff,
+                seconds=round(seconds, 1),
+            )
+        )
+        step.outcome = f"{manifest.verdict.value}, AUC {challenger['auc']:.3f} on {manifest.rows['evaluate']:,} flights"
+
+    def _jobs_so_far(self, execution: Execution) -> str:
+        request = {"project_id": self._clients.project, "region": self._clients.target.region}
+        begun = execution.start_time.timestamp()
+        shown = []
+        for job in self._clients.dataproc_jobs.list_jobs(request=request):
+            history = [*job.status_history, job.status]
+            if history and history[0].state_start_time.timestamp() >= begun - 1:
+                shown.append(f"{job.reference.job_id.rsplit('-', 1)[0]} {job.status.state.name.lower()}")
+        return ", ".join(shown) or "claiming the cycle"
+
+    # --- small things
+
+    def _topic(self, name: str) -> str:
+        return f"projects/{self._clients.project}/topics/{name}"
+
+    def _count(self, kind: str) -> int:
+        client = self._clients.datastore
+        with client.aggregation_query(client.query(kind=kind)).count(alias="all").fetch() as pages:  # type: ignore[union-attr]
+            return int(next(iter(pages))[0].value)
+
+
+def _until(look: Callable[[], bool], seconds: float) -> None:
+    """Look again until it is so or the time is over; what is missing then shows in the account."""
+    deadline = time.monotonic() + seconds
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.25)

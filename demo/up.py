@@ -1,0 +1,50 @@
+"""``nox -s up``: keeps the servers running on the state that the demo left, and prints what to try."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from laptop.supervisor import Supervisor
+from lunation.settings import ROOT
+
+app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+console = Console(highlight=False)
+
+TRY = """\
+[bold]The servers run.[/] Ctrl-C ends them all. Try, in another terminal:
+
+  alias lunation=".nox/lunation/bin/python -m lunation"
+  lunation deploy                             # makes what lunation.toml declares; nothing, if the demo ran before
+  lunation query --label late --limit 5       # the newest answers
+  lunation models                             # what serves, and since when
+  lunation runs                               # the trainings, and the steps behind them
+  lunation retrain --force --wait             # another training
+
+With Google's own command line, if it is installed:
+
+  eval "$(.nox/lunation/bin/python -m laptop env --state {state})"
+  gcloud workflows executions list retrain --location us-central1
+  gcloud pubsub subscriptions list
+  gcloud functions list
+"""
+
+
+@app.command(epilog="Example: nox -s up")
+def up(state: Annotated[Path, typer.Option(help="The folder that keeps everything.")] = ROOT / ".lunation") -> None:
+    """Start the servers on the kept state and run until Ctrl-C."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with Supervisor(state) as supervisor:
+        with console.status("starting the servers …"):
+            supervisor.wait_ready()
+        console.print(TRY.format(state=state.relative_to(ROOT) if state.is_relative_to(ROOT) else state))
+        stopped.wait()
+        console.print("stopping …")
+
+
+app(prog_name="up")

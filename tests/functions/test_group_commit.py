@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from functions.runtime.channel import open_channel
-from functions.runtime.datastore import CommitRequest, entity, values
+from functions.runtime.datastore import CommitRequest, entity, path, values
 from functions.runtime.group_commit import MAX_BYTES, EntityRefused, GroupCommit
 from functions.runtime.rpc import RpcError
 
@@ -55,6 +55,7 @@ def test_a_caller_is_answered_only_after_its_own_commit(google, run):
         stored = await asyncio.gather(*(store(f"n{i}") for i in range(1200)))
         assert all(stored)
         assert max(len(commit.mutations) for commit in google.commits) == 500
+        assert google.most_in_flight == 2
 
     run(scenario)
 
@@ -134,6 +135,9 @@ def test_the_same_key_never_shares_a_commit(google, run):
         assert results[0] is None
         assert [values(result) for result in results[1:5]] == [{"answer": "0"}] * 4
         assert len(google.stored("Thing")) == 6
+        for commit in google.commits:
+            keys = [path(getattr(item, item.WhichOneof("operation")).key) for item in commit.mutations]
+            assert len(set(keys)) == len(keys)
 
     run(scenario)
 

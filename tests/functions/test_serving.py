@@ -268,6 +268,7 @@ def test_attempts_to_reach_datastore_are_paced(scene):
         for _ in range(1000):
             world.time += 0.001
             await world.generation()
+            await world.settle()
         assert world.reads <= 3
 
     scene(scenario)

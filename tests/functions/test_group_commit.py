@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from functions.runtime.channel import open_channel
-from functions.runtime.datastore import CommitRequest, entity, path, values
+from functions.runtime.datastore import CommitRequest, Lookup, entity, path, values
 from functions.runtime.group_commit import MAX_BYTES, EntityRefused, GroupCommit
 from functions.runtime.rpc import RpcError
 
@@ -52,8 +52,13 @@ def test_a_caller_is_answered_only_after_its_own_commit(google, run):
             await commits.upsert(thing(name))
             return name in google.stored("Thing")
 
-        stored = await asyncio.gather(*(store(f"n{i}") for i in range(1200)))
-        assert all(stored)
+        google.commits_open.clear()
+        callers = asyncio.gather(*(store(f"n{i}") for i in range(1200)))
+        await google.commits_seen(2)
+        # A third commit, if there were one, would be there before the answer to a later request.
+        await Lookup(open_channel(google.endpoint), "local-dev").one("Thing", "n0")
+        google.commits_open.set()
+        assert all(await callers)
         assert max(len(commit.mutations) for commit in google.commits) == 500
         assert google.most_in_flight == 2
 

@@ -1,0 +1,1 @@
+"""The archive pipeline: every record, label and dead letter as durable JSON in Cloud Storage."""

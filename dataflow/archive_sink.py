@@ -1,0 +1,77 @@
+"""Writes closed windows as objects: complete or not there, never overwritten, the same when written again.
+
+Beam's own file sinks lose late data (apache/beam#19636, #29515, #32113), so this one names an object by its window,
+pane, shard and content.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import IntervalWindow
+from google.api_core.exceptions import PreconditionFailed
+from google.cloud import storage  # type: ignore[attr-defined]
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from dataflow.reading import Key
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 120.0
+
+
+def object_name(topic: str, day: str, window: str, pane: int, shard: int, content: bytes) -> str:
+    """``archive/<topic>/dt=<event date>/<window>-<pane>-<shard>-<digest>.json``."""
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"archive/{topic}/dt={day}/{window}-{pane}-{shard:02d}-{digest}.json"
+
+
+def content_of(batches: Iterable[list[bytes]]) -> bytes:
+    """The lines in an order that depends on nothing but themselves; a line that came twice stays once."""
+    lines = sorted({line for batch in batches for line in batch})
+    return b"\n".join(lines) + b"\n"
+
+
+class WriteObjects(beam.DoFn):
+    """Creates one object for each key, window and pane.
+
+    Args:
+        bucket: the archive's bucket.
+        project: the project that pays.
+    """
+
+    def __init__(self, bucket: str, project: str | None) -> None:
+        self._bucket_name = bucket
+        self._project = project
+
+    def setup(self) -> None:
+        """Open the client where it runs."""
+        self._bucket = storage.Client(project=self._project).bucket(self._bucket_name)
+
+    def process(
+        self,
+        element: tuple[Key, Iterable[list[bytes]]],
+        window: Any = beam.DoFn.WindowParam,
+        pane: Any = beam.DoFn.PaneInfoParam,
+    ) -> Iterator[str]:
+        """Write it; answers the object's name."""
+        (topic, day, shard), batches = element
+        content = content_of(batches)
+        name = object_name(topic, day, _window_name(window), max(pane.index, 0), shard, content)
+        # The default policy retries what is transient; a creation with a generation is safe to retry.
+        retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+        try:
+            self._bucket.blob(name).upload_from_string(
+                content, content_type="application/json", if_generation_match=0, checksum="crc32c", retry=retry
+            )
+        except PreconditionFailed:
+            # The name holds the content's digest: what is there is what was to be written.
+            log.info("%s is there already", name)
+        yield name
+
+
+def _window_name(window: Any) -> str:
+    if isinstance(window, IntervalWindow):
+        return f"{window.start.to_utc_datetime():%Y%m%dT%H%M%S}"
+    return "backfill"

@@ -1,0 +1,92 @@
+"""The archive pipeline. The same transforms serve the stream and the backfill, on every runner."""
+
+import apache_beam as beam
+from apache_beam.io.gcp.pubsub import ReadFromPubSub, WriteToPubSub
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, AfterProcessingTime, AfterWatermark
+from apache_beam.transforms.window import FixedWindows, GlobalWindows
+
+from dataflow.archive_sink import WriteObjects
+from dataflow.files import ReadLines, files_of
+from dataflow.options import ArchiveOptions
+from dataflow.reading import DEAD, ReadDocuments
+
+ALLOWED_LATENESS_SECONDS = 7 * 24 * 3600  # as long as a subscription keeps a message
+MAX_LINES_BEFORE_EARLY_OBJECT = 100_000
+
+
+class NothingToRead(ValueError):
+    """The options name neither a subscription nor a file."""
+
+
+def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
+    """Put the archive's transforms on ``pipeline``.
+
+    Raises:
+        NothingToRead: no source.
+        dataflow.files.NoSuchFile: a backfill pattern names nothing.
+    """
+    project = options.view_as(GoogleCloudOptions).project
+    files = {"records": options.backfill_records, "labels": options.backfill_labels}
+    if any(files.values()):
+        sources = _from_files(pipeline, {topic: text for topic, text in files.items() if text}, project)
+        windows = beam.WindowInto(GlobalWindows())
+        window_seconds = 10**9  # one window for all: a backfill's object is told apart by its event date
+    else:
+        sources = _from_subscriptions(
+            pipeline,
+            {
+                "records": options.records_subscription,
+                "labels": options.labels_subscription,
+                "dead-letters": options.dead_letters_subscription,
+            },
+        )
+        windows = _windows(options.window_seconds)
+        window_seconds = options.window_seconds
+    if not sources:
+        raise NothingToRead(
+            "nothing to read: give --records_subscription or --labels_subscription to stream, "
+            "--backfill_records or --backfill_labels to file history"
+        )
+    filed, dead = [], []
+    for topic, elements in sources.items():
+        read = elements | f"Read {topic}" >> beam.ParDo(
+            ReadDocuments(topic, options.use_case, window_seconds, options.shards)
+        ).with_outputs(DEAD, main="filed")
+        filed.append(read["filed"])
+        dead.append(read[DEAD])
+    _ = (
+        tuple(filed)
+        | "All lines" >> beam.Flatten()
+        | "Window" >> windows
+        | "Group" >> beam.GroupByKey()
+        | "Write objects" >> beam.ParDo(WriteObjects(options.archive_bucket, project))
+    )
+    _ = tuple(dead) | "All dead letters" >> beam.Flatten() | "Refuse" >> WriteToPubSub(options.dead_letters_topic)
+
+
+def _from_subscriptions(pipeline: beam.Pipeline, named: dict[str, str]) -> dict[str, beam.PCollection]:
+    return {
+        topic: pipeline | f"Receive {topic}" >> ReadFromPubSub(subscription=subscription, with_attributes=True)
+        for topic, subscription in named.items()
+        if subscription
+    }
+
+
+def _from_files(pipeline: beam.Pipeline, patterns: dict[str, str], project: str | None) -> dict[str, beam.PCollection]:
+    return {
+        topic: pipeline
+        | f"Files of {topic}" >> beam.Create(files_of(text, project))
+        | f"Lines of {topic}" >> beam.ParDo(ReadLines(project))
+        for topic, text in patterns.items()
+    }
+
+
+def _windows(seconds: int) -> beam.WindowInto:
+    """Windows by publish time that lose nothing: what comes late makes a pane, and so an object, of its own."""
+    return beam.WindowInto(
+        FixedWindows(seconds),
+        trigger=AfterWatermark(early=AfterCount(MAX_LINES_BEFORE_EARLY_OBJECT), late=AfterProcessingTime(seconds)),
+        accumulation_mode=AccumulationMode.DISCARDING,
+        allowed_lateness=ALLOWED_LATENESS_SECONDS,
+    )

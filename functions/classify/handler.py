@@ -1,11 +1,10 @@
 """Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
@@ -43,7 +42,7 @@ class ClassifyHttp:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
-        path, method = request.url.path, request.method
+        path, method = request.scope["path"], request.scope["method"]
         try:
             if path == "/v1/classify" and method == "POST":
                 return await self._classify(request)
@@ -53,6 +52,8 @@ class ClassifyHttp:
                 return self._health()
         except NoModel as error:
             return unavailable(str(error))
+        except ClientDisconnect:
+            return problem(400, "the caller went away before its body was complete")
         except Exception as error:
             return crashed(error)
         if path in ROUTES:
@@ -119,9 +120,9 @@ class ClassifyPush:
         self._classifications = classifications
         self._dead_letters = dead_letters
 
-    async def push(self, method: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def push(self, request: Request) -> Response:
         """Answer one push request: 204 when the answer is stored and published, or the dead letter is."""
-        return await receive(method, headers, body, self._classify, self._dead_letters)
+        return await receive(request, self._classify, self._dead_letters)
 
     async def _classify(self, envelope: Envelope) -> None:
         record = read_record(envelope, self._case.record)

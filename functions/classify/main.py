@@ -68,4 +68,4 @@ async def classify_http(request: Request) -> Response:
 @functions_framework.aio.http
 async def classify_push(request: Request) -> Response:
     """Classifies pushed records, stores and publishes the answers."""
-    return await _push().push(request.method, request.headers, await request.body())
+    return await _push().push(request)

@@ -3,10 +3,10 @@
 The key is the record's id and the write an upsert, so a message that is delivered twice changes nothing.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.datastore import entity
@@ -37,9 +37,9 @@ class IngestFast:
         self._commits = commits
         self._dead_letters = dead_letters
 
-    async def push(self, method: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def push(self, request: Request) -> Response:
         """Answer one push request: 204 when the record is stored or its dead letter published."""
-        return await receive(method, headers, body, self._mirror, self._dead_letters)
+        return await receive(request, self._mirror, self._dead_letters)
 
     async def _mirror(self, envelope: Envelope) -> None:
         record = read_record(envelope, self._record)

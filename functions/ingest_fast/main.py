@@ -36,4 +36,4 @@ def _function() -> IngestFast:
 @functions_framework.aio.http
 async def ingest_fast(request: Request) -> Response:
     """Receives pushed records."""
-    return await _function().push(request.method, request.headers, await request.body())
+    return await _function().push(request)

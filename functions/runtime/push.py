@@ -13,10 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from functions.runtime.answers import done, problem, unavailable
 from functions.runtime.batcher import Overloaded
+from functions.runtime.body import BodyTooLarge, read_body
 from functions.runtime.log import log
 from functions.runtime.rpc import Refused, RpcError
 from schemas import Envelope, EnvelopeError, Record, decode_envelope
@@ -25,6 +27,9 @@ from schemas.dead_letter import explain
 if TYPE_CHECKING:
     from functions.runtime.dead_letters import DeadLetters
 
+MAX_BODY_BYTES = 20_000_000
+"""A message of Pub/Sub has at most 10 MB, in base64 and with its attributes."""
+
 Work = Callable[[Envelope], Awaitable[None]]
 
 
@@ -32,14 +37,17 @@ class NotNow(Exception):
     """The message cannot be taken yet; the text says what is missing."""
 
 
-async def receive(
-    method: str, headers: Mapping[str, str], body: bytes, work: Work, dead_letters: "DeadLetters"
-) -> Response:
+async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> Response:
     """Do ``work`` with the message in a push request, and answer. Never raises."""
-    if method != "POST":
+    if request.scope["method"] != "POST":
         return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
     try:
-        return await _attempt(headers, body, work, dead_letters)
+        body = await read_body(request, MAX_BODY_BYTES)
+        return await _attempt(request.headers, body, work, dead_letters)
+    except BodyTooLarge as error:
+        return problem(413, f"{error}, and no message of Pub/Sub is as large")
+    except ClientDisconnect:
+        return problem(400, "the caller went away before its body was complete")
     except (NotNow, Overloaded, RpcError) as error:
         log("WARNING", "message not taken, it will be sent again", reason=str(error))
         return unavailable(str(error))

@@ -43,26 +43,39 @@ class Pointer:
         return None
 
 
-def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) -> Any:
+class Pushing:
+    """A function, and requests to it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def push(self, method: str, headers: dict[str, str], body: bytes) -> Any:
+        """Its answer to this request."""
+        return await self.inner.push(envelopes.request(method, headers, body))
+
+
+def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) -> Pushing:
     """The function called ``unit``, talking to ``google``."""
     publisher = Publisher(open_channel(google.endpoint), "local-dev", "dead-letters")
     commits = GroupCommit(open_channel(google.endpoint), "local-dev")
     letters = DeadLetters(publisher, unit, "records")
     if unit == "ingest_fast":
-        return IngestFast(CASE.record, "local-dev", timedelta(days=90), commits, letters)
+        return Pushing(IngestFast(CASE.record, "local-dev", timedelta(days=90), commits, letters))
     files = models.folder(CASE, bias=0.75, golden=[{"features": models.FEATURES, "probability": 0.75}])
     serving = Serving(
         pointer or Pointer(models.pointer(files, 3)),
         lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__),
     )
     classifications = Publisher(open_channel(google.endpoint), "local-dev", "classifications")
-    return ClassifyPush(
-        case=CASE,
-        project="local-dev",
-        serving=serving,
-        commits=commits,
-        classifications=classifications,
-        dead_letters=letters,
+    return Pushing(
+        ClassifyPush(
+            case=CASE,
+            project="local-dev",
+            serving=serving,
+            commits=commits,
+            classifications=classifications,
+            dead_letters=letters,
+        )
     )
 
 
@@ -135,7 +148,7 @@ def test_a_redelivered_record_publishes_the_first_answer_again(google, run):
         first = google.stored("Classification")["r1"]
         files = models.folder(CASE, run_id="other", bias=0.25)
         other = function("classify", google)
-        other._serving = Serving(
+        other.inner._serving = Serving(
             Pointer(models.pointer(files, 4)),
             lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__),
         )
@@ -334,12 +347,24 @@ def test_only_post_is_a_push(google, run, unit):
     run(scenario)
 
 
+def test_a_caller_that_goes_away_or_sends_too_much_is_no_fault_of_ours(google, run):
+    """Neither a stack in the log nor a dead letter: nothing came that could be a message."""
+
+    async def scenario() -> None:
+        mirror = function("ingest_fast", google).inner
+        assert (await mirror.push(envelopes.request("POST", {}, None))).status_code == 400
+        assert (await mirror.push(envelopes.request("POST", {}, b" " * 20_000_001))).status_code == 413
+        assert google.published == []
+
+    run(scenario)
+
+
 def test_a_fault_of_ours_is_a_500_without_the_payload(google, run, capsys):
     """The log has the stack, and neither the log nor the answer has what the record said."""
 
     async def scenario() -> None:
         mirror = function("ingest_fast", google)
-        mirror._commits = None
+        mirror.inner._commits = None
         answer = await mirror.push("POST", {}, envelopes.push(models.record("r1", carrier="SECRET")))
         assert answer.status_code == 500
         line = json.loads(capsys.readouterr().out)

@@ -4,6 +4,8 @@ import base64
 import json
 from typing import Any
 
+from starlette.requests import Request
+
 
 def push(document: Any, message_id: str = "m1", **attributes: str) -> bytes:
     """A raw push body. ``document`` is sent as JSON, or as it is when it is bytes."""
@@ -26,6 +28,18 @@ def structured(document: Any) -> bytes:
         "data": json.loads(push(document)),
     }
     return json.dumps(event).encode()
+
+
+def request(method: str, headers: dict[str, str], body: bytes | None) -> Request:
+    """A request as the server hands it over; without a body, its caller has gone away."""
+
+    async def receive() -> dict[str, Any]:
+        if body is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": method, "path": "/", "headers": raw}, receive)
 
 
 BINARY_HEADERS = {

@@ -12,7 +12,17 @@ Answer = dict[str, Any]
 """The fields of ``Classification``. Plain, because a second validation would cost as much as the model does."""
 
 
-def answer(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> list[Answer]:
+def answer(case: UseCase, served: Served, record: Record[Any]) -> Answer:
+    """Classify one record.
+
+    Raises:
+        ArithmeticError: the model gave something that is no probability.
+    """
+    probability = served.model.probability(record.features)
+    return _shaped(case, served, record, probability, datetime.now(UTC))
+
+
+def answers(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> list[Answer]:
     """Classify ``records`` by one model, in one run.
 
     Raises:
@@ -20,23 +30,22 @@ def answer(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> lis
     """
     if not records:
         return []
-    negative, positive = case.labels
-    threshold = served.threshold
     now = datetime.now(UTC)
+    probabilities = served.model.probabilities([record.features for record in records])
     return [
-        {
-            "record_id": record.record_id,
-            "label": positive if probability >= threshold else negative,
-            "probability": probability,
-            "model_version": served.model_version,
-            "generation": served.generation,
-            "event_time": record.event_time,
-            "classified_at": now,
-            "stale": served.stale,
-        }
-        for record, probability in zip(
-            records,
-            served.model.probabilities([record.features for record in records]),
-            strict=True,
-        )
+        _shaped(case, served, record, probability, now)
+        for record, probability in zip(records, probabilities, strict=True)
     ]
+
+
+def _shaped(case: UseCase, served: Served, record: Record[Any], probability: float, now: datetime) -> Answer:
+    return {
+        "record_id": record.record_id,
+        "label": case.labels[probability >= served.threshold],
+        "probability": probability,
+        "model_version": served.model_version,
+        "generation": served.generation,
+        "event_time": record.event_time,
+        "classified_at": now,
+        "stale": served.stale,
+    }

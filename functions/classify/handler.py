@@ -14,7 +14,7 @@ from functions.runtime.push import NotNow, crashed, read_record, receive
 from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
 
-from .answer import Answer, answer
+from .answer import Answer, answer, answers
 from .serving import NoModel, Serving
 
 if TYPE_CHECKING:
@@ -68,12 +68,11 @@ class ClassifyHttp:
             return problem(413, f"{error}. Send fewer records at a time")
         is_list = body[:1] == b"[" or body.lstrip()[:1] == b"["
         try:
-            records = self._many(body) if is_list else [self._one(body)]
+            records: Any = (self._many if is_list else self._one)(body)
         except ValidationError as error:
             return _refusal(error)
         served = self._serving.fresh() or await self._serving.take()
-        answers = answer(self._case, served, records)
-        return json_answer(orjson.dumps(answers if is_list else answers[0]))
+        return json_answer(orjson.dumps((answers if is_list else answer)(self._case, served, records)))
 
     async def _model(self) -> Response:
         if self._serving.fresh() is None:
@@ -130,7 +129,7 @@ class ClassifyPush:
             served = self._serving.fresh() or await self._serving.take()
         except NoModel as error:
             raise NotNow(str(error)) from None
-        (ours,) = answer(self._case, served, [record])
+        ours = answer(self._case, served, record)
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
         # The first answer is the one that was served; a message that comes again publishes that one again.
         stored = ours if there_before is None else _stored(there_before)

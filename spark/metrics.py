@@ -45,9 +45,9 @@ def compare(
     target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float]]:
     """Measure each of ``scores`` (probabilities by name); with a ``challenger`` and a ``champion``, their
-    ``difference`` too. ``target`` is 0 or 1. A window with one class has no AUC: it is reported as NaN."""
+    ``difference`` too. ``target`` is 0 or 1, for at least one row. A window with one class has no AUC: it is NaN."""
     _, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
-    number = int(day_of.max()) + 1 if len(day_of) else 0
+    number = int(day_of.max()) + 1
     curves = {name: _Curve(target, probabilities) for name, probabilities in scores.items()}
     generator = np.random.default_rng(seed)
     draws = {name: np.empty((RESAMPLES, 2)) for name in scores}

@@ -7,6 +7,8 @@ SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     # The number of shuffle partitions is set below from the cores there are; AQE merges what turns out small.
     "spark.sql.adaptive.enabled": "true",
+    # With this rule, AQE drops a part of the plan that turns out to be empty, and the counts observed in it are lost.
+    "spark.sql.adaptive.optimizer.excludedRules": ("org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"),
     # Archive objects are small: several go into one task, so opening one is priced low. The default (4 MB) makes
     # Spark plan a task for every few objects.
     "spark.sql.files.openCostInBytes": "65536",

@@ -1,0 +1,134 @@
+"""Promises of the conversion: each record once, with its latest label, and everything unreadable counted."""
+
+from dataclasses import replace
+
+import pytest
+
+from spark.convert import convert
+from spark.job import JobFailed
+
+pytestmark = pytest.mark.spark
+
+
+def test_a_record_is_kept_once_and_the_same_one_wins_whatever_the_order(desk, record):
+    """Of two versions of a record the later one wins; of two at the same time the same one, in any file order."""
+    early, late = record("a", day=0, price=1.0), record("a", day=2, price=2.0)
+    left, right = record("b", price=5.0), record("b", price=6.0)
+    desk.put("records", [late, left], "1.json")
+    desk.put("records", [early, right, right], "2.json")
+    convert(desk.spark, desk.storage, desk.job)
+    first = desk.rows()
+    assert {name: row.features.price for name, row in first.items()} == {"a": 2.0, "b": 6.0}
+    assert desk.json(f"{desk.job.work}/convert.json")["counts"]["duplicates"] == 3
+
+    desk.job = replace(desk.job, run_id="run-2")
+    desk.put("records", [right, early, right], "1.json")
+    desk.put("records", [left, late], "2.json")
+    convert(desk.spark, desk.storage, desk.job)
+    assert desk.rows() == first
+
+
+def test_the_latest_label_is_joined(desk, record, label):
+    """A label that was corrected later replaces the first; a label without its record is counted; late is no matter."""
+    desk.put("records", [record("a"), record("b"), record("c")])
+    desk.put("labels", [label("a", "returned", day=9), label("a", "kept", day=3), label("b", "kept", day=40)])
+    desk.put("labels", [label("zz")], "2.json", day="2024-05-01")
+    convert(desk.spark, desk.storage, desk.job)
+    assert {name: row.label for name, row in desk.rows().items()} == {"a": "returned", "b": "kept", "c": None}
+    counts = desk.json(f"{desk.job.work}/convert.json")["counts"]
+    assert (counts["labelled"], counts["unlabelled"], counts["labels_orphaned"]) == (2, 1, 1)
+
+
+def test_numbers_come_as_doubles_however_they_were_sent(desk, record):
+    """A whole number in a fractional field, a fraction-free double in a whole one, a boolean, null and absence."""
+    desk.put("records", [record("a", price=7, items=3, rating=4, returning=True), record("b", rating=None)])
+    convert(desk.spark, desk.storage, desk.job)
+    rows = desk.rows()
+    assert rows["a"].features.asDict() == {
+        "country": "br",
+        "coupon": None,
+        "items": 3.0,
+        "price": 7.0,
+        "rating": 4.0,
+        "returning": 1.0,
+    }
+    assert rows["b"].features.rating is None
+    assert rows["b"].features.coupon is None
+
+
+def test_unknown_fields_are_ignored(desk, record):
+    """A newer publisher's fields do not disturb the job."""
+    desk.put("records", [record("a", novelty={"deep": [1]}) | {"extra": "x"}])
+    convert(desk.spark, desk.storage, desk.job)
+    assert list(desk.rows()) == ["a"]
+
+
+def test_unreadable_lines_are_counted_and_reported(desk, record, label, capfd):
+    """Broken JSON, a wrong type, a missing part, a time without a zone or none at all, an unknown label."""
+    bad_records = [
+        '{"record_id": "x1", "event_time": "2024-0',
+        "not json",
+        b"\xff\xfe\x00",
+        record("x2", price="cheap"),
+        record("x3", price=float("nan")),
+        {key: value for key, value in record("x4").items() if key != "features"},
+        {key: value for key, value in record("x5").items() if key != "record_id"},
+        record("x6") | {"event_time": "yesterday"},
+        record("x7") | {"event_time": "2024-03-01T12:00:00"},
+        record(""),
+    ]
+    bad_labels = ["{", label("good", "lost"), label("good") | {"event_time": None}]
+    desk.put("records", [*bad_records, record("good"), record("zone") | {"event_time": "2024-03-02T01:30:00+02:00"}])
+    desk.put("labels", bad_labels)
+    convert(desk.spark, desk.storage, desk.job)
+    rows = desk.rows()
+    assert sorted(rows) == ["good", "zone"]
+    assert rows["zone"].dt.isoformat() == "2024-03-01"
+    assert rows["good"].label is None
+    counts = desk.json(f"{desk.job.work}/convert.json")["counts"]
+    assert (counts["records_lines"], counts["records_corrupt"]) == (len(bad_records) + 2, len(bad_records))
+    assert (counts["labels_lines"], counts["labels_corrupt"]) == (3, 3)
+    assert "10 record lines and 3 label lines not readable" in capfd.readouterr().err
+
+
+def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, record):
+    """One folder a day, one file in it; the report lists each object that was read."""
+    desk.put("records", [record("a", day=0), record("b", day=1), record("c", day=1.2)])
+    convert(desk.spark, desk.storage, desk.job)
+    assert [name for name in desk.listed(f"{desk.job.work}/data") if "=" in name] == ["dt=2024-03-01", "dt=2024-03-02"]
+    assert len(desk.listed(f"{desk.job.work}/data/dt=2024-03-02")) == 1
+    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == [
+        f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
+    ]
+
+
+@pytest.mark.parametrize("names", [[], ["_half", ".hidden"]])
+def test_an_archive_without_objects_fails_with_cause_and_fix(desk, record, names):
+    """No object, or only such as Spark does not see: a failure that says what to check, and no report."""
+    for name in names:
+        desk.put("records", [record("a")], name)
+    with pytest.raises(JobFailed, match=r"archive/records has no objects.*check that the archive"):
+        convert(desk.spark, desk.storage, desk.job)
+    assert desk.storage.written == []
+
+
+def test_an_archive_without_a_readable_record_fails(desk, label):
+    """Nothing but broken lines is no data."""
+    desk.put("records", ["{", "}"])
+    desk.put("labels", [label("a")])
+    with pytest.raises(JobFailed, match="none of the 2 lines"):
+        convert(desk.spark, desk.storage, desk.job)
+    assert desk.storage.written == []
+
+
+def test_a_converted_run_is_not_converted_again(desk, record):
+    """A job that is started again after its end does nothing; one that broke off starts over."""
+    desk.put("records", [record("a")])
+    convert(desk.spark, desk.storage, desk.job)
+    desk.put("records", [record("b")], "2.json")
+    convert(desk.spark, desk.storage, desk.job)
+    assert list(desk.rows()) == ["a"]
+
+    (desk.storage.root / f"{desk.job.work}/convert.json".removeprefix("gs://")).unlink()
+    convert(desk.spark, desk.storage, desk.job)
+    assert sorted(desk.rows()) == ["a", "b"]

@@ -1,0 +1,227 @@
+"""Promises of a whole cycle on a small archive: a complete, judged model folder, made once and never changed."""
+
+import hashlib
+import json
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pyspark.sql.functions import expr
+
+from schemas.model_manifest import ModelManifest, Verdict
+from spark.convert import convert
+from spark.evaluate import evaluate
+from spark.job import JobFailed
+from spark.served import ServedModel
+from spark.train import PARAMETERS
+from spark.train import train as train_with
+
+pytestmark = pytest.mark.spark
+
+
+# A tree costs Spark half a second, however small the data; a cycle with three of them shows the same.
+FEW_TREES = PARAMETERS | {"maxIter": 3}
+
+
+def train(spark, storage, job):
+    """The job, with few trees."""
+    train_with(spark, storage, job, FEW_TREES)
+
+
+def history(record, label, first=0, days=42, a_day=60, seed=1, flipped=False):
+    """Records whose outcome depends on country and price, with missing values and a country seen late only."""
+    draw = random.Random(seed)
+    records, labels = [], []
+    for day in range(first, first + days):
+        for number in range(a_day):
+            country = draw.choice(["ar", "br", "cl"] + (["uy"] if day > first + days - 10 else []))
+            price = draw.choice([None, round(draw.uniform(1, 20), 2)])
+            risk = {"ar": -1.5, "br": 0.0, "cl": 1.0, "uy": 0.5}[country] + (0.15 * price if price else 1.0) - 1.5
+            returned = (draw.random() < 1 / (1 + math.exp(-risk))) != flipped
+            record_id = f"d{day}.{number}.{seed}"
+            features = {"items": number % 5, "coupon": draw.choice([None, "x", "y"]), "rating": price}
+            features["price"] = price or 0.0
+            records.append(record(record_id, day=day, country=country, **features))
+            labels.append(label(record_id, "returned" if returned else "kept", day=day + 0.5))
+    return records, labels
+
+
+def run(desk):
+    """The three jobs, in the template's order."""
+    for work in (convert, train, evaluate):
+        work(desk.spark, desk.storage, desk.job)
+    return ModelManifest.model_validate(desk.json(f"{desk.job.model}/manifest.json"))
+
+
+def snapshot(desk):
+    """Every file of the models bucket, by content."""
+    folder = desk.storage.root / desk.job.models.removeprefix("gs://")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_cycles_make_two_whole_models(desk, record, label):
+    """The first is promoted without a champion, the second is compared with it; each folder is complete, its manifest
+    last, its golden rows reproduced; a finished run that is started again changes nothing."""
+    for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
+        desk.put(topic, lines)
+    first = run(desk)
+    assert first.verdict == Verdict.PROMOTE
+    assert first.champion is None
+    assert first.metrics["champion"] is None
+    assert first.parity_max_abs_diff <= 1e-9
+    assert (first.rows["train"], first.rows["evaluate"]) == (14 * 60, 28 * 60)
+    assert first.windows == {
+        "train_from": "2024-03-01",
+        "train_to": "2024-03-14",
+        "evaluate_from": "2024-03-15",
+        "evaluate_to": "2024-04-11",
+    }
+    assert first.categories["country"] == ["ar", "br", "cl"], "a country of the evaluation window is not known"
+    assert 0.6 < first.metrics["challenger"]["auc"] < 0.95
+    assert set(first.seconds) == {"convert", "train", "evaluate"}
+    assert desk.listed(desk.job.model) == ["convert.json", "golden.json", "manifest.json", "model.onnx"]
+    assert desk.storage.written[-1].endswith("/manifest.json")
+    assert {file.name for file in first.files} == {"model.onnx", "golden.json"}
+    for file in first.files:
+        content = (desk.storage.root / desk.job.model.removeprefix("gs://") / file.name).read_bytes()
+        assert (file.sha256, file.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    check_golden_rows(desk, first)
+
+    before = snapshot(desk)
+    run(desk)
+    assert snapshot(desk) == before
+
+    for topic, lines in zip(("records", "labels"), history(record, label, first=42, days=14, seed=2), strict=True):
+        desk.put(topic, lines, "later.json", day="2024-04-12")
+    champion = f"models/{desk.job.training_date}/{desk.job.run_id}"
+    desk.job = replace(desk.job, run_id="run-2", training_date="2024-06-29", champion=champion)
+    second = run(desk)
+    assert second.champion == first.model_version == "2024-06-01/run-1"
+    assert second.rows["train"] == 28 * 60
+    assert {"auc", "auc_low", "auc_high", "log_loss", "rows"} <= set(second.metrics["champion"])
+    assert second.metrics["champion"]["rows"] == second.metrics["challenger"]["rows"] == second.rows["evaluate"]
+    assert second.verdict in (Verdict.PROMOTE, Verdict.HOLD)
+    assert {path: content for path, content in snapshot(desk).items() if path in before} == before
+
+
+def check_golden_rows(desk, manifest):
+    """Unseen and missing values are among them, and the artefact gives what Spark gave."""
+    golden = desk.json(f"{desk.job.model}/golden.json")
+    assert len(golden) == 50
+    countries = {row["features"]["country"] for row in golden}
+    assert countries - set(manifest.categories["country"]), "no unseen category"
+    assert any(row["features"]["coupon"] is None and row["features"]["rating"] is None for row in golden)
+    artefact = (desk.storage.root / desk.job.model.removeprefix("gs://") / "model.onnx").read_bytes()
+    served = ServedModel(artefact, manifest.inputs, manifest.input_kinds, manifest.categories)
+    ours = served.probabilities({name: [row["features"][name] for row in golden] for name in manifest.inputs})
+    assert np.abs(ours - [row["probability"] for row in golden]).max() <= 1e-9
+
+
+def test_the_same_inputs_give_the_same_bytes(desk, record, label):
+    """Two runs over one archive, its objects split in another way: identical artefact and golden rows."""
+    records, labels = history(record, label, days=35, a_day=30)
+    desk.put("records", records)
+    desk.put("labels", labels)
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    first = snapshot(desk)
+
+    desk.put("records", records[::-2])
+    desk.put("records", records[::2], "more.json")
+    desk.job = replace(desk.job, run_id="run-2")
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    second = snapshot(desk)
+    for name in ("model.onnx", "golden.json"):
+        assert second[f"models/2024-06-01/run-2/{name}"] == first[f"models/2024-06-01/run-1/{name}"]
+
+
+def test_a_run_that_broke_off_goes_on(desk, record, label):
+    """After a crash between a job's files the same run ends well; a file with another content stops it."""
+    records, labels = history(record, label, days=35, a_day=30)
+    desk.put("records", records)
+    desk.put("labels", labels)
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    work = desk.storage.root / desk.job.work.removeprefix("gs://")
+    (work / "train.json").unlink()
+    train(desk.spark, desk.storage, desk.job)
+
+    (work / "train.json").unlink()
+    model = desk.storage.root / desk.job.model.removeprefix("gs://") / "model.onnx"
+    model.write_bytes(b"someone else's")
+    with pytest.raises(JobFailed, match=r"model.onnx exists with another content"):
+        train(desk.spark, desk.storage, desk.job)
+    assert model.read_bytes() == b"someone else's"
+
+
+def test_an_artefact_that_is_not_what_spark_trained_is_rejected(desk, record, label):
+    """Parity is measured on the bytes that would be served: a model of other data does not pass."""
+    for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
+        desk.put(topic, lines)
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    scores = desk.storage.root / f"{desk.job.work}/scores".removeprefix("gs://")
+    shifted = desk.spark.read.parquet(f"file://{scores}").withColumn("probability", expr("probability + 1e-6"))
+    shifted.write.parquet(f"file://{scores}-shifted")
+    scores.rename(scores.with_name("scores-of-spark"))
+    scores.with_name("scores-shifted").rename(scores)
+    evaluate(desk.spark, desk.storage, desk.job)
+    manifest = desk.json(f"{desk.job.model}/manifest.json")
+    assert manifest["verdict"] == "REJECT"
+    assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("days", "change", "message"),
+    [
+        (10, None, r"within the evaluation window of 28 days.*wait for more history"),
+        (35, "no labels", r"has a label.*check that labels are published"),
+        (35, "one class", r"labelled 'kept': one class teaches nothing"),
+    ],
+)
+def test_data_that_nothing_can_be_learned_from_fails(desk, record, label, days, change, message):
+    """Too short a history, no labels, one class only: a failure with its cause, and no model folder."""
+    records, labels = history(record, label, days=days, a_day=5)
+    desk.put("records", records)
+    if change == "one class":
+        labels = [row | {"label": "kept"} for row in labels]
+    if change != "no labels":
+        desk.put("labels", labels)
+    convert(desk.spark, desk.storage, desk.job)
+    with pytest.raises(JobFailed, match=message):
+        train(desk.spark, desk.storage, desk.job)
+    assert snapshot(desk) == {}
+
+
+def test_jobs_out_of_order_fail(desk):
+    """Each job names the one that has to run before it."""
+    with pytest.raises(JobFailed, match=r"convert.json is not there; run convert.py"):
+        train(desk.spark, desk.storage, desk.job)
+    with pytest.raises(JobFailed, match=r"convert.json is not there; run convert.py"):
+        evaluate(desk.spark, desk.storage, desk.job)
+
+
+def test_a_champion_that_is_not_whole_stops_the_evaluation(desk, record, label):
+    """No folder, or an artefact that is not the one of its manifest: a failure, and no manifest for the challenger."""
+    for topic, lines in zip(("records", "labels"), history(record, label, days=35, a_day=30), strict=True):
+        desk.put(topic, lines)
+    run(desk)
+    old = desk.job
+    desk.job = replace(old, run_id="run-2", champion="models/2024-01-01/gone")
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    with pytest.raises(JobFailed, match=r"models/2024-01-01/gone/manifest.json is not there"):
+        evaluate(desk.spark, desk.storage, desk.job)
+
+    manifest = desk.json(f"{old.model}/manifest.json")
+    broken = desk.storage.root / desk.job.models.removeprefix("gs://") / "models/2024-01-01/broken"
+    broken.mkdir(parents=True)
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    (broken / "model.onnx").write_bytes(b"changed")
+    desk.job = replace(desk.job, champion="models/2024-01-01/broken")
+    with pytest.raises(JobFailed, match=r"model.onnx is not the file that its manifest names"):
+        evaluate(desk.spark, desk.storage, desk.job)
+    assert "manifest.json" not in desk.listed(desk.job.model)

@@ -1,0 +1,126 @@
+"""Promise of the exporter: the artefact gives Spark's own probabilities, unseen and missing values included."""
+
+import random
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from pyspark.ml.classification import GBTClassifier
+from pyspark.ml.functions import vector_to_array
+
+from schemas.shapes import MISSING, ModelInput
+from spark.export import read_forest, to_onnx
+from spark.features import assembled, known_values
+from spark.job import JobFailed
+from spark.served import ServedModel
+
+pytestmark = pytest.mark.spark
+
+TEXTS = [f"v{number}" for number in range(12)] + ["", "ação", MISSING, None]
+
+
+def random_rows(seed, texts, numbers, count):
+    """Rows of random features with a target that depends on all of them, and is missing nowhere."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        features = {name: draw.choice(TEXTS) for name in texts}
+        features |= {
+            # Many equal values, so that thresholds are hit exactly; big, tiny and negative ones; and missing ones.
+            name: draw.choice([None, float("nan"), -1e6, 1e-12, *(draw.randint(-4, 4) / 2 for _ in range(6))])
+            for name in numbers
+        }
+        signal = sum(hash_free(name, value) for name, value in features.items())
+        rows.append((features, float(signal + draw.gauss(0, 1) > 0)))
+    return rows
+
+
+def hash_free(name, value):
+    """A number that depends on name and value, the same in each process."""
+    return (sum(map(ord, f"{name}{value}")) % 7 - 3) / 2
+
+
+def frame(spark, rows, texts, numbers):
+    fields = [f"`{name}`: STRING" for name in texts] + [f"`{name}`: DOUBLE" for name in numbers]
+    return spark.createDataFrame(rows, f"features STRUCT<{', '.join(fields)}>, target DOUBLE")
+
+
+@pytest.mark.parametrize(
+    ("seed", "texts", "numbers", "depth", "limit"),
+    [
+        (1, ["a", "b"], ["x", "y", "z"], 5, 100),
+        (2, ["a", "b"], [], 4, 100),
+        (3, [], ["x", "y"], 4, 100),
+        (4, ["a"], ["x"], 6, 5),  # more values than the limit: the rare ones share the bucket of the unseen
+    ],
+)
+def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, numbers, depth, limit):
+    """On rows never seen in training, with unseen categories and missing values in every column: at most 1e-9 apart."""
+    inputs = [ModelInput(name, "category", False) for name in texts]
+    inputs += [ModelInput(name, "number", False) for name in numbers]
+    train = frame(spark, random_rows(seed, texts, numbers, 800), texts, numbers)
+    categories = known_values(train, inputs, limit)
+    model = GBTClassifier(
+        featuresCol="vector", labelCol="target", maxIter=4, maxDepth=depth, maxBins=128, seed=seed
+    ).fit(assembled(train, inputs, categories))
+    model.write().overwrite().save(f"file://{tmp_path}/gbt")
+    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+
+    fresh = random_rows(seed + 100, texts, numbers, 1500)
+    for name in texts:
+        fresh += [(features | {name: "never seen"}, target) for features, target in fresh[:50]]
+    scored = model.transform(assembled(frame(spark, fresh, texts, numbers), inputs, categories))
+    sparks = [row.p for row in scored.select(vector_to_array("probability")[1].alias("p")).collect()]
+    columns = {item.name: [features[item.name] for features, _ in fresh] for item in inputs}
+    served = ServedModel(artefact, [item.name for item in inputs], [item.kind for item in inputs], categories)
+    ours = served.probabilities(columns)
+
+    assert len(set(sparks)) > 10, "a model that answers the same to everything shows nothing"
+    assert np.abs(ours - np.array(sparks)).max() <= 1e-9
+    if limit < len(TEXTS):
+        assert [len(values) for values in categories.values()] == [limit]
+
+
+def test_trees_without_a_split_are_exported(spark, tmp_path):
+    """Trees that are a single leaf, because no split has enough rows, give Spark's probability too."""
+    inputs = [ModelInput("x", "number", False)]
+    train = frame(spark, [({"x": float(row)}, float(row % 3 == 0)) for row in range(60)], [], ["x"])
+    model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, minInstancesPerNode=50, seed=1).fit(
+        assembled(train, inputs, {})
+    )
+    assert model.totalNumNodes == 2
+    model.write().overwrite().save(f"file://{tmp_path}/gbt")
+    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    row = model.transform(assembled(train, inputs, {})).first()
+    ours = ServedModel(artefact, ["x"], ["number"], {}).probabilities({"x": [1.0, None]})
+    assert ours == pytest.approx([row.probability[1]] * 2, abs=1e-12)
+
+
+def test_the_artefact_keeps_the_serving_contract(spark, tmp_path):
+    """One input `features` double [N, F], one output `probability` double [N]; checked; the same bytes again."""
+    inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False)]
+    train = frame(spark, random_rows(5, ["a"], ["x"], 300), ["a"], ["x"])
+    table = assembled(train, inputs, known_values(train, inputs, 100))
+    model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(table)
+    model.write().overwrite().save(f"file://{tmp_path}/gbt")
+    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    onnx.checker.check_model(onnx.load_from_string(artefact), full_check=True)
+    session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    (given,), (answer,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("features", "tensor(double)", ["N", 2])
+    assert (answer.name, answer.type, answer.shape) == ("probability", "tensor(double)", ["N"])
+    assert session.run(None, {"features": np.zeros((3, 2))})[0].shape == (3,)
+    assert to_onnx(read_forest(spark, f"file://{tmp_path}/gbt")) == artefact
+
+
+def test_another_model_is_refused(spark, tmp_path):
+    """The exporter says what it knows instead of exporting nonsense."""
+    from pyspark.ml.classification import LogisticRegression
+
+    inputs = [ModelInput("x", "number", False)]
+    train = frame(spark, [({"x": float(row)}, float(row % 2)) for row in range(20)], [], ["x"])
+    model = LogisticRegression(featuresCol="vector", labelCol="target", maxIter=1).fit(assembled(train, inputs, {}))
+    model.write().overwrite().save(f"file://{tmp_path}/other")
+    with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
+        read_forest(spark, f"file://{tmp_path}/other")

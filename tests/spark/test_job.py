@@ -1,0 +1,92 @@
+"""Promises of the drivers' outside: arguments in their form or exit 2, failures as exit 1 with one line."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from spark.job import JobFailed, exit_code, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+LINE = {
+    "--use-case": "flights",
+    "--archive": "gs://acme-archive",
+    "--models": "gs://acme-models",
+    "--run-id": "run-1",
+    "--training-date": "2024-06-01",
+    "--champion": "none",
+}
+
+
+def line(**changed):
+    """The command line, with some values replaced."""
+    values = LINE | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    return [f"{name}={value}" for name, value in values.items()]
+
+
+def test_no_champion_is_none():
+    """The word that a template can pass for an empty value."""
+    assert parse("train", "", line()).champion is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"use_case": "trains"},
+        {"archive": "gs://acme-archive/"},
+        {"archive": "/tmp/archive"},
+        {"models": "gs://Acme"},
+        {"run_id": "../../x"},
+        {"run_id": "a" * 65},
+        {"training_date": "2024-02-30"},
+        {"champion": "models/2024-02-01/a b"},
+    ],
+)
+def test_a_bad_argument_ends_with_2_and_says_which(changed, capsys):
+    """Names the argument and the form it should have; no path is ever built from it."""
+    with pytest.raises(SystemExit) as ended:
+        parse("train", "", line(**changed))
+    assert ended.value.code == 2
+    assert f"argument --{next(iter(changed)).replace('_', '-')}: " in capsys.readouterr().err
+
+
+def test_a_failure_ends_with_1_and_its_text(capsys):
+    """One line on the error stream; what is no JobFailed keeps its trace."""
+
+    def fail():
+        raise JobFailed("the thing, the cause; the fix")
+
+    def crash():
+        raise ZeroDivisionError
+
+    assert exit_code(fail) == 1
+    assert "FAILED: the thing, the cause; the fix" in capsys.readouterr().err
+    assert exit_code(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        exit_code(crash)
+
+
+@pytest.mark.parametrize("driver", ["convert", "train", "evaluate"])
+def test_a_staged_driver_needs_only_its_zip(driver, tmp_path):
+    """The driver alone in a folder, with the zip of packages on the path and nothing else of ours, starts and helps."""
+    with zipfile.ZipFile(tmp_path / "lunation_spark.zip", "w") as staged:
+        for package in ("spark", "schemas"):
+            for path in sorted((ROOT / package).rglob("*.py")):
+                staged.write(path, path.relative_to(ROOT))
+    (tmp_path / f"{driver}.py").write_text((ROOT / "spark" / f"{driver}.py").read_text())
+    ended = subprocess.run(
+        [sys.executable, f"{driver}.py", "--help"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "lunation_spark.zip")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "--training-date" in ended.stdout
+    assert "example:" in ended.stdout
+    assert "exit codes:" in ended.stdout

@@ -1,7 +1,7 @@
 """Reads a model's folder from Cloud Storage, with Google's client. Blocking: to be called in a thread."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 from schemas import ModelPointer
@@ -38,16 +38,14 @@ class Folders:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         try:
-            content: bytes = (
-                self._bucket()
-                .blob(path)
-                .download_as_bytes(timeout=SECONDS_A_REQUEST, retry=DEFAULT_RETRY.with_timeout(SECONDS_A_FILE))
+            content: bytes = self._bucket.blob(path).download_as_bytes(
+                timeout=SECONDS_A_REQUEST, retry=DEFAULT_RETRY.with_timeout(SECONDS_A_FILE)
             )
         except NotFound:
             raise ModelRefused(f"there is no gs://{self._bucket_name}/{path}") from None
         return content
 
-    @cache  # noqa: B019 - there is one instance, which lives as long as the process
+    @cached_property
     def _bucket(self) -> Any:
         from google.cloud.storage import Client
 

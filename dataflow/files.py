@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import apache_beam as beam
 from google.cloud import storage  # type: ignore[attr-defined]
@@ -50,13 +51,14 @@ class ReadLines(beam.DoFn):
 
     def process(self, path: str) -> Iterator[Source]:
         """Read one file, line by line."""
-        if path.startswith("gs://"):
-            bucket, _, name = path.removeprefix("gs://").partition("/")
-            opened = storage.Client(project=self._project).bucket(bucket).blob(name).open("rb")
-        else:
-            opened = Path(path).open("rb")
-        with opened as lines:
+        with self._open(path) as lines:
             for number, line in enumerate(lines, 1):
                 document = line.strip()
                 if document:
                     yield Source(document, f"{path}:{number}")
+
+    def _open(self, path: str) -> IO[bytes]:
+        if not path.startswith("gs://"):
+            return Path(path).open("rb")
+        bucket, _, name = path.removeprefix("gs://").partition("/")
+        return storage.Client(project=self._project).bucket(bucket).blob(name).open("rb")

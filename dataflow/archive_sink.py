@@ -67,7 +67,7 @@ class WriteObjects(beam.DoFn):
             )
         except PreconditionFailed:
             # The name holds the content's digest: what is there is what was to be written.
-            log.info("%s is there already", name)
+            log.debug("%s is there already", name)
         yield name
 
 

@@ -4,7 +4,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,10 @@ class Store:
     def read(self, sql: str, parameters: tuple[Any, ...] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         """Rows of what is committed. For short queries: it runs on the caller's thread, the event loop's."""
         return self._reader.execute(sql, parameters).fetchall()
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[sqlite3.Row]:
+        """The same, one row after the other, for results that may be large. Use them up, or drop them, soon."""
+        return self._reader.execute(sql, parameters)
 
     async def write(self, work: Work[T]) -> T:
         """Run ``work`` on the writer's connection and answer when it is committed.

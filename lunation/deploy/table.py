@@ -137,6 +137,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     archive_parameters = {
         "records_subscription": f"projects/{target.project}/subscriptions/records-archive",
         "labels_subscription": f"projects/{target.project}/subscriptions/labels-archive",
+        "dead_letters_subscription": f"projects/{target.project}/subscriptions/dead-letters-archive",
         "dead_letters_topic": f"projects/{target.project}/topics/dead-letters",
         "archive_bucket": archive,
         "use_case": settings.use_case,
@@ -172,6 +173,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
             push_as=account("push"),
             dead_letters="dead-letters",
         ),
+        Subscription("dead-letters-archive", "dead-letters"),
         Subscription("dead-letters-review", "dead-letters"),
         Subscription("classifications-review", "classifications"),
         StreamingJob(

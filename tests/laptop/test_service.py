@@ -1,0 +1,141 @@
+"""What every server does alike: both protocols, refusals by name, faults that count, loopback only."""
+
+import asyncio
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import google.api_core.exceptions as errors
+import grpc
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.pubsub_v1 import PublisherClient, types
+
+from laptop.errors import not_found
+from laptop.service import Api, Server, surfaces
+
+
+class Handler:
+    """Answers two RPCs of Publisher."""
+
+    async def create_topic(self, request: Any) -> Any:
+        """Echo."""
+        return request
+
+    async def get_topic(self, request: Any) -> Any:
+        """Not there, unless it breaks."""
+        if request.topic.endswith("broken"):
+            raise RuntimeError("a bug")
+        raise not_found(request.topic)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server in a thread."""
+    server = Server("sample", Api(surfaces(PublisherClient), [Handler()]))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
+    yield server
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def client(server: Server, request: pytest.FixtureRequest) -> PublisherClient:
+    """Google's client, over either protocol."""
+    transport = PublisherClient.get_transport_class(request.param)
+    if request.param == "grpc":
+        return PublisherClient(transport=transport(channel=grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")))
+    host = f"http://127.0.0.1:{server.http_port}"
+    return PublisherClient(transport=transport(host=host, credentials=AnonymousCredentials()))
+
+
+def test_a_method_answers_over_both_protocols(client: PublisherClient) -> None:
+    """What a handler returns arrives, labels and all."""
+    topic = client.create_topic(request=types.Topic(name="projects/p/topics/t", labels={"a": "b"}))
+    assert (topic.name, dict(topic.labels)) == ("projects/p/topics/t", {"a": "b"})
+
+
+def test_an_error_keeps_its_code_and_text(client: PublisherClient) -> None:
+    """NOT_FOUND arrives as NotFound, with the resource's name."""
+    with pytest.raises(errors.NotFound, match="projects/p/topics/t"):
+        client.get_topic(topic="projects/p/topics/t")
+
+
+def test_a_bug_in_a_handler_is_an_internal_error_and_the_server_lives(client: PublisherClient) -> None:
+    """An exception becomes INTERNAL; the next call is answered."""
+    with pytest.raises(errors.InternalServerError, match="RuntimeError: a bug"):
+        client.get_topic(topic="projects/p/topics/broken", retry=None)
+    assert client.create_topic(name="projects/p/topics/t").name
+
+
+def test_a_method_that_nobody_answers_is_refused_by_name(client: PublisherClient) -> None:
+    """UNIMPLEMENTED says which method."""
+    with pytest.raises(errors.MethodNotImplemented, match="DetachSubscription"):
+        client.detach_subscription(request={"subscription": "projects/p/subscriptions/s"})
+
+
+def test_a_path_that_no_api_has_is_refused(server: Server) -> None:
+    """Over REST and over gRPC."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/v9/nothing", timeout=5)
+    assert caught.value.code == 501
+    assert json.load(caught.value)["error"]["status"] == "UNIMPLEMENTED"
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/google.pubsub.v1.Publisher/Nothing")(b"", timeout=5)
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert "Nothing" in refused.value.details()
+
+
+def test_an_unknown_field_or_parameter_is_refused(server: Server) -> None:
+    """As Google's front end does: a typo is an error, not silence."""
+    for path, body in (("projects/p/topics/t?lable=x", b"{}"), ("projects/p/topics/t", b'{"lable": {}}')):
+        request = urllib.request.Request(f"http://127.0.0.1:{server.http_port}/v1/{path}", method="PUT", data=body)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=5)
+        assert caught.value.code == 400
+        assert "lable" in caught.value.read().decode()
+
+
+def test_a_fault_fires_as_often_as_it_was_set_and_says_so(server: Server, client: PublisherClient) -> None:
+    """Two refusals, then answers; the admin endpoint counts both."""
+    url = f"http://127.0.0.1:{server.http_port}/_laptop/faults"
+    fault = {"rpc": "*.CreateTopic", "code": "PERMISSION_DENIED", "times": 2}
+    urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(fault).encode()), timeout=5).close()
+    for _ in range(2):
+        with pytest.raises(errors.Forbidden):
+            client.create_topic(name="projects/p/topics/t")
+    assert client.create_topic(name="projects/p/topics/t").name
+    with urllib.request.urlopen(url, timeout=5) as response:
+        assert [one["fired"] for one in json.load(response)] == [2]
+
+
+def test_a_server_listens_on_loopback_only(server: Server) -> None:
+    """Nobody else on the network can reach it."""
+    others = {
+        address[4][0]
+        for address in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        if not address[4][0].startswith("127.")
+    }
+    for address in others:
+        for port in (server.http_port, server.grpc_port):
+            with pytest.raises((ConnectionError, TimeoutError)):
+                socket.create_connection((address, port), timeout=1)
+
+
+def test_what_is_no_fault_is_refused(server: Server) -> None:
+    """A typo in a fault must not make a test pass for want of a fault."""
+    url = f"http://127.0.0.1:{server.http_port}/_laptop/faults"
+    for body in (b'{"rcp": "*"}', b'{"rpc": "*", "code": "NOPE"}', b"nonsense"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5)
+        assert caught.value.code == 400

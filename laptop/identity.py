@@ -1,0 +1,110 @@
+"""The identity of service accounts on the laptop: OpenID Connect tokens, signed by a key in the state folder.
+
+Push subscriptions and scheduler jobs present such tokens, the functions' front door checks them, as Google's
+servers do: https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions.
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import crypt, exceptions, jwt
+
+ISSUER = "https://accounts.google.com"
+LIFETIME_SECONDS = 3600
+RENEWED_BEFORE_SECONDS = 300
+
+
+class InvalidToken(ValueError):
+    """A token that must not be accepted; the text tells why."""
+
+
+class Identity:
+    """Mints and verifies tokens.
+
+    Args:
+        state: the folder of the whole laptop. The key is made in ``state / "identity"`` by whoever comes first; any
+            number of processes may do so at the same time.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, state: Path, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        pem = _key(state / "identity" / "key.pem")
+        private = serialization.load_pem_private_key(pem, password=None)
+        public = private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self._key_id = hashlib.sha256(public).hexdigest()[:40]
+        self._signer = crypt.RSASigner.from_string(pem, self._key_id)
+        self._certificates = {self._key_id: public}
+        self._minted: dict[tuple[str, str], tuple[float, str]] = {}
+
+    def token(self, email: str, audience: str) -> str:
+        """A token for the service account ``email``, good for at least five minutes and at most an hour.
+
+        The same one is given out until it gets old.
+        """
+        now = self._now()
+        expires, token = self._minted.get((email, audience), (0.0, ""))
+        if expires - now < RENEWED_BEFORE_SECONDS:
+            expires = now + LIFETIME_SECONDS
+            claims = {
+                "iss": ISSUER,
+                "aud": audience,
+                "azp": email,
+                "email": email,
+                "email_verified": True,
+                "sub": str(int(hashlib.sha256(email.encode()).hexdigest()[:16], 16)),
+                "iat": int(now),
+                "exp": int(expires),
+            }
+            token = jwt.encode(self._signer, claims).decode()
+            self._minted[email, audience] = expires, token
+        return token
+
+    def verify(self, token: str | bytes, audience: str) -> Mapping[str, Any]:
+        """The claims of ``token``.
+
+        Raises:
+            InvalidToken: it is malformed, signed by another key, expired, or meant for another audience.
+        """
+        try:
+            header = jwt.decode_header(token)
+            if header.get("alg") != "RS256":
+                raise InvalidToken(f"signed with {header.get('alg')!r}, not with RS256")
+            claims = jwt.decode(token, certs=self._certificates, audience=audience)
+        except (ValueError, exceptions.GoogleAuthError) as error:
+            raise InvalidToken(str(error)) from error
+        if claims.get("iss") != ISSUER:
+            raise InvalidToken(f"issued by {claims.get('iss')!r}, not by {ISSUER!r}")
+        if claims.get("email_verified") is not True or not claims.get("email"):
+            raise InvalidToken("it names no verified email address")
+        return claims
+
+
+def _key(path: Path) -> bytes:
+    """The key's PEM. A hard link makes it appear whole, and only for the first of several processes."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        handle, name = tempfile.mkstemp(dir=path.parent)  # readable by its owner only
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(made)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(name, path)
+        except FileExistsError:
+            pass  # another process was first; its key is the one
+        finally:
+            os.unlink(name)
+    return path.read_bytes()

@@ -1,0 +1,66 @@
+"""What is shipped is reproducible, complete, and holds nothing else."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lunation.deploy import staging
+from tests.support import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _own_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+
+
+@pytest.mark.parametrize("unit", ["ingest_fast", "classify"])
+def test_staging_twice_gives_the_same_bytes(unit: str) -> None:
+    """Equal sources, equal hash: a deployment without changes changes nothing."""
+    first = staging.stage_function(unit)
+    content = first.path.read_bytes()
+    second = staging.stage_function(unit)
+    assert (second.sha256, second.object_name) == (first.sha256, first.object_name)
+    assert second.path.read_bytes() == content
+
+
+def test_a_staged_function_holds_its_files_and_what_it_imports() -> None:
+    """main.py and requirements.txt at the root, the shared packages beside them, no caches."""
+    names = set(zipfile.ZipFile(staging.stage_function("classify").path).namelist())
+    assert {"main.py", "requirements.txt", "handler.py", "schemas/record.py", "functions/runtime/push.py"} <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "laptop/"))]
+
+
+def test_the_staged_spark_code_imports_with_nothing_else_on_the_path() -> None:
+    """The drivers find all they import in the zip."""
+    files = {artefact.path.name: artefact for artefact in staging.stage_spark()}
+    assert set(files) == {"convert.py", "train.py", "evaluate.py", "lunation_spark.zip"}
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import spark.features, spark.export, schemas; print('ok')"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, str(files["lunation_spark.zip"].path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd="/",
+    )
+    assert done.stdout.strip() == "ok", done.stderr
+
+
+def test_every_deployable_pins_what_the_shared_environment_has() -> None:
+    """A deployable's requirements.txt names exact versions, the ones that the tests ran with."""
+    shared = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split() if "==" in line)
+    for folder in ("functions/ingest_fast", "functions/classify", "dataflow", "spark"):
+        lines = [
+            line.split("#")[0].strip()
+            for line in (ROOT / folder / "requirements.txt").read_text().splitlines()
+            if line.split("#")[0].strip()
+        ]
+        assert lines, folder
+        for line in lines:
+            match = re.fullmatch(r"([a-z0-9-]+)(\[[a-z,]+\])?==(\S+)", line)
+            assert match, f"{folder}: {line!r} is not pinned"
+            assert shared.get(match.group(1)) == match.group(3), f"{folder}: {line}"

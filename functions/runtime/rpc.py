@@ -57,7 +57,7 @@ class Rpc:
             request_serializer=request_type.SerializeToString,
             response_deserializer=response_type.FromString,
         )
-        self._metadata = (("x-goog-request-params", urlencode(routing)),)
+        self._metadata = (("x-goog-request-params", urlencode(routing, safe="/")),)
         self._timeout = timeout
         self._attempts = attempts
 

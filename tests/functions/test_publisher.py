@@ -24,6 +24,7 @@ def test_messages_share_requests_and_each_gets_its_own_id(google, run):
             assert topic == "projects/local-dev/topics/things"
             assert (data, attributes) == (f"{number}".encode(), {"n": str(number)})
         assert len(google.publish_requests) < 5
+        assert google.metadata[0]["x-goog-request-params"] == "topic=projects/local-dev/topics/things"
 
     run(scenario)
 

@@ -157,6 +157,7 @@ class GoogleServer:
 
     async def _publish(self, request: Any, context: Any) -> Any:
         self.publish_requests.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
         failure = self._due("Publish", request)
         if failure is not None:
             await context.abort(failure.code, "as the test wants it")

@@ -29,7 +29,7 @@ from spark import objects
 from spark.gate import Evidence, judge
 from spark.job import Job, JobFailed, exit_code, parse, progress
 from spark.metrics import compare
-from spark.served import ServedModel
+from spark.served import ServedModel, largest_difference
 from spark.session import start
 
 PACKAGES = ("pyspark", "numpy", "onnx", "onnxruntime", "pydantic")
@@ -68,7 +68,7 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     if champion is not None:
         scores["champion"] = champion.probabilities(window.features)
     parity = max(
-        _largest_difference(scores["challenger"], window.spark_probability),
+        largest_difference(scores["challenger"], window.spark_probability),
         _golden_difference(challenger, json.loads(files["golden.json"])),
     )
     metrics = compare(window.target, window.days, scores, trained["seed"])
@@ -179,11 +179,7 @@ def _needed(storage: Any, uri: str, advice: str) -> bytes:
 
 def _golden_difference(model: ServedModel, golden: Sequence[Mapping[str, Any]]) -> float:
     columns = {name: [row["features"].get(name) for row in golden] for name in model.inputs}
-    return _largest_difference(model.probabilities(columns), np.array([row["probability"] for row in golden]))
-
-
-def _largest_difference(ours: np.ndarray, sparks: np.ndarray) -> float:
-    return float(np.abs(ours - sparks).max(initial=0.0))
+    return largest_difference(model.probabilities(columns), np.array([row["probability"] for row in golden]))
 
 
 def _evidence(metrics: Mapping[str, Mapping[str, float]], window: Window, parity: float) -> Evidence:

@@ -25,3 +25,8 @@ class ServedModel:
         features = matrix(columns, self.inputs, self.kinds, self.categories)
         (result,) = session.run(["probability"], {"features": features})
         return result
+
+
+def largest_difference(ours: np.ndarray, sparks: np.ndarray) -> float:
+    """The largest absolute difference of two columns of probabilities; no number at all counts as 1, all there is."""
+    return float(np.nan_to_num(np.abs(ours - sparks), nan=1.0).max(initial=0.0))

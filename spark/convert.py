@@ -60,10 +60,10 @@ SELECT /*+ REBALANCE(dt) */ record_id, event_time, features, label, label_time, 
 
 def main(argv: Sequence[str]) -> int:
     """Wire the job: arguments, session, storage client."""
-    from google.cloud import storage
+    from google.cloud.storage import Client
 
     job = parse("convert", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: convert(start(f"convert {job.run_id}"), storage.Client(), job))
+    return exit_code(lambda: convert(start(f"convert {job.run_id}"), Client(), job))
 
 
 def convert(spark: SparkSession, storage: Any, job: Job) -> None:

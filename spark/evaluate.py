@@ -37,10 +37,10 @@ PACKAGES = ("pyspark", "numpy", "onnx", "onnxruntime", "pydantic")
 
 def main(argv: Sequence[str]) -> int:
     """Wire the job: arguments, session, storage client."""
-    from google.cloud import storage
+    from google.cloud.storage import Client
 
     job = parse("evaluate", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: evaluate(start(f"evaluate {job.run_id}"), storage.Client(), job))
+    return exit_code(lambda: evaluate(start(f"evaluate {job.run_id}"), Client(), job))
 
 
 def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:

@@ -64,10 +64,10 @@ class Windows:
 
 def main(argv: Sequence[str]) -> int:
     """Wire the job: arguments, session, storage client."""
-    from google.cloud import storage
+    from google.cloud.storage import Client
 
     job = parse("train", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: train(start(f"train {job.run_id}"), storage.Client(), job))
+    return exit_code(lambda: train(start(f"train {job.run_id}"), Client(), job))
 
 
 def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from pyspark.ml.classification import GBTClassifier
 from pyspark.ml.functions import vector_to_array
+from pyspark.sql.functions import col
 
 from schemas.shapes import MISSING, ModelInput
 from spark.export import read_forest, to_onnx
@@ -71,7 +72,7 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
     for name in texts:
         fresh += [(features | {name: "never seen"}, target) for features, target in fresh[:50]]
     scored = model.transform(assembled(frame(spark, fresh, texts, numbers), inputs, categories))
-    sparks = [row.p for row in scored.select(vector_to_array("probability")[1].alias("p")).collect()]
+    sparks = [row.p for row in scored.select(vector_to_array(col("probability"))[1].alias("p")).collect()]
     columns = {item.name: [features[item.name] for features, _ in fresh] for item in inputs}
     served = ServedModel(artefact, [item.name for item in inputs], [item.kind for item in inputs], categories)
     ours = served.probabilities(columns)

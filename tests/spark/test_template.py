@@ -49,7 +49,9 @@ def test_the_parameters_reach_the_drivers(template):
         value = GIVEN[parameter.name]
         assert any(re.fullmatch(pattern, value) for pattern in parameter.validation.regex.regexes)
         for field in parameter.fields:
-            step, index = re.fullmatch(r"jobs\['(\w+)'\]\.pysparkJob\.args\[(\d+)\]", field).groups()
+            path = re.fullmatch(r"jobs\['(\w+)'\]\.pysparkJob\.args\[(\d+)\]", field)
+            assert path is not None, field
+            step, index = path.groups()
             assert jobs[step].args[int(index)] == parameter.name, "the path points at another argument"
             jobs[step].args[int(index)] = value
     for step, pyspark_job in jobs.items():

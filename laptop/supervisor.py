@@ -1,0 +1,191 @@
+"""Starts every server as a child process, starts again what dies, and ends everything it started."""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+SERVICES = ("pubsub", "datastore", "storage", "workflows", "dataproc", "scheduler", "functions", "dataflow")
+HOST = "127.0.0.1"
+BACKOFF_SECONDS = (0.2, 10.0)
+STOP_SECONDS = 15.0
+log = logging.getLogger("laptop")
+
+
+class SupervisorError(Exception):
+    """The servers cannot run; the text says why and what to do."""
+
+
+class Supervisor:
+    """The servers of one state folder, while the ``with`` block lasts.
+
+    Args:
+        state: the folder. Ports are chosen on first use and kept in it.
+        only: some of :data:`SERVICES`.
+
+    Raises:
+        SupervisorError: another supervisor runs on the folder.
+    """
+
+    def __init__(self, state: Path, only: Sequence[str] = SERVICES) -> None:
+        unknown = set(only) - set(SERVICES)
+        if unknown:
+            raise SupervisorError(f"no service {', '.join(sorted(unknown))}; there are: {', '.join(SERVICES)}")
+        self.state = state.resolve()
+        self.endpoints: dict[str, dict[str, str]] = {}
+        self._services = [service for service in SERVICES if service in only]
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping = threading.Event()
+        self._watchers: list[threading.Thread] = []
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "Supervisor":
+        self.state.mkdir(parents=True, exist_ok=True)
+        self._lock = self._only_one()
+        (self.state / "logs").mkdir(exist_ok=True)
+        self.endpoints = self._choose_ports()
+        for service in self._services:
+            self._start(service)
+            watcher = threading.Thread(target=self._watch, args=(service,), name=f"watch {service}", daemon=True)
+            self._watchers.append(watcher)
+            watcher.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        # Those that have children of their own first, while what these talk to is still there.
+        for service in reversed(self._services):
+            self._children[service].terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for service in self._services:
+            child = self._children[service]
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("%s did not end in %.0f s and is killed", service, STOP_SECONDS)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        for watcher in self._watchers:
+            watcher.join()
+        if self._lock is not None:
+            self._lock.close()
+
+    def pid(self, service: str) -> int:
+        """The process id of a server."""
+        return self._children[service].pid
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        """Wait until every server answers.
+
+        Raises:
+            SupervisorError: one does not; the text ends with its log.
+        """
+        deadline = time.monotonic() + seconds
+        for service in self._services:
+            url = f"{self.endpoints[service]['http']}/_laptop/health"
+            while True:
+                try:
+                    with urllib.request.urlopen(url, timeout=2) as response:
+                        if json.load(response)["service"] == service:
+                            break
+                except (urllib.error.URLError, OSError, ValueError):
+                    if time.monotonic() > deadline:
+                        tail = (self.state / "logs" / f"{service}.log").read_text(errors="replace")[-2000:]
+                        raise SupervisorError(f"{service} does not answer after {seconds:.0f} s:\n{tail}") from None
+                    time.sleep(0.05)
+
+    # --- inside
+
+    def _only_one(self) -> IO[str]:
+        file = (self.state / "supervisor.lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            other = file.read().strip()
+            file.close()
+            raise SupervisorError(
+                f"the servers of {self.state} run already, under process {other}: use them, or end that process first"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+
+    def _choose_ports(self) -> dict[str, dict[str, str]]:
+        path = self.state / "endpoints.json"
+        known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+        held: list[socket.socket] = []
+        for service in self._services:
+            if service in known:
+                continue
+            ports = []
+            for _ in range(2):
+                holder = socket.create_server((HOST, 0))
+                held.append(holder)
+                ports.append(holder.getsockname()[1])
+            known[service] = {"http": f"http://{HOST}:{ports[0]}", "grpc": f"{HOST}:{ports[1]}"}
+        for holder in held:
+            holder.close()
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(known, indent=1))
+        fresh.replace(path)
+        return known
+
+    def _start(self, service: str) -> None:
+        address = self.endpoints[service]
+        log_path = self.state / "logs" / f"{service}.log"
+        with log_path.open("ab") as output:
+            self._children[service] = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", f"laptop.{service}", "--state", str(self.state)),
+                    *("--http-port", address["http"].rsplit(":", 1)[1]),
+                    *("--grpc-port", address["grpc"].rsplit(":", 1)[1]),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=Path(__file__).resolve().parent.parent,
+                preexec_fn=_end_with_parent,
+                start_new_session=True,  # Ctrl-C is for the supervisor, which ends its children in order
+            )
+
+    def _watch(self, service: str) -> None:
+        pause = BACKOFF_SECONDS[0]
+        while True:
+            started = time.monotonic()
+            code = self._children[service].wait()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > 30:
+                pause = BACKOFF_SECONDS[0]
+            log.warning("%s ended with %s; started again in %.1f s", service, code, pause)
+            if self._stopping.wait(pause):
+                return
+            pause = min(BACKOFF_SECONDS[1], pause * 2)
+            self._start(service)
+            if self._stopping.is_set():
+                self._children[service].terminate()
+
+
+def _end_with_parent() -> None:
+    """On Linux the kernel ends the child when its parent is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -171,7 +171,7 @@ class _Telling:
         function = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{CLASSIFY_HTTP}")
         url = function.service_config.uri
         caller = f"lunation-caller@{self._clients.project}.iam.gserviceaccount.com"
-        watch = Watch(f"{url}/v1/classify", lambda: self._identity.mint(url, caller), parts.live.records)
+        watch = Watch(f"{url}/v1/classify", lambda: self._identity.token(caller, url), parts.live.records)
         topic = self._topic("records")
         with Trickle(self._clients.publisher, topic, parts.under_way.records, self._scale.live_per_second) as trickle:
             try:

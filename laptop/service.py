@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
+from laptop.lifeline import end_with_parent
 from laptop.rest import RestRouter
 from laptop.surface import Rpc, rpcs_of
 
@@ -273,6 +274,7 @@ def main(name: str, build: Callable[[Context], Api], argv: Iterable[str] | None 
     options = parser.parse_args(None if argv is None else list(argv))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    end_with_parent()
     asyncio.run(_serve(name, build, options))
 
 

@@ -1,7 +1,6 @@
 """Starts every server as a child process, starts again what dies, and ends everything it started."""
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import logging
@@ -163,7 +162,6 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 cwd=Path(__file__).resolve().parent.parent,
-                preexec_fn=_end_with_parent,
                 start_new_session=True,  # Ctrl-C is for the supervisor, which ends its children in order
             )
 
@@ -183,9 +181,3 @@ class Supervisor:
             self._start(service)
             if self._stopping.is_set():
                 self._children[service].terminate()
-
-
-def _end_with_parent() -> None:
-    """On Linux the kernel ends the child when its parent is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql.functions import expr
 
 from schemas.shapes import label_ddl, model_inputs, spark_ddl
 from schemas.use_cases import UseCase
@@ -28,14 +29,17 @@ TIME = "IF(upper(event_time) RLIKE '(Z|[+-][0-9]{2}:?[0-9]{2})$', try_cast(event
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal
 # ones the larger content. max() over the whole row depends on no order of files or tasks.
 RECORDS_READ = """
-SELECT record_id, {time} AS event_time, {features} AS features,
-       {corrupt} IS NULL AND record_id <> '' AND features IS NOT NULL AND {time} IS NOT NULL AS readable
-FROM records_lines
+SELECT record_id, event_time, features,
+       coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND features IS NOT NULL, false)
+         AS readable
+FROM (SELECT record_id, {time} AS event_time, IF(features IS NULL, NULL, named_struct({columns})) AS features, {corrupt}
+      FROM records_lines)
 """
 LABELS_READ = """
-SELECT record_id, {time} AS event_time, label,
-       {corrupt} IS NULL AND record_id <> '' AND label IN ({labels}) AND {time} IS NOT NULL AS readable
-FROM labels_lines
+SELECT record_id, event_time, label,
+       coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND label IN ({labels}), false)
+         AS readable
+FROM (SELECT record_id, {time} AS event_time, label, {corrupt} FROM labels_lines)
 """
 JOINED = """
 SELECT record_id, record.event_time, record.features, outcome.label, outcome.event_time AS label_time,
@@ -135,9 +139,7 @@ def _converted(
         for item in model_inputs(case)
     )
     records.createOrReplaceTempView("records_lines")
-    spark.sql(RECORDS_READ.format(time=TIME, corrupt=CORRUPT, features=f"named_struct({columns})")).selectExpr(
-        "record_id", "event_time", "features", "coalesce(readable, false) AS readable"
-    ).observe(
+    spark.sql(RECORDS_READ.format(time=TIME, corrupt=CORRUPT, columns=columns)).observe(
         records_seen,
         *_counts(
             records_lines="count(1)", records_readable="count_if(readable)", records_corrupt="count_if(NOT readable)"
@@ -148,9 +150,7 @@ def _converted(
         labels = spark.createDataFrame([], f"{label_ddl()}, `{CORRUPT}` STRING")
     labels.createOrReplaceTempView("labels_lines")
     known = ", ".join(f"'{label}'" for label in case.labels)
-    spark.sql(LABELS_READ.format(time=TIME, corrupt=CORRUPT, labels=known)).selectExpr(
-        "record_id", "label", "event_time", "coalesce(readable, false) AS readable"
-    ).observe(
+    spark.sql(LABELS_READ.format(time=TIME, corrupt=CORRUPT, labels=known)).observe(
         labels_seen, *_counts(labels_lines="count(1)", labels_corrupt="count_if(NOT readable)")
     ).createOrReplaceTempView("labels_read")
 
@@ -166,9 +166,7 @@ def _converted(
     return spark.sql(WRITTEN), [records_seen, labels_seen, joined_seen]
 
 
-def _counts(**expressions: str) -> list[Any]:
-    from pyspark.sql.functions import expr
-
+def _counts(**expressions: str) -> list[Column]:
     return [expr(expression).alias(name) for name, expression in expressions.items()]
 
 
@@ -177,9 +175,9 @@ def _check(spark: SparkSession, job: Job, data: str, counts: dict[str, int]) -> 
     if counts["records"] == 0:
         raise JobFailed(
             f"none of the {counts['records_lines']} lines below {job.archive}/archive/records can be read as a record "
-            f"of use case {job.case.name}; compare one with `python -m lunation schema` or fix --use-case"
+            f"of use case {job.case.name}; compare one with schemas/use_cases/, or fix --use-case"
         )
-    written = spark.read.parquet(data).count()
+    written = spark.read.schema("record_id STRING").parquet(data).count()
     if written != counts["records"]:
         raise JobFailed(
             f"{data} has {written} rows but {counts['records']} records were counted: another process wrote to this "

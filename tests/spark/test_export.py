@@ -83,6 +83,23 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
         assert [len(values) for values in categories.values()] == [limit]
 
 
+def test_columns_that_are_missing_throughout_are_no_obstacle(spark, tmp_path):
+    """A category and a number that no training row has: the model is trained on the rest, and takes values later."""
+    inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False), ModelInput("y", "number", False)]
+    rows = [({"a": None, "x": None, "y": float(row % 10)}, float(row % 10 > 4)) for row in range(200)]
+    train = frame(spark, rows, ["a"], ["x", "y"])
+    categories = known_values(train, inputs, 100)
+    assert categories == {"a": [MISSING]}
+    model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(
+        assembled(train, inputs, categories)
+    )
+    model.write().overwrite().save(f"file://{tmp_path}/gbt")
+    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    served = ServedModel(artefact, ["a", "x", "y"], ["category", "number", "number"], categories)
+    low, high = served.probabilities({"a": [None, "new"], "x": [None, 3.0], "y": [1.0, 9.0]})
+    assert low < 0.5 < high
+
+
 def test_trees_without_a_split_are_exported(spark, tmp_path):
     """Trees that are a single leaf, because no split has enough rows, give Spark's probability too."""
     inputs = [ModelInput("x", "number", False)]

@@ -243,10 +243,10 @@ class Backlog:
             if self._attempts.pop(sequence, None) is not None:
                 self._attempts_changed[sequence] = 0
 
-    def current(self, sequence: int, token: int) -> bool:
-        """Whether the delivery with this token is still the one that counts."""
+    def holds(self, sequence: int, token: int) -> bool:
+        """Whether the delivery with this token may still be acknowledged: its lease runs, or it is settled already."""
         lease = self._leases.get(sequence)
-        return lease is not None and lease.token == token
+        return sequence in self.settled if lease is None else lease.token == token
 
     def extend(self, sequence: int, token: int, seconds: float) -> bool:
         """Move the deadline to ``seconds`` from now; 0 gives the message back. False: the lease has run out."""
@@ -289,6 +289,19 @@ class Backlog:
             for old in [failed for failed in self._attempts if failed < sequence]:
                 del self._attempts[old]
                 self._attempts_changed[old] = 0
+
+    def restart(self, settled: Intervals) -> None:
+        """Deliver all but ``settled`` (again)."""
+        for sequence in list(self._leases):
+            self._release(sequence)
+        self.settled = settled
+        self._cursor = 0
+        self._window.clear()
+        self._again.clear()
+        self._later.clear()
+        self.dead.clear()
+        self._attempts.clear()
+        self._attempts_changed.clear()
 
     def _release(self, sequence: int) -> Lease | None:
         lease = self._leases.pop(sequence, None)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from typing import Any
 
 from google.protobuf.message import Message
@@ -304,15 +305,31 @@ class Broker:
         self._announce(topic, last)
         return ids
 
+    async def seek(self, subscription: Subscription, time_micros: int) -> None:
+        """Settle what was published before a time; what was published since, and is still kept, is delivered anew."""
+        since = self._first_since(subscription.topic, time_micros)
+        settled = since - 1 if since is not None else 0
+        subscription.backlog.restart(Intervals([(0, settled)]))
+        number = subscription.number
+
+        def work(connection: Any) -> None:
+            connection.execute("DELETE FROM settled WHERE subscription = ?", (number,))
+            connection.execute("INSERT INTO settled VALUES (?, 0, ?)", (number, settled))
+            connection.execute("DELETE FROM attempts WHERE subscription = ?", (number,))
+
+        written = self.store.write(work)
+        subscription.wake()
+        await written
+
     def _stamp(self, topic: Topic, messages: Sequence[Any]) -> tuple[list[str], list[tuple[int, int, bytes]], int]:
         # Never backwards, so that times rise with the ids when the clock is set back.
-        now = topic.time = max(topic.time, time.time_ns() // 1000)
+        now = topic.time = max(topic.time, time.time_ns() // 1_000_000 * 1000)  # milliseconds, as the service gives
         seconds, nanos = now // 1_000_000, now % 1_000_000 * 1000
         first = topic.last + 1
         topic.last += len(messages)
         ids, rows = [], []
-        # A message that nobody is subscribed to is not kept, as in the service.
-        kept = bool(topic.subscriptions)
+        # A message that nobody is subscribed to is not kept, as in the service, unless the topic itself keeps it.
+        kept = bool(topic.subscriptions) or topic.body.HasField("message_retention_duration")
         for number, message in enumerate(messages, first_id(topic.number) + first):
             message.message_id = text = str(number)
             stamp = message.publish_time
@@ -410,23 +427,26 @@ class Broker:
     async def clean(self) -> None:
         """Forget what is older than the subscriptions keep it, and remove messages that nobody needs any more."""
         for subscription in list(self.subscriptions.values()):
-            keep = subscription.body.message_retention_duration.ToTimedelta().total_seconds()
-            oldest = self._first_since(subscription.topic, int((time.time() - keep) * 1_000_000))
-            if oldest is not None:
-                subscription.backlog.forget_before(oldest)
+            oldest = self._kept_since(subscription.topic, subscription.body)
+            subscription.backlog.forget_before(oldest)
             await self.write_down(subscription)
-        floors: dict[int, int] = {}
+        # All bounds are taken before the next wait: a subscription that is made meanwhile starts above them.
+        needed = {topic.number: topic.last + 1 for topic in self.topics.values()}
+        for topic in self.topics.values():
+            if topic.body.HasField("message_retention_duration"):
+                needed[topic.number] = self._kept_since(topic.number, topic.body)
         for subscription in self.subscriptions.values():
-            floor = subscription.backlog.floor
-            floors[subscription.topic] = min(floors.get(subscription.topic, floor), floor)
-        # All bounds are taken before the first wait: a subscription that is made meanwhile starts above them.
-        last = {topic.number: topic.last for topic in self.topics.values()}
-        bounds = [
-            (first_id(number), first_id(number) + floors.get(number, last.get(number, first_id(1) - 1)))
-            for number in self._topics_with_messages()
-        ]
-        for base, until in bounds:
-            await self._remove(base, until)
+            first = subscription.backlog.floor + 1
+            if subscription.body.retain_acked_messages:
+                first = min(first, self._kept_since(subscription.topic, subscription.body))
+            needed[subscription.topic] = min(needed.get(subscription.topic, first), first)
+        for number in self._topics_with_messages():
+            await self._remove(first_id(number), first_id(number) + needed.get(number, first_id(1)))
+
+    def _kept_since(self, topic: int, body: Any) -> int:
+        """The first message that is not too old for a topic or subscription with this body."""
+        keep = body.message_retention_duration.ToTimedelta().total_seconds()
+        return self._first_since(topic, int((time.time() - keep) * 1_000_000)) or 1
 
     def _topics_with_messages(self) -> list[int]:
         found, after = [], 0
@@ -439,19 +459,20 @@ class Broker:
         return found
 
     async def _remove(self, base: int, until: int) -> None:
+        """Delete the messages between two ids, in small steps that let others write between them."""
         removed = CLEAN_CHUNK
         while removed == CLEAN_CHUNK:
             removed = await self.store.write(
                 lambda connection: (
                     connection.execute(
-                        "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id > ? AND id <= ? LIMIT ?)",
+                        "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id > ? AND id < ? LIMIT ?)",
                         (base, until, CLEAN_CHUNK),
                     ).rowcount
                 )
             )
 
     def _first_since(self, topic: int, time_micros: int) -> int | None:
-        """The first message of a topic published at or after a time; None if there is none older.
+        """The sequence number that the first message since a time has or will have; None if no older one is there.
 
         A search by halves: times rise with the sequence numbers.
         """
@@ -518,5 +539,6 @@ def _dead_letter(message: Any, subscription: str, attempt: int) -> Any:
     message.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] = str(attempt)
     message.attributes["CloudPubSubDeadLetterSourceSubscription"] = name
     message.attributes["CloudPubSubDeadLetterSourceSubscriptionProject"] = project
-    message.attributes["CloudPubSubDeadLetterSourceTopicPublishTime"] = message.publish_time.ToJsonString()
+    published = message.publish_time.ToDatetime(UTC).isoformat(timespec="milliseconds")
+    message.attributes["CloudPubSubDeadLetterSourceTopicPublishTime"] = published
     return message

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ ACKNOWLEDGING = {102, 200, 201, 202, 204}
 MAX_WINDOW = 64
 FIRST_PAUSE_SECONDS = 0.1
 MAX_PAUSE_SECONDS = 2.0
+SENDER = {"From": "noreply@google.com", "User-Agent": "CloudPubSub-Google"}
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+: [\x20-\x7e]*")  # an attribute that can be a header
 log = logging.getLogger("laptop.pubsub.push")
 
 
@@ -144,7 +147,8 @@ class Pusher:
         config = self._subscription.body.push_config
         try:
             await self._faults.check("laptop.pubsub.Push")
-            body, headers = _wrapped(self._subscription.body, delivery)
+            form = _bare if config.HasField("no_wrapper") else _wrapped
+            body, headers = form(self._subscription.body, delivery)
             if config.oidc_token.service_account_email:
                 audience = config.oidc_token.audience or config.push_endpoint
                 token = self._identity.token(config.oidc_token.service_account_email, audience)
@@ -177,8 +181,20 @@ def _wrapped(subscription: Any, delivery: Delivery) -> tuple[bytes, dict[str, st
     document: dict[str, Any] = {"message": inner, "subscription": subscription.name}
     if subscription.dead_letter_policy.dead_letter_topic:
         document["deliveryAttempt"] = delivery.attempt
-    return json.dumps(document).encode(), {
-        "Content-Type": "application/json",
-        "From": "noreply@google.com",
-        "User-Agent": "CloudPubSub-Google",
-    }
+    return json.dumps(document).encode(), {"Content-Type": "application/json", **SENDER}
+
+
+def _bare(subscription: Any, delivery: Delivery) -> tuple[bytes, dict[str, str]]:
+    """The data alone: https://cloud.google.com/pubsub/docs/payload-unwrapping."""
+    message = PubsubMessage.FromString(delivery.body)
+    headers = dict(SENDER)
+    if subscription.push_config.no_wrapper.write_metadata:
+        headers.update(
+            {name: value for name, value in message.attributes.items() if _HEADER.fullmatch(f"{name}: {value}")}
+        )
+        headers["x-goog-pubsub-subscription-name"] = subscription.name
+        headers["x-goog-pubsub-message-id"] = message.message_id
+        headers["x-goog-pubsub-publish-time"] = message.publish_time.ToJsonString()
+        if message.ordering_key:
+            headers["x-goog-pubsub-ordering-key"] = message.ordering_key
+    return message.data, headers

@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from laptop.errors import ServiceError, invalid
@@ -45,25 +46,31 @@ def masked(current: Message, update: Message, paths: Iterable[str], allowed: Col
     for path in paths:
         if path.split(".")[0] not in allowed:
             raise invalid(f"update_mask: {path!r} cannot be changed. What can: {', '.join(sorted(allowed))}")
-        _set(copy, update, path, path)
+        _check_path(current.DESCRIPTOR, path)
+        _set(copy, update, path)
     return copy
 
 
-def _set(target: Any, source: Any, path: str, whole: str) -> None:
+def _check_path(descriptor: Descriptor, path: str) -> None:
+    *parents, last = path.split(".")
+    for name in parents:
+        field = descriptor.fields_by_name.get(name)
+        if field is None or field.message_type is None or field.is_repeated:
+            raise invalid(f"update_mask: {path!r}: {descriptor.name} has no message {name!r}")
+        descriptor = field.message_type
+    if last not in descriptor.fields_by_name:
+        raise invalid(f"update_mask: {path!r}: {descriptor.name} has no field {last!r}")
+
+
+def _set(target: Any, source: Any, path: str) -> None:
     name, _, rest = path.partition(".")
-    field = target.DESCRIPTOR.fields_by_name.get(name)
-    if field is None:
-        raise invalid(f"update_mask: {whole!r}: {target.DESCRIPTOR.name} has no field {name!r}")
     if rest:
-        if field.message_type is None or field.is_repeated:
-            raise invalid(f"update_mask: {whole!r}: {name!r} has no fields")
-        if not source.HasField(name) and not target.HasField(name):
-            return
-        _set(getattr(target, name), getattr(source, name), rest, whole)
+        if source.HasField(name) or target.HasField(name):
+            _set(getattr(target, name), getattr(source, name), rest)
         return
     target.ClearField(name)
-    for given, value in source.ListFields():
-        if given.name != name:
+    for field, value in source.ListFields():
+        if field.name != name:
             continue
         if field.is_repeated:
             getattr(target, name).MergeFrom(value)

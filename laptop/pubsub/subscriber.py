@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types
+from google.rpc import error_details_pb2
 
 from laptop.errors import ServiceError, already_exists, invalid
 from laptop.pubsub.backlog import Delivery, Flow
@@ -23,7 +24,7 @@ PullResponse = types.PullResponse.pb()
 StreamingPullResponse = types.StreamingPullResponse.pb()
 
 PULL_WAIT_SECONDS = 5.0
-HEARTBEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 15.0
 MAX_PULLED = 1000
 PULL_BYTES = 8 * 1024 * 1024
 STREAM_BYTES = 1024 * 1024
@@ -52,63 +53,62 @@ CHANGEABLE = {
     "enable_exactly_once_delivery",
     *NOT_DONE[:4],
 }
-log = logging.getLogger("laptop.pubsub")
 
 
 class Subscriber:
     """Answers google.pubsub.v1.Subscriber."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+        self.broker = broker
 
     # --- resources
 
     async def create_subscription(self, request: Any) -> Any:
         """Make a subscription. It gets what is published after this has answered."""
         check_new(request.name, "subscriptions")
-        if request.name in self._broker.subscriptions:
+        if request.name in self.broker.subscriptions:
             raise already_exists(request.name)
-        topic = self._broker.topic(request.topic)
+        topic = self.broker.topic(request.topic)
         if request.filter:
             parse_filter(request.filter)
         self._complete(request)
-        await self._broker.add_subscription(request, topic)
+        await self.broker.add_subscription(request, topic)
         return request
 
     async def update_subscription(self, request: Any) -> Any:
         """Change the fields that the mask names."""
-        subscription = self._broker.subscription(request.subscription.name)
+        subscription = self.broker.subscription(request.subscription.name)
         body = masked(subscription.body, request.subscription, request.update_mask.paths, CHANGEABLE)
         self._complete(body)
-        await self._broker.change_subscription(subscription, body)
+        await self.broker.change_subscription(subscription, body)
         return body
 
     async def modify_push_config(self, request: Any) -> Any:
         """Give the subscription another endpoint; an empty one makes it a pull subscription."""
-        subscription = self._broker.subscription(request.subscription)
+        subscription = self.broker.subscription(request.subscription)
         body = SubscriptionBody()
         body.CopyFrom(subscription.body)
         body.push_config.CopyFrom(request.push_config)
         self._complete(body)
-        await self._broker.change_subscription(subscription, body)
+        await self.broker.change_subscription(subscription, body)
         return Empty()
 
     async def get_subscription(self, request: Any) -> Any:
         """One subscription."""
-        return self._broker.subscription(request.subscription).body
+        return self.broker.subscription(request.subscription).body
 
     async def list_subscriptions(self, request: Any) -> Any:
         """The subscriptions of a project, by name."""
         prefix = f"{request.project}/subscriptions/"
-        names = (name for name in self._broker.subscriptions if name.startswith(prefix))
+        names = (name for name in self.broker.subscriptions if name.startswith(prefix))
         listed, token = page(names, request.page_size, request.page_token)
         return ListSubscriptionsResponse(
-            subscriptions=[self._broker.subscriptions[name].body for name in listed], next_page_token=token
+            subscriptions=[self.broker.subscriptions[name].body for name in listed], next_page_token=token
         )
 
     async def delete_subscription(self, request: Any) -> Any:
         """Delete a subscription with what it has not delivered."""
-        await self._broker.remove_subscription(self._broker.subscription(request.subscription))
+        await self.broker.remove_subscription(self.broker.subscription(request.subscription))
         return Empty()
 
     def _complete(self, body: Any) -> None:
@@ -133,7 +133,7 @@ class Subscriber:
             _check_push(body)
 
     def _check_dead_letters(self, policy: Any) -> None:
-        if policy.dead_letter_topic not in self._broker.topics:
+        if policy.dead_letter_topic not in self.broker.topics:
             raise ServiceError(
                 "NOT_FOUND", f"dead_letter_policy: topic {policy.dead_letter_topic!r} does not exist; create it first"
             )
@@ -160,20 +160,30 @@ class Subscriber:
                     await subscription.wait()
             except TimeoutError:
                 return PullResponse()
-            self._broker.subscription(request.subscription)
+            self.broker.subscription(request.subscription)
 
     async def acknowledge(self, request: Any) -> Any:
         """Settle messages. When this answers they are not delivered again, also after a crash."""
-        subscription = self._broker.subscription(request.subscription)
-        self._acknowledge(subscription, request.ack_ids)
-        await self._broker.write_down(subscription)
+        subscription = self.broker.subscription(request.subscription)
+        refused = self.settle(subscription, request.ack_ids)
+        await self.broker.write_down(subscription)
+        _report(refused)
         return Empty()
 
     async def modify_ack_deadline(self, request: Any) -> Any:
         """Give deliveries more time; 0 seconds give them back."""
-        subscription = self._broker.subscription(request.subscription)
-        self._extend(subscription, request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
+        subscription = self.broker.subscription(request.subscription)
+        refused = self.extend(subscription, request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
+        _report(refused)
         return Empty()
+
+    async def seek(self, request: Any) -> Any:
+        """Settle all that was published before a time, and nothing that was published later and is still kept."""
+        subscription = self.broker.subscription(request.subscription)
+        if not request.HasField("time"):
+            raise ServiceError("UNIMPLEMENTED", "seek: this server has no snapshots; seek to a time")
+        await self.broker.seek(subscription, request.time.ToMicroseconds())
+        return types.SeekResponse.pb()()
 
     async def streaming_pull(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         """Deliver as messages come, within the limits of the first request."""
@@ -196,24 +206,36 @@ class Subscriber:
                 await reader
 
     def _pullable(self, name: str) -> Subscription:
-        subscription = self._broker.subscription(name)
+        subscription = self.broker.subscription(name)
         if subscription.body.push_config.push_endpoint:
             raise ServiceError("FAILED_PRECONDITION", f"{name}: a push subscription cannot be pulled")
         return subscription
 
-    def _acknowledge(self, subscription: Subscription, ack_ids: Iterable[str]) -> None:
-        subscription.backlog.acknowledge(sequence for sequence, _ in _parsed(subscription, ack_ids))
+    def settle(self, subscription: Subscription, ack_ids: Iterable[str]) -> list[str]:
+        """Acknowledge; answers the ack ids that came too late, which only exactly-once delivery refuses."""
+        parsed = _parsed(subscription, ack_ids)
+        refused = []
+        if subscription.body.enable_exactly_once_delivery:
+            late = {row for row in parsed if not subscription.backlog.holds(row[1], row[2])}
+            refused = [row[0] for row in parsed if row in late]
+            parsed = [row for row in parsed if row not in late]
+        subscription.backlog.acknowledge(sequence for _, sequence, _ in parsed)
+        return refused
 
-    def _extend(self, subscription: Subscription, ack_ids: Iterable[str], seconds: Iterable[int]) -> None:
-        seconds = list(seconds)
+    def extend(self, subscription: Subscription, ack_ids: Iterable[str], seconds: list[int]) -> list[str]:
+        """Move deadlines; answers the ack ids that came too late, as :meth:`settle` does."""
         if any(not 0 <= value <= 600 for value in seconds):
             raise invalid("ack_deadline_seconds: must be between 0 and 600")
-        for (sequence, token), value in zip(_parsed(subscription, ack_ids), seconds, strict=True):
-            subscription.backlog.extend(sequence, token, value)
+        late = [
+            ack_id
+            for (ack_id, sequence, token), value in zip(_parsed(subscription, ack_ids), seconds, strict=True)
+            if not subscription.backlog.extend(sequence, token, value)
+        ]
         if 0 in seconds:
-            self._broker.write_soon(subscription)
+            self.broker.write_soon(subscription)
             if subscription.backlog.available:
                 subscription.wake()
+        return late if subscription.body.enable_exactly_once_delivery else []
 
 
 class _Stream:
@@ -222,29 +244,45 @@ class _Stream:
     def __init__(self, owner: Subscriber, subscription: Subscription, first: Any) -> None:
         self._owner = owner
         self._subscription = subscription
+        self._first = first
         self._seconds = first.stream_ack_deadline_seconds
         self._room = asyncio.Event()
         self._flow = Flow(
             max(0, first.max_outstanding_messages), max(0, first.max_outstanding_bytes), released=self._room.set
         )
-        self._handle(first)
+        self._said = asyncio.Event()
+        self._confirmations: deque[Any] = deque()
 
     async def read(self, requests: AsyncIterator[Any]) -> None:
         """Act on what the client sends until it closes its side."""
+        await self._handle(self._first)
         async for request in requests:
             if request.stream_ack_deadline_seconds:
                 self._seconds = request.stream_ack_deadline_seconds
-            self._handle(request)
+            await self._handle(request)
 
-    def _handle(self, request: Any) -> None:
+    async def _handle(self, request: Any) -> None:
         owner, subscription = self._owner, self._subscription
+        exactly_once = subscription.body.enable_exactly_once_delivery
         if request.ack_ids:
-            owner._acknowledge(subscription, request.ack_ids)
-            owner._broker.write_soon(subscription)
+            refused = owner.settle(subscription, request.ack_ids)
+            if exactly_once:
+                await owner.broker.write_down(subscription)
+                done = [ack_id for ack_id in request.ack_ids if ack_id not in refused]
+                self._confirm(acknowledge_confirmation={"ack_ids": done, "invalid_ack_ids": refused})
+            else:
+                owner.broker.write_soon(subscription)
         if request.modify_deadline_ack_ids:
             if len(request.modify_deadline_seconds) != len(request.modify_deadline_ack_ids):
                 raise invalid("modify_deadline_seconds: must be as many as modify_deadline_ack_ids")
-            owner._extend(subscription, request.modify_deadline_ack_ids, request.modify_deadline_seconds)
+            refused = owner.extend(subscription, request.modify_deadline_ack_ids, list(request.modify_deadline_seconds))
+            if exactly_once:
+                done = [ack_id for ack_id in request.modify_deadline_ack_ids if ack_id not in refused]
+                self._confirm(modify_ack_deadline_confirmation={"ack_ids": done, "invalid_ack_ids": refused})
+
+    def _confirm(self, **confirmation: Any) -> None:
+        self._confirmations.append(StreamingPullResponse(**confirmation))
+        self._said.set()
 
     async def responses(self, reader: "asyncio.Task[None]") -> AsyncIterator[Any]:
         """Messages as they come, until the client closes or the subscription is deleted."""
@@ -256,27 +294,39 @@ class _Stream:
         while not reader.done():
             if subscription.gone.is_set():
                 raise ServiceError("NOT_FOUND", f"{subscription.body.name}: the subscription was deleted")
-            taken = (
-                []
-                if self._flow.full
-                else subscription.backlog.take(MAX_PULLED, STREAM_BYTES, self._seconds, self._flow)
-            )
+            while self._confirmations:
+                yield self._confirmations.popleft()
+            taken = self._take()
             if taken:
                 yield StreamingPullResponse(
                     received_messages=_received(subscription, taken), subscription_properties=properties
                 )
-            else:
-                await self._something(reader)
-        reader.result()
+            elif not await self._something(reader):
+                yield StreamingPullResponse(subscription_properties=properties)
+        reader.result()  # raises what the client did wrong
 
-    async def _something(self, reader: "asyncio.Task[None]") -> None:
-        waiting = asyncio.create_task(self._wait())
+    def _take(self) -> list[Delivery]:
+        if self._flow.full:
+            return []
+        return self._subscription.backlog.take(MAX_PULLED, STREAM_BYTES, self._seconds, self._flow)
+
+    async def _something(self, reader: "asyncio.Task[None]") -> bool:
+        """Wait for messages and room for them, for a confirmation to send, or for the client to close.
+
+        False if none of them came for so long that the client would like a sign of life.
+        """
+        self._said.clear()
+        waiting = [asyncio.create_task(self._room_and_messages()), asyncio.create_task(self._said.wait())]
         try:
-            await asyncio.wait({reader, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {reader, *waiting}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            return bool(done)
         finally:
-            waiting.cancel()
+            for task in waiting:
+                task.cancel()
 
-    async def _wait(self) -> None:
+    async def _room_and_messages(self) -> None:
         while self._flow.full:
             self._room.clear()
             await self._room.wait()
@@ -295,8 +345,8 @@ def _received(subscription: Subscription, taken: list[Delivery]) -> list[Any]:
     ]
 
 
-def _parsed(subscription: Subscription, ack_ids: Iterable[str]) -> list[tuple[int, int]]:
-    """Sequence number and token of each ack id.
+def _parsed(subscription: Subscription, ack_ids: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Each ack id with its sequence number and token.
 
     Raises:
         ServiceError: INVALID_ARGUMENT for one that this subscription did not give.
@@ -309,13 +359,23 @@ def _parsed(subscription: Subscription, ack_ids: Iterable[str]) -> list[tuple[in
             number = sequence = token = 0
         if number != subscription.number:
             raise invalid(f"You have passed an invalid ack ID to the service (ack_id={ack_id[:80]})")
-        found.append((sequence, token))
+        found.append((ack_id, sequence, token))
     return found
+
+
+def _report(refused: list[str]) -> None:
+    """Tell which ack ids came too late, as https://cloud.google.com/pubsub/docs/exactly-once-delivery says."""
+    if refused:
+        raise ServiceError(
+            "FAILED_PRECONDITION",
+            f"{len(refused)} acknowledgement IDs are no longer valid: their deadline has passed",
+            error_details_pb2.ErrorInfo(metadata=dict.fromkeys(refused, "PERMANENT_FAILURE_INVALID_ACK_ID")),
+        )
 
 
 def _check_push(body: Any) -> None:
     parts = urlsplit(body.push_config.push_endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise invalid(f"push_config.push_endpoint: {body.push_config.push_endpoint!r} is not an http(s) URL")
-    if body.push_config.HasField("no_wrapper"):
-        raise ServiceError("UNIMPLEMENTED", "push_config.no_wrapper: this server pushes wrapped messages only")
+    if body.enable_exactly_once_delivery:
+        raise invalid("enable_exactly_once_delivery: a push subscription cannot have it")

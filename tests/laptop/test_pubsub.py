@@ -321,8 +321,9 @@ def test_dead_letter_stays_while_its_topic_is_gone(clients: Clients) -> None:
     clients.publish(topic, b"poison")
     for _ in range(6):
         clients.nack(path, eventually(lambda: clients.pull(path)))
+    held = eventually(lambda: clients.pull(path))
     review = clients.subscription(clients.topic("dead-letters"), "review")
-    clients.nack(path, eventually(lambda: clients.pull(path)))
+    clients.nack(path, held)
     assert [message.message.data for message in eventually(lambda: clients.pull(review))] == [b"poison"]
 
 

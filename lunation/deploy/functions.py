@@ -67,7 +67,7 @@ class Function(Resource):
             "build_config": {
                 "runtime": "python311",
                 "entry_point": self._entry_point,
-                "source": {"storage_source": {"bucket": self._bucket, "object": self._source.object_name}},
+                "source": {"storage_source": {"bucket": self._bucket, "object_": self._source.object_name}},
             },
             "service_config": {
                 "available_memory": self._size.memory,

@@ -296,8 +296,8 @@ class _Telling:
 
     def _count(self, kind: str) -> int:
         client = self._clients.datastore
-        with client.aggregation_query(client.query(kind=kind)).count(alias="all").fetch() as pages:  # type: ignore[union-attr]
-            return int(next(iter(pages))[0].value)
+        counted = client.aggregation_query(client.query(kind=kind)).count(alias="all").fetch()
+        return int(next(iter(counted))[0].value)
 
 
 def _until(look: Callable[[], bool], seconds: float) -> None:

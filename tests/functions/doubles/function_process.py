@@ -43,21 +43,23 @@ class FunctionProcess:
         self.stop()
 
     def start(self, wait: bool = True) -> None:
-        """Start on a free port, and wait until it answers."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        """Start on a free port (again on the same one), and wait until it answers."""
+        if not self.url:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        port = self.url.rsplit(":", 1)[1]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     str(Path(sys.executable).parent / "functions-framework"),
                     *("--source", str(self._folder / "main.py"), "--target", self._entry_point),
-                    *("--host", "127.0.0.1", "--port", str(port)),
+                    *("--host", "127.0.0.1", "--port", port),
                 ],
                 cwd=self._folder.parent,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that a kill takes the server's worker process too
                 env={"PATH": os.environ["PATH"], "PYTHONSAFEPATH": "1", **self._variables},
             )
         if wait:
@@ -86,6 +88,12 @@ class FunctionProcess:
         """What it wrote so far."""
         return self._log.read_text()
 
+    def kill(self) -> None:
+        """End it as a power cut would, its worker included."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
     def stop(self) -> None:
         """End it, its worker included."""
         if self._process is None or self._process.poll() is not None:
@@ -94,5 +102,4 @@ class FunctionProcess:
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()

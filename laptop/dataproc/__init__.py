@@ -1,0 +1,1 @@
+"""Dataproc: workflow templates, run as real Spark processes one step after the other on this machine."""

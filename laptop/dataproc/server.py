@@ -1,0 +1,393 @@
+"""Dataproc: workflow templates, run as real Spark processes one step after the other on this machine."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from google.cloud.dataproc_v1 import (
+    ClusterControllerClient,
+    JobControllerClient,
+    WorkflowTemplateServiceClient,
+    types,
+)
+from google.protobuf import empty_pb2
+
+from laptop import operations
+from laptop.children import Child, Guard, tail
+from laptop.dataproc import spark_submit, templates
+from laptop.errors import ServiceError, already_exists, invalid, not_found
+from laptop.operations import Operations
+from laptop.service import Api, Context, surfaces
+from laptop.store import Store
+
+WorkflowTemplate: Any = types.WorkflowTemplate.pb()
+WorkflowMetadata: Any = types.WorkflowMetadata.pb()
+ListWorkflowTemplatesResponse: Any = types.ListWorkflowTemplatesResponse.pb()
+ListJobsResponse: Any = types.ListJobsResponse.pb()
+ListClustersResponse: Any = types.ListClustersResponse.pb()
+Job: Any = types.Job.pb()
+Cluster: Any = types.Cluster.pb()
+JobState = types.JobStatus.State
+NodeState = types.WorkflowNode.NodeState
+
+SCHEMA = (
+    operations.SCHEMA
+    + """
+CREATE TABLE IF NOT EXISTS template (name TEXT PRIMARY KEY, message BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, message BLOB NOT NULL);
+"""
+)
+GRACE_SECONDS = 10.0
+
+
+class Dataproc:
+    """RPC handlers.
+
+    Args:
+        context: where state and the other servers are.
+        store: its state.
+    """
+
+    def __init__(self, context: Context, store: Store) -> None:
+        self.operations = Operations(store)
+        self._context = context
+        self._store = store
+        self._folder = context.folder("dataproc")
+        self._buckets = context.state / "storage"
+        self._guard = Guard(GRACE_SECONDS)
+        self._clusters: dict[str, Any] = {}
+        self._requests: dict[str, str] = {}
+        """Names of the operations that run, by request id."""
+
+    async def start(self) -> None:
+        """End what a killed server left behind. Its Spark processes have ended with it."""
+        for operation in self.operations.unfinished():
+            metadata = WorkflowMetadata()
+            operation.metadata.Unpack(metadata)
+            metadata.state = types.WorkflowMetadata.State.DONE
+            for node in metadata.graph.nodes:
+                if node.state in (NodeState.RUNNING, NodeState.RUNNABLE, NodeState.BLOCKED):
+                    node.state, node.error = NodeState.FAILED, "the server was ended while it ran"
+            operation.metadata.Pack(metadata)
+            await self.operations.fail(
+                operation,
+                ServiceError("ABORTED", "the Dataproc server was ended while the workflow ran; start it again"),
+            )
+        for job in self._jobs():
+            if job.status.state in (JobState.PENDING, JobState.RUNNING):
+                await self._job_state(job, JobState.ERROR, "the server was ended while the job ran")
+
+    async def stop(self) -> None:
+        """End every job."""
+        self._guard.close()
+        self._store.close()
+
+    # --- templates
+
+    async def create_workflow_template(self, request: Any) -> Any:
+        """Keep a template, after checking it."""
+        template = WorkflowTemplate()
+        template.CopyFrom(request.template)
+        if not template.id:
+            raise invalid("template.id is required")
+        template.name = _template_name(request.parent, template.id)
+        if self._find_template(template.name) is not None:
+            raise already_exists(template.name)
+        templates.check(template)
+        template.version = 1
+        template.create_time.GetCurrentTime()
+        template.update_time.GetCurrentTime()
+        await self._keep_template(template)
+        return template
+
+    async def get_workflow_template(self, request: Any) -> Any:
+        """Look at a template."""
+        return self._template(request.name, request.version)
+
+    async def update_workflow_template(self, request: Any) -> Any:
+        """Replace a template, if nobody else has since its version was read."""
+        current = self._template(request.template.name)
+        if request.template.version != current.version:
+            raise ServiceError(
+                "FAILED_PRECONDITION",
+                f"{current.name} has version {current.version}, the update is of version {request.template.version}",
+            )
+        template = WorkflowTemplate()
+        template.CopyFrom(request.template)
+        templates.check(template)
+        template.id = current.id
+        template.version = current.version + 1
+        template.create_time.CopyFrom(current.create_time)
+        template.update_time.GetCurrentTime()
+        await self._keep_template(template)
+        return template
+
+    async def list_workflow_templates(self, request: Any) -> Any:
+        """The templates of a region."""
+        rows = self._store.read("SELECT message FROM template ORDER BY name")
+        found = [WorkflowTemplate.FromString(row["message"]) for row in rows]
+        prefix = _template_name(request.parent, "")
+        return ListWorkflowTemplatesResponse(templates=[one for one in found if one.name.startswith(prefix)])
+
+    async def delete_workflow_template(self, request: Any) -> empty_pb2.Empty:
+        """Forget a template."""
+        self._template(request.name)
+        await self._store.write(
+            lambda connection: connection.execute("DELETE FROM template WHERE name = ?", (request.name,))
+        )
+        return empty_pb2.Empty()
+
+    # --- running
+
+    async def instantiate_workflow_template(self, request: Any) -> Any:
+        """Run a template. The operation's metadata tells how far it is; its response is empty."""
+        template = self._template(request.name, request.version)
+        return await self._instantiate(template, dict(request.parameters), request.request_id)
+
+    async def instantiate_inline_workflow_template(self, request: Any) -> Any:
+        """Run a template that is not kept."""
+        template = WorkflowTemplate()
+        template.CopyFrom(request.template)
+        template.name = _template_name(request.parent, template.id or "inline")
+        templates.check(template)
+        return await self._instantiate(template, {}, request.request_id)
+
+    async def _instantiate(self, template: Any, parameters: dict[str, str], request_id: str) -> Any:
+        running = self._requests.get(request_id) if request_id else None
+        if running is not None and not self.operations.read(running).done:
+            return self.operations.read(running)
+        template_filled = templates.filled(template, parameters)
+        project, region = template.name.split("/")[1], template.name.split("/")[3]
+        name = f"projects/{project}/regions/{region}/operations/{secrets.token_hex(8)}"
+        metadata = WorkflowMetadata(
+            template=template.name,
+            version=template.version,
+            state=types.WorkflowMetadata.State.RUNNING,
+            parameters=parameters,
+            cluster_name=f"{template.placement.managed_cluster.cluster_name}-{secrets.token_hex(4)}",
+        )
+        metadata.start_time.GetCurrentTime()
+        metadata.dag_start_time.GetCurrentTime()
+        order = templates.order_of(template_filled)
+        jobs = {job.step_id: job for job in template_filled.jobs}
+        for step in order:
+            before = list(jobs[step].prerequisite_step_ids)
+            state = NodeState.BLOCKED if before else NodeState.RUNNABLE
+            metadata.graph.nodes.add(step_id=step, prerequisite_step_ids=before, state=state)
+        if request_id:
+            self._requests[request_id] = name
+        run = _Run(self, name, template_filled, metadata, project, region)
+        return await self.operations.run(name, metadata, run.to_the_end)
+
+    # --- jobs and clusters, to look at
+
+    async def get_job(self, request: Any) -> Any:
+        """Look at a job."""
+        rows = self._store.read("SELECT message FROM job WHERE id = ?", (request.job_id,))
+        if not rows:
+            raise not_found(f"job {request.job_id}")
+        return Job.FromString(rows[0]["message"])
+
+    async def list_jobs(self, request: Any) -> Any:
+        """The jobs, newest first. Filters are refused."""
+        if request.filter:
+            raise ServiceError("UNIMPLEMENTED", "ListJobs: filter is not served on a laptop (LIMITATIONS.md)")
+        jobs = sorted(self._jobs(), key=lambda job: job.status_history[0].state_start_time.ToNanoseconds()
+                      if job.status_history else job.status.state_start_time.ToNanoseconds(), reverse=True)  # fmt: skip
+        return ListJobsResponse(jobs=jobs)
+
+    async def get_cluster(self, request: Any) -> Any:
+        """Look at a cluster that runs."""
+        if request.cluster_name not in self._clusters:
+            raise not_found(f"cluster {request.cluster_name}")
+        return self._clusters[request.cluster_name]
+
+    async def list_clusters(self, request: Any) -> Any:
+        """The clusters that run: one for each template at work."""
+        return ListClustersResponse(clusters=list(self._clusters.values()))
+
+    # --- for a run
+
+    async def job_state(self, job: Any, state: int, details: str = "") -> None:
+        """Keep a job's new state."""
+        await self._job_state(job, state, details)
+
+    async def _job_state(self, job: Any, state: int, details: str = "") -> None:
+        if job.status.state:
+            job.status_history.add().CopyFrom(job.status)
+        job.status.Clear()
+        job.status.state = state
+        job.status.details = details
+        job.status.state_start_time.GetCurrentTime()
+        job.done = state in (JobState.DONE, JobState.ERROR, JobState.CANCELLED)
+        row = (job.reference.job_id, job.SerializeToString())
+        await self._store.write(lambda connection: connection.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", row))
+
+    @contextlib.contextmanager
+    def cluster(self, cluster: Any) -> Any:
+        """Show a cluster while a template runs."""
+        self._clusters[cluster.cluster_name] = cluster
+        try:
+            yield
+        finally:
+            del self._clusters[cluster.cluster_name]
+
+    async def spark(self, job: Any, properties: dict[str, str]) -> tuple[int, str]:
+        """Run a PySpark job; answers its exit code and the end of what it printed."""
+        log = self._folder / "jobs" / f"{job.reference.job_id}.log"
+        child = await Child.start(
+            spark_submit.command(self._buckets, job.pyspark_job, properties),
+            cwd=self._folder,
+            environment=spark_submit.environment(self._platform(job.reference.project_id)),
+            log=log,
+            watch=self._guard,
+        )
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            await child.stop(GRACE_SECONDS)
+            raise
+        return code, tail(log)
+
+    def _platform(self, project: str) -> dict[str, str]:
+        endpoints = json.loads((self._context.state / "endpoints.json").read_text())
+        return {
+            "GOOGLE_CLOUD_PROJECT": project,
+            "STORAGE_EMULATOR_HOST": endpoints["storage"]["http"],
+        }
+
+    # --- inside
+
+    def _find_template(self, name: str) -> Any | None:
+        rows = self._store.read("SELECT message FROM template WHERE name = ?", (name,))
+        return WorkflowTemplate.FromString(rows[0]["message"]) if rows else None
+
+    def _template(self, name: str, version: int = 0) -> Any:
+        # The REST API also knows templates by location; they are the same.
+        found = self._find_template(name.replace("/locations/", "/regions/"))
+        if found is None:
+            raise not_found(name)
+        if version and version != found.version:
+            raise ServiceError(
+                "FAILED_PRECONDITION", f"{name} has version {found.version}; a laptop keeps no older one"
+            )
+        return found
+
+    async def _keep_template(self, template: Any) -> None:
+        row = (template.name, template.SerializeToString())
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO template VALUES (?, ?)", row)
+
+        await self._store.write(work)
+
+    def _jobs(self) -> list[Any]:
+        return [Job.FromString(row["message"]) for row in self._store.read("SELECT message FROM job")]
+
+
+class _Run:
+    """One template at work."""
+
+    def __init__(self, dataproc: Dataproc, name: str, template: Any, metadata: Any, project: str, region: str) -> None:
+        self._dataproc = dataproc
+        self._name = name
+        self._template = template
+        self._metadata = metadata
+        self._project = project
+        self._region = region
+        self._nodes = {node.step_id: node for node in metadata.graph.nodes}
+
+    async def to_the_end(self) -> empty_pb2.Empty:
+        """Run every step once its prerequisites are done. The first failure ends the workflow."""
+        managed = self._template.placement.managed_cluster
+        cluster = Cluster(project_id=self._project, cluster_name=self._metadata.cluster_name, config=managed.config)
+        cluster.status.state = types.ClusterStatus.State.RUNNING
+        cluster.status.state_start_time.GetCurrentTime()
+        seconds = self._template.dag_timeout.seconds or None
+        try:
+            with self._dataproc.cluster(cluster):
+                await asyncio.wait_for(self._steps(), seconds)
+        except TimeoutError:
+            self._block("the workflow took longer than its dagTimeout")
+            raise ServiceError(
+                "DEADLINE_EXCEEDED", f"the workflow took longer than its dagTimeout, {seconds} s"
+            ) from None
+        except asyncio.CancelledError:
+            self._block("the workflow was cancelled")
+            raise
+        finally:
+            self._metadata.state = types.WorkflowMetadata.State.DONE
+            self._metadata.end_time.GetCurrentTime()
+            self._metadata.dag_end_time.GetCurrentTime()
+            await self._save()
+        return empty_pb2.Empty()
+
+    async def _steps(self) -> None:
+        jobs = {job.step_id: job for job in self._template.jobs}
+        for step in templates.order_of(self._template):
+            await self._step(jobs[step])
+
+    async def _step(self, ordered: Any) -> None:
+        node = self._nodes[ordered.step_id]
+        job = Job(labels=ordered.labels)
+        job.reference.project_id = self._project
+        job.reference.job_id = f"{ordered.step_id}-{secrets.token_hex(6)}"
+        job.placement.cluster_name = self._metadata.cluster_name
+        job.pyspark_job.CopyFrom(ordered.pyspark_job)
+        node.state, node.job_id = NodeState.RUNNING, job.reference.job_id
+        await self._dataproc.job_state(job, JobState.PENDING)
+        await self._save()
+        await self._dataproc.job_state(job, JobState.RUNNING)
+        try:
+            code, output = await self._dataproc.spark(job, self._spark_properties())
+        except asyncio.CancelledError:
+            await self._dataproc.job_state(job, JobState.CANCELLED)
+            raise
+        except ServiceError as error:
+            await self._fail(node, job, error.message)
+        if code:
+            await self._fail(node, job, f"exit code {code}. The end of its output:\n{output}")
+        await self._dataproc.job_state(job, JobState.DONE)
+        node.state = NodeState.COMPLETED
+        await self._save()
+
+    async def _fail(self, node: Any, job: Any, cause: str) -> None:
+        await self._dataproc.job_state(job, JobState.ERROR, cause)
+        node.state, node.error = NodeState.FAILED, cause
+        self._block(f"its prerequisite {node.step_id} failed")
+        raise ServiceError("INTERNAL", f"Job {job.reference.job_id} ({node.step_id}) failed: {cause}")
+
+    def _block(self, cause: str) -> None:
+        for node in self._nodes.values():
+            if node.state in (NodeState.BLOCKED, NodeState.RUNNABLE, NodeState.RUNNING):
+                node.state, node.error = NodeState.FAILED, cause
+
+    def _spark_properties(self) -> dict[str, str]:
+        properties = self._template.placement.managed_cluster.config.software_config.properties
+        return {key.removeprefix("spark:"): value for key, value in properties.items() if key.startswith("spark:")}
+
+    async def _save(self) -> None:
+        operation = self._dataproc.operations.read(self._name)
+        operation.metadata.Pack(self._metadata)
+        await self._dataproc.operations.save(operation)
+
+
+def _template_name(parent: str, identifier: str) -> str:
+    return f"{parent.replace('/locations/', '/regions/')}/workflowTemplates/{identifier}"
+
+
+def build(context: Context) -> Api:
+    """Dataproc on loopback."""
+    store = Store(context.folder("dataproc") / "state.sqlite", SCHEMA)
+    service = Dataproc(context, store)
+    start: Callable[[], Any] = service.start
+    return Api(
+        rpcs=surfaces(WorkflowTemplateServiceClient, JobControllerClient, ClusterControllerClient),
+        handlers=[service, service.operations],
+        start=start,
+        stop=service.stop,
+    )

@@ -1,0 +1,90 @@
+"""How a PySpark job of a Dataproc template becomes a ``spark-submit`` on this machine."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from laptop.dataproc.java import NoJava, java_home
+from laptop.errors import ServiceError
+
+MASTER = "local[2]"
+DRIVER_MEMORY = "2g"
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
+
+
+def local_path(buckets: Path, uri: str) -> Path:
+    """The file of a ``gs://`` object: objects are plain files.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT for another scheme, NOT_FOUND if there is no such object.
+    """
+    if not uri.startswith("gs://"):
+        raise ServiceError("INVALID_ARGUMENT", f"{uri}: a laptop reads job files from gs:// only")
+    path = (buckets / uri.removeprefix("gs://")).resolve()
+    if not path.is_relative_to(buckets.resolve()) or not path.is_file():
+        raise ServiceError("NOT_FOUND", f"{uri}: no such object")
+    return path
+
+
+def command(buckets: Path, job: object, properties: Mapping[str, str]) -> list[str]:
+    """The command line.
+
+    ``gs://`` works without a connector: Hadoop's ViewFileSystemOverloadScheme mounts each bucket's folder, and
+    RawLocalFileSystem leaves no checksum files beside the objects.
+
+    Args:
+        buckets: the folder with a folder for each bucket.
+        job: a ``google.cloud.dataproc.v1.PySparkJob``.
+        properties: Spark properties of the cluster; the job's own win.
+    """
+    conf = {
+        "spark.ui.enabled": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.hadoop.fs.gs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
+        "spark.hadoop.fs.viewfs.overload.scheme.target.gs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    }
+    for bucket in sorted(path for path in buckets.iterdir() if path.is_dir()):
+        conf[f"spark.hadoop.fs.viewfs.mounttable.{bucket.name}.linkFallback"] = bucket.as_uri()
+    conf.update(properties)
+    conf.update(job.properties)  # type: ignore[attr-defined]
+    line = [str(_spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]
+    for name, value in sorted(conf.items()):
+        line += ["--conf", f"{name}={value}"]
+    packages = [str(local_path(buckets, uri)) for uri in job.python_file_uris]  # type: ignore[attr-defined]
+    if packages:
+        line += ["--py-files", ",".join(packages)]
+    main = local_path(buckets, job.main_python_file_uri)  # type: ignore[attr-defined]
+    return [*line, str(main), *job.args]  # type: ignore[attr-defined]
+
+
+def environment(platform: Mapping[str, str]) -> dict[str, str]:
+    """The job's environment: this interpreter for driver and workers, and nothing of ours on its path.
+
+    Raises:
+        ServiceError: there is no Java.
+    """
+    try:
+        java = java_home()
+    except NoJava as error:
+        raise ServiceError("FAILED_PRECONDITION", str(error)) from error
+    return {
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **platform,
+        "JAVA_HOME": str(java),
+        "SPARK_HOME": str(_spark_home()),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        # Or Spark takes the python3 of the path, and misses every package.
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }
+
+
+def _spark_home() -> Path:
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise ServiceError("FAILED_PRECONDITION", "pyspark is not installed: pip install pyspark==3.5.9")
+    return Path(spec.origin).parent

@@ -1,0 +1,129 @@
+"""Dataproc workflow templates: checked, and filled in with parameters."""
+
+import re
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from laptop.errors import ServiceError, invalid
+
+PARAMETER = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,48}[A-Za-z0-9]")
+# For example jobs['train'].pysparkJob.args[1]; only single indexes, as the service has it.
+FIELD = re.compile(r"jobs\['([^']+)'\]\.(\w+)\.(\w+)(?:\[(?:(\d+)|'([^']+)')\])?")
+
+
+def order_of(template: Any) -> list[str]:
+    """The step ids, each after its prerequisites.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT: a bad or double id, an unknown prerequisite, a circle.
+    """
+    graph: dict[str, set[str]] = {}
+    for job in template.jobs:
+        if not STEP.fullmatch(job.step_id):
+            raise invalid(f"jobs: {job.step_id!r} is no step id (3 to 50 letters, digits, - and _)")
+        if job.step_id in graph:
+            raise invalid(f"jobs: the step id {job.step_id!r} is there twice")
+        graph[job.step_id] = set(job.prerequisite_step_ids)
+    for step, before in graph.items():
+        for one in sorted(before - set(graph)):
+            raise invalid(f"jobs[{step!r}]: its prerequisite {one!r} is no step")
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise invalid(f"jobs: the prerequisites go in a circle: {' → '.join(error.args[1])}") from error
+
+
+def check(template: Any) -> None:
+    """Check a template as the service does when it is created.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT, or UNIMPLEMENTED for what a laptop does not run.
+    """
+    if not template.jobs:
+        raise invalid("jobs: a template needs at least one")
+    order_of(template)
+    for job in template.jobs:
+        kind = job.WhichOneof("job_type")
+        if kind != "pyspark_job":
+            raise ServiceError("UNIMPLEMENTED", f"jobs[{job.step_id!r}]: a laptop runs pysparkJob only, not {kind}")
+    if not template.placement.WhichOneof("placement"):
+        raise invalid("placement: name a managedCluster or a clusterSelector")
+    names = set()
+    for parameter in template.parameters:
+        if not PARAMETER.fullmatch(parameter.name):
+            raise invalid(f"parameters: {parameter.name!r} is no name: A-Z, 0-9 and _, at most 40")
+        if parameter.name in names:
+            raise invalid(f"parameters: {parameter.name} is there twice")
+        names.add(parameter.name)
+        if not parameter.fields:
+            raise invalid(f"parameters[{parameter.name}]: names no field")
+        for path in parameter.fields:
+            _set(template, path, None)
+        for regex in parameter.validation.regex.regexes:
+            try:
+                re.compile(regex)
+            except re.error as error:
+                raise invalid(f"parameters[{parameter.name}]: {regex!r} is no regular expression: {error}") from error
+
+
+def filled(template: Any, values: Mapping[str, str]) -> Any:
+    """A copy of ``template`` with its parameters in place.
+
+    Raises:
+        ServiceError: INVALID_ARGUMENT: a value too few or too many, or one that the template's validation refuses.
+    """
+    known = {parameter.name for parameter in template.parameters}
+    for name in sorted(set(values) - known):
+        raise invalid(f"parameters: the template has no {name}; it has: {', '.join(sorted(known)) or 'none'}")
+    for name in sorted(known - set(values)):
+        raise invalid(f"parameters: {name} is missing")
+    copy = type(template)()
+    copy.CopyFrom(template)
+    for parameter in template.parameters:
+        value = values[parameter.name]
+        rule = parameter.validation
+        if rule.HasField("regex") and not any(re.fullmatch(regex, value) for regex in rule.regex.regexes):
+            raise invalid(f"parameters[{parameter.name}]: {value!r} does not match {', '.join(rule.regex.regexes)}")
+        if rule.HasField("values") and value not in rule.values.values:
+            raise invalid(f"parameters[{parameter.name}]: {value!r} is none of {', '.join(rule.values.values)}")
+        for path in parameter.fields:
+            _set(copy, path, value)
+    return copy
+
+
+def _set(template: Any, path: str, value: str | None) -> None:
+    """Set the field that ``path`` names; None only checks that there is one."""
+    match = FIELD.fullmatch(path)
+    if match is None:
+        raise invalid(f"parameters: {path!r} is no path that a laptop can fill in (jobs['step'].job.field[index])")
+    step, kind, name, index, key = match.groups()
+    jobs = [job for job in template.jobs if job.step_id == step]
+    if not jobs:
+        raise invalid(f"parameters: {path}: there is no step {step!r}")
+    field = _by_json_name(jobs[0], kind)
+    if field is None or jobs[0].WhichOneof("job_type") != field:
+        raise invalid(f"parameters: {path}: the step {step!r} has no {kind}")
+    job = getattr(jobs[0], field)
+    target = _by_json_name(job, name)
+    if target is None:
+        raise invalid(f"parameters: {path}: {kind} has no {name}")
+    held = getattr(job, target)
+    if index is not None:
+        if int(index) >= len(held):
+            raise invalid(f"parameters: {path}: {name} has {len(held)} elements")
+        if value is not None:
+            held[int(index)] = value
+    elif key is not None:
+        if value is not None:
+            held[key] = value
+    elif value is not None:
+        setattr(job, target, value)
+
+
+def _by_json_name(message: Any, name: str) -> str | None:
+    for field in message.DESCRIPTOR.fields:
+        if name in (field.json_name, field.name):
+            return str(field.name)
+    return None

@@ -1,0 +1,216 @@
+"""The front door of one function: its URL. Checks who calls, finds an instance with room, passes the request on."""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+
+from laptop.errors import ServiceError
+from laptop.faults import FaultInjector
+from laptop.functions.instance import Instance
+from laptop.functions.wire import Caller, Request, UpstreamError
+from laptop.identity import Identity, InvalidToken
+from laptop.ports import HOST
+
+QUEUE_SECONDS = 10.0
+"""How long a request waits for room at an instance, as on Cloud Run."""
+MAX_WAITING = 2000
+log = logging.getLogger("laptop.functions")
+
+
+class Revision:
+    """What serves: instances of one source with one configuration.
+
+    Args:
+        name: of the revision.
+        instances: all equal.
+        concurrency: requests that one instance takes at a time.
+        timeout: seconds a request may take.
+    """
+
+    def __init__(self, name: str, instances: list[Instance], concurrency: int, timeout: float) -> None:
+        self.name = name
+        self.instances = instances
+        self.concurrency = concurrency
+        self.timeout = timeout
+
+    def pick(self) -> Instance | None:
+        """The instance with the most room; None if there is none."""
+        best: Instance | None = None
+        for instance in self.instances:
+            if (
+                instance.ready
+                and instance.in_flight < self.concurrency
+                and (best is None or instance.in_flight < best.in_flight)
+            ):
+                best = instance
+        return best
+
+    async def start(self) -> None:
+        """Start all instances; all or none.
+
+        Raises:
+            StartFailed: one did not come up.
+        """
+        try:
+            await asyncio.gather(*(instance.start() for instance in self.instances))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def keep(self) -> None:
+        """Start all instances as soon as possible, and keep trying."""
+        for instance in self.instances:
+            instance.keep()
+
+    async def stop(self) -> None:
+        """End all instances once they have answered what is under way."""
+        await asyncio.gather(*(instance.stop(self.timeout) for instance in self.instances))
+
+
+class Refused(Exception):
+    """A request that no instance sees."""
+
+    def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = headers
+
+
+class Door:
+    """A listening port.
+
+    Args:
+        url: of the function, which tokens must name as their audience.
+        identity: verifies tokens.
+        faults: consulted before each request, as ``laptop.functions.Invoke``.
+    """
+
+    def __init__(self, url: str, identity: Identity, faults: FaultInjector) -> None:
+        self.url = url
+        self.revision: Revision | None = None
+        self.invokers: set[str] = set()
+        self._identity = identity
+        self._faults = faults
+        self._waiting: deque[asyncio.Future[Instance]] = deque()
+        self._connections: set[Caller] = set()
+        self._server: asyncio.Server | None = None
+
+    async def open(self, port: int) -> None:
+        """Listen on ``port``.
+
+        Raises:
+            OSError: another program has taken the port.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Caller(self._answer, self._connections), HOST, port, backlog=1024
+        )
+
+    async def close(self) -> None:
+        """Stop listening and end all connections."""
+        if self._server is not None:
+            self._server.close()
+        for caller in list(self._connections):
+            caller.abort()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def switch(self, revision: Revision) -> Revision | None:
+        """Send what comes from now on to ``revision``; answers the one that served."""
+        before, self.revision = self.revision, revision
+        self.admit()
+        return before
+
+    def admit(self) -> None:
+        """Hand free room to those that wait."""
+        while self._waiting and self.revision is not None:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            instance = self.revision.pick()
+            if instance is None:
+                return
+            instance.acquire()
+            self._waiting.popleft().set_result(instance)
+
+    # --- one request
+
+    async def _answer(self, request: Request, caller: Caller) -> None:
+        try:
+            self._authorize(request)
+            await self._faults.check("laptop.functions.Invoke")
+            revision = self.revision
+            instance = await self._room()
+        except Refused as refused:
+            caller.respond(request, refused.status, refused.text, *refused.headers)
+            return
+        except ServiceError as error:
+            caller.respond(request, error.http_status, error.message)
+            return
+        timeout = revision.timeout if revision is not None else QUEUE_SECONDS
+        try:
+            await instance.exchange(request, caller, timeout)
+        except TimeoutError:
+            caller.respond(request, 504, f"The function did not answer within {timeout:g} seconds.")
+            request.keep_alive = False
+        except (UpstreamError, OSError) as error:
+            log.warning("%s: %s", instance.name, error)
+            if isinstance(error, UpstreamError) and error.begun:
+                caller.abort()
+            else:
+                caller.respond(request, 503, "The connection to the instance had an error.")
+        finally:
+            instance.release()
+            self.admit()
+
+    def _authorize(self, request: Request) -> None:
+        """As Cloud Run: https://cloud.google.com/run/docs/troubleshooting#unauthorized-client."""
+        if "allUsers" in self.invokers:
+            return
+        header = request.header(b"authorization")
+        if header is None:
+            raise Refused(403, "Your client does not have permission to get this URL: it sent no identity token.")
+        scheme, _, token = header.decode("latin-1").partition(" ")
+        try:
+            if scheme.lower() != "bearer":
+                raise InvalidToken("the Authorization header is not a Bearer token")
+            claims = self._identity.verify(token.strip(), self.url)
+        except InvalidToken as error:
+            reason = "".join(character if character.isprintable() else " " for character in str(error))
+            challenge = f'Bearer error="invalid_token" error_description="{reason}"'.encode("ascii", "replace")
+            raise Refused(
+                401, "Your client does not have permission to the requested URL.", (b"www-authenticate", challenge)
+            ) from error
+        email = claims["email"]
+        allowed = {f"serviceAccount:{email}", f"user:{email}", "allAuthenticatedUsers"}
+        if not allowed & self.invokers:
+            raise Refused(403, "Your client does not have permission to get this URL: it is no invoker.")
+
+    async def _room(self) -> Instance:
+        revision = self.revision
+        if revision is not None and not self._waiting:
+            instance = revision.pick()
+            if instance is not None:
+                instance.acquire()
+                return instance
+        if len(self._waiting) >= MAX_WAITING:
+            raise Refused(429, "The request was aborted because there was no available instance.")
+        place: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        limit = min(QUEUE_SECONDS, revision.timeout) if revision is not None else QUEUE_SECONDS
+        try:
+            return await asyncio.wait_for(place, limit)
+        except TimeoutError:
+            if self.revision is not None and any(instance.ready for instance in self.revision.instances):
+                raise Refused(429, "The request was aborted because there was no available instance.") from None
+            raise Refused(503, "No instance of the function is running.") from None
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                place.result().release()
+                self.admit()
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(place)

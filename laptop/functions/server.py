@@ -1,0 +1,45 @@
+"""Wires the server together."""
+
+from aiohttp import web
+from google.cloud.functions_v2 import FunctionServiceClient
+
+from laptop import operations, policies
+from laptop.functions import registry, uploads
+from laptop.functions.api import Functions
+from laptop.functions.deployments import Deployments
+from laptop.identity import Identity
+from laptop.service import Api, Context, surfaces
+from laptop.store import Store
+
+SCHEMA = "\n".join((registry.SCHEMA, operations.SCHEMA, policies.SCHEMA, uploads.SCHEMA))
+
+
+def build(context: Context) -> Api:
+    """Cloud Functions, 2nd generation."""
+    folder = context.folder("functions")
+    store = Store(folder / "functions.sqlite", SCHEMA)
+    kept = registry.Registry(store)
+    longrunning = operations.Operations(store)
+    iam = policies.Policies(store, kept.read)
+    sources = uploads.Uploads(context, folder / "uploads", store)
+    deployments = Deployments(context, folder / "sources", kept, iam, sources, Identity(context.state))
+    functions = Functions(kept, deployments, longrunning, sources, iam)
+
+    async def start() -> None:
+        await deployments.restore()
+        await functions.resume()
+
+    async def stop() -> None:
+        await deployments.close()
+        store.close()
+
+    async def describe(_: web.Request) -> web.Response:
+        return web.json_response(deployments.describe())
+
+    return Api(
+        surfaces(FunctionServiceClient),
+        [functions, iam, longrunning],
+        routes=[*sources.routes(), web.get("/_laptop/functions", describe)],
+        start=start,
+        stop=stop,
+    )

@@ -1,5 +1,6 @@
 """Single objects in a bucket, each written once. Data of many files is written by Spark itself."""
 
+import hashlib
 from typing import Any
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
@@ -21,8 +22,11 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
     Raises:
         JobFailed: another content is there; nothing is overwritten.
     """
+    blob = _blob(storage, uri)
+    # Readers that see a parsed body only, such as a workflow, take the hash from here.
+    blob.metadata = {"sha256": hashlib.sha256(content).hexdigest()}
     try:
-        _blob(storage, uri).upload_from_string(content, content_type=content_type, if_generation_match=0)
+        blob.upload_from_string(content, content_type=content_type, if_generation_match=0)
     except PreconditionFailed:
         if read(storage, uri) != content:
             raise JobFailed(

@@ -29,9 +29,10 @@ def clients(server: ServerProcess) -> Iterator[Clients]:
 
 
 class Publishing:
-    """Publishes numbered batches without a pause, and knows which ones the server has confirmed."""
+    """Publishes numbered batches, ``pause`` seconds apart, and knows which ones the server has confirmed."""
 
-    def __init__(self, clients: Clients, topic: str) -> None:
+    def __init__(self, clients: Clients, topic: str, pause: float = 0.0) -> None:
+        self._pause = pause
         self.confirmed: list[bytes] = []
         self._clients = clients
         self._topic = topic
@@ -41,7 +42,7 @@ class Publishing:
 
     def _run(self) -> None:
         number = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(self._pause):
             batch = [b"%d" % one for one in range(number, number + 20)]
             number += 20
             messages = [{"data": data} for data in batch]
@@ -61,9 +62,9 @@ class Publishing:
         return set(self.confirmed)
 
 
-def kill_while_growing(server: ServerProcess, progress: Callable[[], int]) -> None:
+def kill_while_growing(server: ServerProcess, progress: Callable[[], int], kills: int = KILLS) -> None:
     """Kill and restart the server a few times, each time after some more progress."""
-    for _ in range(KILLS):
+    for _ in range(kills):
         seen = progress()
         eventually(lambda seen=seen: progress() > seen + 100, 30)  # type: ignore[misc]
         server.kill()
@@ -119,8 +120,8 @@ def test_streaming_subscriber_goes_on_over_kills(server: ServerProcess, clients:
         message.ack()
 
     future = clients.subscriber.subscribe(path, receive)
-    publishing = Publishing(clients, topic)
-    kill_while_growing(server, lambda: len(seen))
+    publishing = Publishing(clients, topic, pause=0.02)
+    kill_while_growing(server, lambda: len(seen), kills=1)  # Google's client takes ten seconds to come back
     confirmed = publishing.finish()
     eventually(lambda: confirmed <= seen, 40, "everything confirmed is delivered")
     future.cancel()

@@ -77,7 +77,8 @@ def tell(state: Path, scale: Scale, narrator: Narrator | None = None) -> Report:
             with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
                 supervisor.wait_ready()
                 step.outcome = f"{len(supervisor.endpoints)} services"
-            clients = Clients(settings.target("laptop"))
+            target = settings.target("laptop").model_copy(update={"endpoints": state.resolve() / "endpoints.json"})
+            clients = Clients(target)
             with tale.step("Deploy") as step:
                 rows = resources(settings, clients.target)
                 apply(rows, clients, lambda change: step.progress(change.address))

@@ -1,0 +1,16 @@
+"""``python -m benchmarks NAME``."""
+
+import typer
+
+from benchmarks import archive
+
+app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Run a benchmark.")
+app.command("archive")(archive.main)
+
+
+@app.callback()
+def benchmarks() -> None:
+    """Run a benchmark: interleaved rounds, medians, ratios."""
+
+
+app(prog_name="bench")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from laptop.supervisor import Supervisor
+from laptop.supervisor import Supervisor, SupervisorError
 from lunation.settings import ROOT
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,12 +40,17 @@ def up(state: Annotated[Path, typer.Option(help="The folder that keeps everythin
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with Supervisor(state) as supervisor:
-        with console.status("starting the servers …"):
-            supervisor.wait_ready()
-        console.print(TRY.format(state=state.relative_to(ROOT) if state.is_relative_to(ROOT) else state))
-        stopped.wait()
-        console.print("stopping …")
+    try:
+        with Supervisor(state) as supervisor:
+            with console.status("starting the servers …"):
+                supervisor.wait_ready(stopped=stopped)
+            if not stopped.is_set():
+                console.print(TRY.format(state=state.relative_to(ROOT) if state.is_relative_to(ROOT) else state))
+            stopped.wait()
+            console.print("stopping …")
+    except SupervisorError as error:
+        console.print(f"[red]error:[/] {escape(str(error))}")
+        raise typer.Exit(1) from error
 
 
 app(prog_name="up")

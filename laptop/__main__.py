@@ -40,10 +40,11 @@ def up(
         signal.signal(number, lambda *_: stopped.set())
     try:
         with Supervisor(state, only.split(",")) as supervisor:
-            supervisor.wait_ready()
-            for service, address in supervisor.endpoints.items():
-                typer.echo(f"{service:10} {address['http']:24} gRPC {address['grpc']}")
-            typer.echo("ready")
+            supervisor.wait_ready(stopped=stopped)
+            if not stopped.is_set():
+                for service, address in supervisor.endpoints.items():
+                    typer.echo(f"{service:10} {address['http']:24} gRPC {address['grpc']}")
+                typer.echo("ready")
             stopped.wait()
     except SupervisorError as error:
         _fail(str(error))

@@ -7,12 +7,14 @@ generator; one that is streamed to gets an async iterator. Every RPC without a m
 
 import argparse
 import asyncio
+import contextlib
 import contextvars
+import fcntl
 import json
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -275,7 +277,21 @@ def main(name: str, build: Callable[[Context], Api], argv: Iterable[str] | None 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     end_with_parent()
-    asyncio.run(_serve(name, build, options))
+    with _only_one(name, options.state.resolve()):
+        asyncio.run(_serve(name, build, options))
+
+
+@contextlib.contextmanager
+def _only_one(name: str, state: Path) -> Iterator[None]:
+    """Wait until no other process serves ``name`` on ``state``: one that was just told to end may still do so."""
+    (state / "locks").mkdir(parents=True, exist_ok=True)
+    with (state / "locks" / name).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            log.warning("another process serves %s on %s; waiting until it has ended", name, state)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 async def _serve(name: str, build: Callable[[Context], Api], options: argparse.Namespace) -> None:

@@ -2,24 +2,25 @@
 
 import contextlib
 import fcntl
+import http.client
 import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from laptop.children import open_log, tail
+from laptop.ports import HOST, free_port
+
 SERVICES = ("pubsub", "datastore", "storage", "workflows", "dataproc", "scheduler", "functions", "dataflow")
-HOST = "127.0.0.1"
 BACKOFF_SECONDS = (0.2, 10.0)
 STOP_SECONDS = 15.0
 log = logging.getLogger("laptop")
@@ -90,27 +91,37 @@ class Supervisor:
         """The process id of a server."""
         return self._children[service].pid
 
-    def wait_ready(self, seconds: float = 60.0) -> None:
-        """Wait until every server answers.
+    def wait_ready(self, seconds: float = 60.0, stopped: threading.Event | None = None) -> None:
+        """Wait until every server answers, or ``stopped`` is set.
 
         Raises:
             SupervisorError: one does not; the text ends with its log.
         """
         deadline = time.monotonic() + seconds
         for service in self._services:
-            url = f"{self.endpoints[service]['http']}/_laptop/health"
-            while True:
-                try:
-                    with urllib.request.urlopen(url, timeout=2) as response:
-                        if json.load(response)["service"] == service:
-                            break
-                except (urllib.error.URLError, OSError, ValueError):
-                    if time.monotonic() > deadline:
-                        tail = (self.state / "logs" / f"{service}.log").read_text(errors="replace")[-2000:]
-                        raise SupervisorError(f"{service} does not answer after {seconds:.0f} s:\n{tail}") from None
-                    time.sleep(0.05)
+            while not self._answers(service):
+                if stopped is not None and stopped.is_set():
+                    return
+                if time.monotonic() > deadline:
+                    raise SupervisorError(
+                        f"{service} does not answer after {seconds:.0f} s. The end of {self._log(service)}:\n"
+                        + tail(self._log(service))
+                    )
+                time.sleep(0.05)
 
     # --- inside
+
+    def _answers(self, service: str) -> bool:
+        """Whether it is this server that answers at its address, not another program."""
+        try:
+            with urllib.request.urlopen(f"{self.endpoints[service]['http']}/_laptop/health", timeout=2) as response:
+                document = json.load(response)
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        return isinstance(document, dict) and document.get("service") == service
+
+    def _log(self, service: str) -> Path:
+        return self.state / "logs" / f"{service}.log"
 
     def _only_one(self) -> IO[str]:
         file = (self.state / "supervisor.lock").open("a+")
@@ -131,27 +142,23 @@ class Supervisor:
     def _choose_ports(self) -> dict[str, dict[str, str]]:
         path = self.state / "endpoints.json"
         known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
-        held: list[socket.socket] = []
+        taken = {int(address.rsplit(":", 1)[1]) for pair in known.values() for address in pair.values()}
         for service in self._services:
             if service in known:
                 continue
             ports = []
             for _ in range(2):
-                holder = socket.create_server((HOST, 0))
-                held.append(holder)
-                ports.append(holder.getsockname()[1])
+                ports.append(free_port(taken))
+                taken.add(ports[-1])
             known[service] = {"http": f"http://{HOST}:{ports[0]}", "grpc": f"{HOST}:{ports[1]}"}
-        for holder in held:
-            holder.close()
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(known, indent=1))
         fresh.replace(path)
-        return known
+        return {service: known[service] for service in self._services}
 
     def _start(self, service: str) -> None:
         address = self.endpoints[service]
-        log_path = self.state / "logs" / f"{service}.log"
-        with log_path.open("ab") as output:
+        with open_log(self._log(service)) as output:
             self._children[service] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", f"laptop.{service}", "--state", str(self.state)),
@@ -174,7 +181,9 @@ class Supervisor:
                 return
             if time.monotonic() - started > 30:
                 pause = BACKOFF_SECONDS[0]
-            log.warning("%s ended with %s; started again in %.1f s", service, code, pause)
+            log.warning(
+                "%s ended with %s; started again in %.1f s; see %s", service, code, pause, self._log(service)
+            )
             if self._stopping.wait(pause):
                 return
             pause = min(BACKOFF_SECONDS[1], pause * 2)

@@ -1,0 +1,161 @@
+"""``lunation deploy`` and ``destroy`` against running servers: once, again, after a change, and down."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from google.cloud import datastore
+from typer.testing import CliRunner
+
+from laptop.supervisor import Supervisor
+from lunation.cli import app
+from lunation.clients import Clients
+from lunation.deploy import staging
+from lunation.settings import load
+
+
+class Deployment:
+    """The command, on servers of its own."""
+
+    def __init__(self, endpoints: Path) -> None:
+        self._variables = {"LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints), "COLUMNS": "200", "TERM": "dumb"}
+        self.clients = Clients(load().target("laptop").model_copy(update={"endpoints": endpoints}))
+
+    def run(self, *arguments: str, code: int = 0, **settings: str) -> Result:
+        """The command with ``--target laptop``."""
+        result = CliRunner().invoke(
+            app, [*arguments, "--target", "laptop"], env={**self._variables, **settings}, catch_exceptions=False
+        )
+        assert result.exit_code == code, result.output
+        return result
+
+    def pending(self, **settings: str) -> list[dict[str, Any]]:
+        """What plan would do; its exit code says the same."""
+        result = CliRunner().invoke(
+            app, ["plan", "--json", "--target", "laptop"], env={**self._variables, **settings}, catch_exceptions=False
+        )
+        found = [change for change in json.loads(result.stdout) if change["action"] != "unchanged"]
+        assert result.exit_code == (2 if found else 0)
+        return found
+
+    def revisions(self) -> dict[str, str]:
+        """The revision of each function."""
+        found = self.clients.functions.list_functions(parent=self.clients.location)
+        return {one.name.rsplit("/", 1)[1]: one.service_config.revision for one in found}
+
+    def jobs(self) -> list[str]:
+        """States of the archive jobs, newest first."""
+        request = {"project_id": self.clients.project, "location": self.clients.target.region}
+        return [job.current_state.name for job in self.clients.dataflow_jobs.list_jobs(request=request)]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Deployed once."""
+    folder = tmp_path_factory.mktemp("deploy")
+    with pytest.MonkeyPatch.context() as patch, Supervisor(folder / "state") as servers:
+        patch.setattr(staging, "BUILD", folder / "build")
+        for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
+            patch.setenv(variable, "")  # the clients set them; they are put back afterwards
+        servers.wait_ready()
+        made = Deployment(folder / "state" / "endpoints.json")
+        assert len(made.pending()) > 20
+        assert "Deployed:" in made.run("deploy", "--yes").stdout
+        yield made
+
+
+def test_the_first_run_makes_everything(deployment: Deployment) -> None:
+    """And each part of it runs."""
+    clients = deployment.clients
+    project = f"projects/{clients.project}"
+    assert {one.name for one in clients.publisher.list_topics(project=project)} == {
+        f"{project}/topics/{name}" for name in ("records", "labels", "classifications", "dead-letters")
+    }
+    assert set(deployment.revisions()) == {"ingest-fast", "classify", "classify-http"}
+    assert deployment.jobs() == ["JOB_STATE_RUNNING"]
+    assert [one.schedule for one in clients.scheduler.list_jobs(parent=clients.location)] == ["0 3 * * 1"]
+    assert len(list(clients.workflows.list_workflows(parent=clients.location))) == 1
+
+
+def test_the_second_run_changes_nothing(deployment: Deployment) -> None:
+    """The plan is empty, and a deployment says so and deploys no new revision."""
+    before = deployment.revisions()
+    assert deployment.pending() == []
+    assert "Nothing to do" in deployment.run("deploy").stdout
+    assert deployment.revisions() == before
+    assert deployment.jobs() == ["JOB_STATE_RUNNING"]
+
+
+def test_a_changed_setting_changes_only_what_it_means(deployment: Deployment) -> None:
+    """Plan shows the field, deploy changes that resource and no other."""
+    before = deployment.revisions()
+    (change,) = deployment.pending(LUNATION_SCHEDULE__CRON="0 4 * * 1")
+    assert change["address"] == "scheduler-job/lunation-retrain"
+    assert change["fields"] == [["schedule", "0 3 * * 1", "0 4 * * 1"]]
+    printed = deployment.run("deploy", "--yes", LUNATION_SCHEDULE__CRON="0 4 * * 1").stdout
+    assert '"0 3 * * 1" → "0 4 * * 1"' in printed
+    (job,) = deployment.clients.scheduler.list_jobs(parent=deployment.clients.location)
+    assert job.schedule == "0 4 * * 1"
+    assert deployment.revisions() == before
+    deployment.run("deploy", "--yes")
+    assert deployment.pending() == []
+
+
+def test_a_changed_function_gets_one_new_revision(deployment: Deployment) -> None:
+    """The others keep theirs."""
+    before = deployment.revisions()
+    setting = {"LUNATION_RECORDS__TTL_DAYS": "7"}
+    (change,) = deployment.pending(**setting)
+    assert change["address"] == "function/ingest-fast"
+    deployment.run("deploy", "--yes", **setting)
+    assert deployment.pending(**setting) == []
+    after = deployment.revisions()
+    assert {name for name in after if after[name] != before[name]} == {"ingest-fast"}
+
+
+def test_what_was_changed_or_deleted_by_hand_is_put_right(deployment: Deployment) -> None:
+    """Drift is shown field by field; a resource that is gone is made again."""
+    clients = deployment.clients
+    deployment.run("deploy", "--yes")
+    topic = f"projects/{clients.project}/topics/labels"
+    clients.publisher.update_topic(
+        request={"topic": {"name": topic, "labels": {"system": "mine"}}, "update_mask": {"paths": ["labels"]}}
+    )
+    review = f"projects/{clients.project}/subscriptions/classifications-review"
+    clients.subscriber.delete_subscription(subscription=review)
+    found = {change["address"]: change for change in deployment.pending()}
+    assert {address: change["action"] for address, change in found.items()} == {
+        "topic/labels": "change",
+        "subscription/classifications-review": "create",
+    }
+    assert found["topic/labels"]["fields"] == [["labels.system", "mine", "lunation"]]
+    deployment.run("deploy", "--yes")
+    assert deployment.pending() == []
+
+
+def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
+    """Records, models and entities stay; a second run finds nothing to delete; deploy makes the rest again."""
+    clients = deployment.clients
+    archive, models = f"{clients.project}-archive", f"{clients.project}-models"
+    clients.storage.bucket(archive).blob("archive/records/kept.json").upload_from_string("{}")
+    entity = datastore.Entity(clients.datastore.key("Record", "kept"))
+    clients.datastore.put(entity)
+    printed = deployment.run("destroy", "--yes").stdout
+    assert f"Kept: bucket/{models}, bucket/{archive}" in printed
+    project = f"projects/{clients.project}"
+    assert list(clients.publisher.list_topics(project=project)) == []
+    assert list(clients.subscriber.list_subscriptions(project=project)) == []
+    assert deployment.revisions() == {}
+    assert list(clients.workflows.list_workflows(parent=clients.location)) == []
+    assert list(clients.scheduler.list_jobs(parent=clients.location)) == []
+    regional = f"{project}/regions/{clients.target.region}"
+    assert list(clients.workflow_templates.list_workflow_templates(parent=regional)) == []
+    assert set(deployment.jobs()) == {"JOB_STATE_DRAINED"}
+    assert {bucket.name for bucket in clients.storage.list_buckets()} == {archive, models}
+    assert clients.storage.bucket(archive).blob("archive/records/kept.json").exists()
+    assert clients.datastore.get(entity.key) is not None
+    assert "Deleted 0 resources" in deployment.run("destroy", "--yes").stdout
+    assert all(change["action"] == "create" for change in deployment.pending())

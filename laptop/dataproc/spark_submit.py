@@ -11,6 +11,9 @@ from laptop.errors import ServiceError
 
 MASTER = "local[2]"
 DRIVER_MEMORY = "2g"
+# A training on a laptop is over before Java's second compiler pays: it takes the cores that the job needs. Measured on
+# the demo's first cycle, 2 cores, convert + train + evaluate: 106 s of CPU with it, 65 s without.
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
@@ -43,6 +46,7 @@ def command(buckets: Path, job: object, properties: Mapping[str, str]) -> list[s
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
+        "spark.driver.extraJavaOptions": JAVA_OPTIONS,
         "spark.hadoop.fs.gs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
         "spark.hadoop.fs.viewfs.overload.scheme.target.gs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",

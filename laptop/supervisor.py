@@ -181,9 +181,7 @@ class Supervisor:
                 return
             if time.monotonic() - started > 30:
                 pause = BACKOFF_SECONDS[0]
-            log.warning(
-                "%s ended with %s; started again in %.1f s; see %s", service, code, pause, self._log(service)
-            )
+            log.warning("%s ended with %s; started again in %.1f s; see %s", service, code, pause, self._log(service))
             if self._stopping.wait(pause):
                 return
             pause = min(BACKOFF_SECONDS[1], pause * 2)

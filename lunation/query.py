@@ -1,5 +1,6 @@
 """Reading the fast path: records, classifications, the pointer and its history, training runs."""
 
+import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -11,9 +12,9 @@ from schemas import Classification, ModelPointer, ModelPromotion, TrainingRun
 
 
 def record(client: datastore.Client, record_id: str) -> dict[str, Any] | None:
-    """The mirrored record as its publisher sent it, or None."""
+    """The mirrored record, or None. ``payload`` is the document as its publisher sent it, parsed."""
     entity = client.get(client.key("Record", record_id))
-    return None if entity is None else dict(entity)
+    return None if entity is None else {**entity, "payload": json.loads(entity["payload"])}
 
 
 def classification(client: datastore.Client, record_id: str) -> Classification | None:

@@ -1,6 +1,7 @@
 """Workflow runs with their steps, and starting one."""
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from google.cloud.workflows.executions_v1 import Execution
 
 from lunation.clients import Clients
 from lunation.deploy.table import WORKFLOW
+
+_EXECUTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,34 @@ def executions(clients: Clients, limit: int = 20) -> list[Execution]:
         request={"parent": workflow_path(clients), "page_size": limit, "view": "FULL"}
     )
     return [execution for _, execution in zip(range(limit), found, strict=False)]
+
+
+class NoSuchRun(ValueError):
+    """There is no such execution, or more than one."""
+
+
+def short_id(execution: str) -> str:
+    """The beginning of an execution's id (or of its full name's last part), enough for a person; :func:`find` takes
+    it. What is no id, such as a person's name, stays as it is."""
+    last = execution.rsplit("/", 1)[-1]
+    return last[:8] if _EXECUTION_ID.fullmatch(last) else last
+
+
+def find(clients: Clients, text: str) -> str:
+    """The full name of the execution that ``text`` means: its id, the beginning of it, or the id of its run.
+
+    Raises:
+        NoSuchRun: none among the newest 1,000, or several.
+    """
+    # A run's id ends with the beginning of the id of the execution that made it (workflows/retrain.yaml).
+    prefix = text.rsplit("-", 1)[-1] if _RUN_ID.fullmatch(text) else text
+    names = [one.name for one in executions(clients, 1000)]
+    matches = [name for name in names if name.rsplit("/", 1)[-1].startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NoSuchRun(f"{len(matches)} executions begin with {text!r}: give more of the id")
+    raise NoSuchRun(f"no execution or run {text!r} among the newest {len(names)}; `lunation runs` lists them")
 
 
 def steps(clients: Clients, execution: str) -> list[Step]:

@@ -1,0 +1,1 @@
+"""The commands of ``lunation``, one module a group. Each only wires: it reads settings, calls, and prints."""

@@ -1,0 +1,49 @@
+"""Settings and clients for a command; every expected failure becomes one line and exit code 1."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lunation.commands.printing import fail
+from lunation.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from lunation.clients import Clients
+
+
+@contextmanager
+def session(target: str | None) -> Iterator[tuple[Settings, "Clients"]]:
+    """The settings, and the clients of ``target`` (None: the default one).
+
+    Raises:
+        typer.Exit: with code 1, after one line that says what is wrong.
+    """
+    import requests
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.auth.exceptions import GoogleAuthError
+
+    from lunation.clients import Clients
+    from lunation.deploy.plan import ApplyError
+
+    try:
+        settings = load()
+        clients = Clients(settings.target(target))
+        _check_reachable(clients)
+        yield settings, clients
+    except (SettingsError, ApplyError, ValueError, TimeoutError) as error:
+        fail(str(error))
+    except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
+        fail(f"{type(error).__name__}: {error}")
+
+
+def _check_reachable(clients: "Clients") -> None:
+    """A server that is not there would only show after the client libraries' retries, a minute later."""
+    for service, address in clients.target.addresses().items():
+        host, _, port = address["grpc"].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=2).close()
+        except OSError:
+            raise SettingsError(
+                f"{service} does not answer at {address['grpc']}: start the servers with `nox -s up`"
+            ) from None

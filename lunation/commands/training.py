@@ -1,5 +1,6 @@
 """``runs``, ``retrain``, ``backfill``: the trainings, and what they read."""
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -40,9 +41,9 @@ def runs(
                 "cycle": claim and claim.cycle,
                 "run_id": claim and claim.run_id,
                 "run_state": claim and claim.state.value,
-                "verdict": claim and claim.verdict,
+                "outcome": (claim and claim.verdict) or _outcome(one.result),
                 "model_version": claim and claim.model_version,
-                "cause": (claim and claim.cause) or one.error.context or None,
+                "cause": (claim and claim.cause) or _message(one.error.payload) or one.error.context or None,
             }
         )
     if as_json:
@@ -50,16 +51,32 @@ def runs(
         return
     print_table(
         "Workflow runs, newest first",
-        ["execution", "state", "started (UTC)", "seconds", "cycle", "run", "verdict", "cause"],
+        ["execution", "state", "started (UTC)", "seconds", "cycle", "run", "outcome", "cause"],
         [
             [workflow_runs.short_id(row["execution"]), row["state"], clock(row["started"]), row["seconds"],
-             _cycle(row["cycle"]), row["run_id"], row["verdict"], row["cause"]]
+             _cycle(row["cycle"]), row["run_id"], row["outcome"], row["cause"]]
             for row in rows
         ],
         prose=["cause"],
     )  # fmt: skip
     if rows:
         out.print(f"The steps of one: lunation runs {workflow_runs.short_id(rows[0]['execution'])}")
+
+
+def _outcome(result: str) -> str | None:
+    """What the workflow answered: the verdict, or why it did nothing (``NOT_DUE``; ``DONE`` or ``RUNNING``: another
+    execution has, or had, the cycle)."""
+    answered = json.loads(result) if result else None
+    return answered.get("outcome") if isinstance(answered, dict) else None
+
+
+def _message(payload: str) -> str | None:
+    """The message of an execution's error; the payload is JSON where the workflow raised a map."""
+    try:
+        raised = json.loads(payload)
+    except ValueError:
+        return payload or None
+    return raised.get("message", payload) if isinstance(raised, dict) else payload
 
 
 def _cycle(name: str | None) -> str:

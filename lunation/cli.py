@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import deployment, reading, training
+from lunation.commands import deployment, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -17,7 +17,20 @@ app.command(epilog="Example: lunation destroy --target laptop --yes")(deployment
 app.command(
     epilog="Examples: lunation query 2013-02-26.UA.1545.EWR.0515 · lunation query --label late --limit 5 --json"
 )(reading.query)
-app.command(epilog="Example: lunation models --json")(reading.models)
+app.command(epilog="Example: lunation models --json")(serving.models)
+app.command("served-at", epilog="Example: lunation served-at 2026-11-24T09:30:00")(serving.served_at)
+app.command(epilog="Example: lunation promote 2026-11-25/20261125-030000-1a2b3c4d --reason 'held for too few rows'")(
+    serving.promote
+)
+app.command(
+    epilog="Examples: lunation rollback --reason 'false alarms' · lunation rollback --to 3 --reason 'as in May'"
+)(serving.rollback)
+app.command(
+    epilog="Examples: lunation shadow 2026-11-25/… --reason 'a closer look' · lunation shadow none --reason seen"
+)(serving.shadow)
+app.command(
+    epilog="Examples: lunation canary 2026-11-25/… --share 0.1 --reason 'a trial' · lunation canary none --reason over"
+)(serving.canary)
 app.command(epilog="Examples: lunation runs · lunation runs 3f2a91c0 --json")(training.runs)
 app.command(epilog="Example: lunation retrain --force --wait")(training.retrain)
 app.command(epilog="Example: lunation backfill --records 'history/records-*.json' --labels 'history/labels-*.json'")(

@@ -13,6 +13,7 @@ from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defi
 from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client
 from google.cloud.dataproc_v1 import JobControllerClient, WorkflowTemplateServiceClient
 from google.cloud.datastore_admin_v1 import DatastoreAdminClient
+from google.cloud.datastore_v1 import DatastoreClient
 from google.cloud.functions_v2 import FunctionServiceClient
 from google.cloud.scheduler_v1 import CloudSchedulerClient
 from google.cloud.workflows.executions_v1 import ExecutionsClient
@@ -87,6 +88,15 @@ class Clients:
     def datastore(self) -> datastore.Client:
         """Datastore."""
         return datastore.Client(project=self.project)
+
+    @cached_property
+    def datastore_api(self) -> DatastoreClient:
+        """Datastore without the convenience: the one above knows no compare-and-set."""
+        addresses = self.target.addresses()
+        if "datastore" not in addresses:
+            return DatastoreClient()
+        channel = grpc.insecure_channel(addresses["datastore"]["grpc"])
+        return DatastoreClient(transport=DatastoreClient.get_transport_class("grpc")(channel=channel))
 
     @cached_property
     def datastore_admin(self) -> DatastoreAdminClient:

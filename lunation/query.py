@@ -67,6 +67,14 @@ def promotions(client: datastore.Client, use_case: str, limit: int | None = 20) 
     return [ModelPromotion.model_validate(dict(entity)) for entity in query.fetch(limit=limit)]
 
 
+def served_at(client: datastore.Client, use_case: str, when: datetime) -> ModelPromotion | None:
+    """The move whose model the pointer named at that time; None before the first one."""
+    query = client.query(kind="ModelPromotion", order=["-generation"])
+    query.add_filter(filter=PropertyFilter("use_case", "=", use_case))
+    rows = (ModelPromotion.model_validate(dict(entity)) for entity in query.fetch())
+    return next((row for row in rows if row.moved_at <= when), None)
+
+
 def training_runs(client: datastore.Client, use_case: str, limit: int | None = 20) -> list[TrainingRun]:
     """Claimed cycles, newest first."""
     query = client.query(kind="TrainingRun", order=["-claimed_at"])

@@ -5,13 +5,14 @@ from schemas.dead_letter import DeadLetter
 from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
 from schemas.label import Label
 from schemas.model_manifest import GoldenRow, ModelFile, ModelManifest, Verdict
-from schemas.model_pointer import ModelPointer, ModelPromotion
+from schemas.model_pointer import Canary, ModelPointer, ModelPromotion, NamedModel
 from schemas.record import Record, RecordId
 from schemas.training_run import RunState, TrainingRun
 from schemas.use_cases import USE_CASES, UseCase, use_case
 
 __all__ = [
     "USE_CASES",
+    "Canary",
     "Classification",
     "DeadLetter",
     "Envelope",
@@ -22,6 +23,7 @@ __all__ = [
     "ModelManifest",
     "ModelPointer",
     "ModelPromotion",
+    "NamedModel",
     "Record",
     "RecordId",
     "RunState",

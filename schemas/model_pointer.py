@@ -1,40 +1,53 @@
-"""The pointer that names the serving model, and its history."""
+"""The pointer that names the serving model and its candidates, and its history."""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
-class ModelPointer(BaseModel):
-    """Kind ``ModelPointer``, key name = the use case. Moved only by compare-and-set."""
+class NamedModel(BaseModel):
+    """A model, where it lies, and the hash that vouches for it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
-    use_case: str
     model_version: str
     uri: str
     """``gs://<bucket>/models/<training date>/<run_id>``, without a slash at the end."""
     manifest_sha256: str
-    generation: int = Field(ge=1)
-    moved_at: AwareDatetime
 
 
-class ModelPromotion(BaseModel):
-    """Kind ``ModelPromotion``, key name ``<use case>:<generation, ten digits>``: one row for each move, inserted
-    in the same commit as the move."""
+class Canary(NamedModel):
+    """A model that answers some of the records."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    share: float = Field(gt=0.0, lt=1.0)
+    """Of all record ids. Which ones is decided by a hash, so an id stays on its side of the line."""
+
+
+class ModelPointer(NamedModel):
+    """Kind ``ModelPointer``, key name = the use case. Moved only by compare-and-set."""
 
     use_case: str
     generation: int = Field(ge=1)
-    model_version: str
+    """Grows by one with each move, a candidate's included."""
+    moved_at: AwareDatetime
+    shadow: NamedModel | None = None
+    """Scored beside the served model and compared with it, never served."""
+    canary: Canary | None = None
+
+
+class ModelPromotion(NamedModel):
+    """Kind ``ModelPromotion``, key name ``<use case>:<generation, ten digits>``: one row for each move, inserted
+    in the same commit as the move. It holds the pointer as it stood from then on."""
+
+    use_case: str
+    generation: int = Field(ge=1)
     previous_version: str | None
-    uri: str
-    manifest_sha256: str
     verdict: str
-    """``PROMOTE``, or ``ROLLBACK`` by a person."""
+    """What kind of move: ``PROMOTE`` by the gate or a person; ``ROLLBACK``, ``SHADOW`` or ``CANARY`` by a person."""
     reason: str
     actor: str
     """The workflow execution or the person who moved it."""
     moved_at: AwareDatetime
+    shadow: NamedModel | None = None
+    canary: Canary | None = None
 
     @staticmethod
     def key_name(use_case: str, generation: int) -> str:

@@ -84,6 +84,8 @@ def _plain(field: str, value: Any) -> Any:
         return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
     if kind in ("string_value", "boolean_value", "integer_value", "double_value"):
         return getattr(value, kind)
+    if kind == "entity_value":
+        return values(value.entity_value)
     if kind in ("null_value", None):
         return None
     raise TypeError(f"property {field} is a {kind}; expected text, a number, a boolean or a time")

@@ -1,4 +1,4 @@
-"""``query`` and ``models``: what the fast path holds."""
+"""``query``: what the fast path holds."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lunation.commands.options import JsonOption, LimitOption, TargetOption
-from lunation.commands.printing import clock, document, fail, out, plain, print_json, print_table
+from lunation.commands.printing import clock, document, fail, out, print_json, print_table
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
@@ -73,31 +73,3 @@ def _one_record(clients: "Clients", record_id: str, as_json: bool) -> None:
             out.print(f"{title}: none yet")
         else:
             print_table(title, ["field", "value"], list(values.items()), prose=["value"])
-
-
-def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOption = False) -> None:
-    """Show the model that serves now, and the pointer's history."""
-    from lunation import query as fast_path
-    from lunation.runs import short_id
-
-    with session(target) as (settings, clients):
-        now = fast_path.pointer(clients.datastore, settings.use_case)
-        history = fast_path.promotions(clients.datastore, settings.use_case, limit)
-    if as_json:
-        print_json({"pointer": now and document(now), "history": [document(move) for move in history]})
-        return
-    if now is None:
-        out.print("No model yet: the first cycle has not been promoted. `lunation retrain --force` starts one.")
-        return
-    out.print(
-        f"[bold]{plain(now.model_version)}[/] serves since {clock(now.moved_at)} UTC, generation {now.generation}\n"
-    )
-    print_table(
-        "History, newest first",
-        ["generation", "model version", "verdict", "moved at (UTC)", "by", "reason"],
-        [
-            [move.generation, move.model_version, move.verdict, clock(move.moved_at), short_id(move.actor), move.reason]
-            for move in history
-        ],
-        prose=["reason"],
-    )

@@ -329,7 +329,7 @@ def test_a_run_without_a_manifest_fails_and_says_so(loop: Loop) -> None:
 
 
 def test_a_pointer_that_was_moved_meanwhile_is_left_alone(loop: Loop) -> None:
-    """A person rolled back while the training ran: the compare-and-set loses, the person's choice stays."""
+    """A person rolled back while the training ran: the new model was compared with another one, so theirs stays."""
     loop.answer()
 
     def roll_back() -> None:
@@ -343,6 +343,32 @@ def test_a_pointer_that_was_moved_meanwhile_is_left_alone(loop: Loop) -> None:
     assert (loop.pointer.generation, loop.pointer.model_version) == (7, "2013-01-01/by-hand")
     assert [move.generation for move in query.promotions(loop.clients.datastore, loop.use_case)] == [1]
     assert loop.claims()[0].state == RunState.FAILED
+    assert "the pointer has moved to 2013-01-01/by-hand since" in (loop.claims()[0].cause or "")
+
+
+def test_candidates_that_were_set_meanwhile_do_not_stop_a_promotion(loop: Loop) -> None:
+    """The shadow goes on beside the new model, the canary ends, the generation follows the person's; the history row
+    holds the pointer as it stands."""
+    first = loop.answer()
+    candidate = {"model_version": "2013-01-01/candidate", "uri": "gs://b/models/c", "manifest_sha256": "0" * 64}
+
+    def set_candidates() -> None:
+        entity = loop.clients.datastore.get(loop.clients.datastore.key("ModelPointer", loop.use_case))
+        entity.update({"generation": 3, "shadow": candidate, "canary": {**candidate, "share": 0.5}})
+        loop.clients.datastore.put(entity)
+
+    loop.dataproc.also = set_candidates
+    second = loop.answer({"force": True})
+    assert (second["outcome"], second["generation"]) == ("PROMOTE", 4)
+    pointer = loop.pointer
+    assert pointer is not None
+    assert (pointer.generation, pointer.model_version) == (4, second["model_version"])
+    assert pointer.shadow is not None
+    assert pointer.shadow.model_dump() == candidate
+    assert pointer.canary is None
+    row = query.promotions(loop.clients.datastore, loop.use_case)[0]
+    assert (row.generation, row.previous_version) == (4, first["model_version"])
+    assert (row.shadow, row.canary) == (pointer.shadow, None)
 
 
 def test_an_answer_that_is_lost_does_not_move_the_pointer_twice(loop: Loop) -> None:

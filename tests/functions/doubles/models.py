@@ -18,6 +18,9 @@ CATEGORIES = {
 }
 
 
+MOVED_AT = datetime(2013, 3, 1, tzinfo=UTC)
+
+
 def graph(weights: list[float], bias: float) -> bytes:
     """``probability = clip(bias + Σ weight · feature)``, where a missing number counts as -1."""
     double = TensorProto.DOUBLE
@@ -104,7 +107,7 @@ def pointer(files: dict[str, bytes], generation: int, bucket: str = "local-dev-m
         uri=f"gs://{bucket}/models/{manifest['model_version']}",
         manifest_sha256=hashlib.sha256(files["manifest.json"]).hexdigest(),
         generation=generation,
-        moved_at=datetime(2013, 3, 1, tzinfo=UTC),
+        moved_at=MOVED_AT,
     )
 
 

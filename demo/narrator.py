@@ -15,7 +15,7 @@ class Narrator:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, soft_wrap=True)
         self.seconds: dict[str, float] = {}
         self._started = time.monotonic()
         self._number = 0

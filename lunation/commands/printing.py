@@ -1,6 +1,7 @@
 """What a command prints: tables for people, JSON for programs, one line for a failure."""
 
 import json
+import re
 import sys
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,6 +18,7 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_NUMBER = re.compile(r"[-+]?[\d,.]*(e[-+]?\d+)?")
 TABLE_WIDTH = 150
 """Columns that a table may take, however narrow the terminal is: a row that the terminal wraps can still be read and
 copied, an id that is folded into five lines cannot."""
@@ -56,13 +58,16 @@ def print_table(
         prose: the columns whose cells are sentences, which are wrapped; all others stay on one line.
     """
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
+    cells = [[_cell(value) for value in row] for row in rows]
+    for place, column in enumerate(columns):
         if column in prose:
             table.add_column(column, overflow="fold", min_width=30)
         else:
-            table.add_column(column, no_wrap=True, overflow="ignore")
-    for row in rows:
-        table.add_row(*[_cell(value) for value in row])
+            numbers = all(_NUMBER.fullmatch(row[place]) for row in cells)
+            widest = max((len(row[place]) for row in cells), default=0)
+            table.add_column(column, no_wrap=True, min_width=widest, justify="right" if numbers else "left")
+    for row in cells:
+        table.add_row(*row)
     out.print(f"[bold]{plain(title)}[/]" if rows else f"[bold]{plain(title)}[/]: none")
     if rows:
         Console(highlight=False, width=max(TABLE_WIDTH, out.width)).print(table)

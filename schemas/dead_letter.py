@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.record import EventTime
 
 
 class DeadLetter(BaseModel):
@@ -19,8 +21,10 @@ class DeadLetter(BaseModel):
     """What is wrong and where, for a person: the field, the value's kind, what was expected."""
     payload_base64: str = Field(max_length=14_000_000)
     """The message's data, byte for byte, in base64."""
+    payload_uri: str = ""
+    """``gs://…``: where the data is instead, if it is too large for a message of Pub/Sub in base64."""
     attributes: dict[str, str] = {}
-    refused_at: AwareDatetime
+    refused_at: EventTime
 
 
 def explain(error: Exception) -> str:
@@ -33,6 +37,6 @@ def explain(error: Exception) -> str:
         parts = []
         for item in errors(include_url=False, include_context=False, include_input=False):
             where = ".".join(str(step) for step in item["loc"]) or "document"
-            parts.append(f"{where}: {item['msg']}")
+            parts.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
         return "; ".join(parts)[:2000]
     return f"{type(error).__name__}: {error}"[:2000]

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from schemas.record import RecordId
+from schemas.record import EventTime, RecordId
 
 
 class Label(BaseModel):
@@ -15,5 +15,5 @@ class Label(BaseModel):
     record_id: RecordId
     label: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     """One of the use case's ``labels``; the archive refuses any other as a dead letter."""
-    event_time: AwareDatetime
+    event_time: EventTime
     """When the outcome was known. The archive files the label under this date."""

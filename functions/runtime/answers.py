@@ -54,7 +54,10 @@ def fields_at_fault(error: ValidationError) -> list[dict[str, str]]:
     """The first faults of a document, each with its JSON pointer. The values themselves are left out."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     return [
-        {"pointer": "#" + "".join(f"/{_escaped(step)}" for step in fault["loc"]), "detail": fault["msg"]}
+        {
+            "pointer": "#" + "".join(f"/{_escaped(step)}" for step in fault["loc"]),
+            "detail": fault["msg"].removeprefix("Value error, "),
+        }
         for fault in faults[:ERRORS_SHOWN]
     ]
 

@@ -22,7 +22,7 @@ LATE_FROM_MINUTES = 15
 class FlightFeatures(BaseModel):
     """What is known of a flight before it departs. Times are local to New York, in minutes after midnight."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     carrier: str = Field(min_length=1, max_length=8)
     origin: str = Field(min_length=1, max_length=8)

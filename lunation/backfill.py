@@ -40,7 +40,10 @@ def backfill(
     }
     for topic, patterns in (("records", records), ("labels", labels)):
         if patterns:
-            sources = [_in_bucket(clients, pattern, f"backfill/{nonce}/{topic}") for pattern in patterns]
+            sources = [
+                _in_bucket(clients, pattern, f"backfill/{nonce}/{topic}/{number}")
+                for number, pattern in enumerate(patterns)
+            ]
             parameters[f"backfill_{topic}"] = ",".join(sources)
     job = launch(
         clients,
@@ -58,10 +61,11 @@ def backfill(
 def _in_bucket(clients: Clients, pattern: str, prefix: str) -> str:
     if pattern.startswith("gs://"):
         return pattern
-    files = sorted(glob(pattern))
+    files = [pattern] if Path(pattern).is_file() else sorted(file for file in glob(pattern) if Path(file).is_file())
     if not files:
         raise BackfillError(f"{pattern}: no such file")
     bucket = clients.storage.bucket(build_bucket(clients.target))
-    for file in files:
-        bucket.blob(f"{prefix}/{Path(file).name}").upload_from_filename(file, content_type="application/x-ndjson")
+    for number, file in enumerate(files):  # files of one name from several folders stay apart
+        name = f"{prefix}/{number:06d}-{Path(file).name}"
+        bucket.blob(name).upload_from_filename(file, content_type="application/x-ndjson")
     return f"gs://{bucket.name}/{prefix}/*"

@@ -1,0 +1,33 @@
+"""History on this machine is uploaded before it is filed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lunation.backfill import BackfillError, _in_bucket
+from lunation.clients import Clients
+from lunation.deploy.table import build_bucket
+from lunation.settings import load
+from tests.support import ServerProcess
+
+
+def test_files_of_one_name_from_several_folders_are_all_uploaded(
+    serve: Callable[..., ServerProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None takes the place of another, and a folder that the pattern names as well is no file."""
+    for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
+    server = serve("storage")
+    clients = Clients(load().target("laptop").model_copy(update={"endpoints": server.state / "endpoints.json"}))
+    bucket = clients.storage.create_bucket(build_bucket(clients.target))
+    for day in ("monday", "tuesday"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "records.json").write_text(day)
+    (tmp_path / "wednesday" / "records.json").mkdir(parents=True)
+    pattern = _in_bucket(clients, str(tmp_path / "*" / "records.json"), "backfill/x")
+    assert pattern == f"gs://{bucket.name}/backfill/x/*"
+    uploaded = [blob.download_as_text() for blob in bucket.list_blobs(match_glob="backfill/x/*")]
+    assert sorted(uploaded) == ["monday", "tuesday"]
+    with pytest.raises(BackfillError, match="no such file"):
+        _in_bucket(clients, str(tmp_path / "sunday" / "*"), "backfill/y")

@@ -27,10 +27,25 @@ def object_name(topic: str, day: str, window: str, pane: int, shard: int, conten
     return f"archive/{topic}/dt={day}/{window}-{pane}-{shard:02d}-{digest}.json"
 
 
+def create_once(bucket: storage.Bucket, name: str, content: bytes, content_type: str) -> None:
+    """Create an object whose name holds its content's digest; one that is there already counts as written.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPIError: Cloud Storage did not take it within :data:`RETRY_SECONDS`.
+    """
+    # The default policy retries what is transient; a creation with a generation is safe to retry.
+    retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+    try:
+        bucket.blob(name).upload_from_string(
+            content, content_type=content_type, if_generation_match=0, checksum="crc32c", retry=retry
+        )
+    except PreconditionFailed:
+        log.debug("%s is there already", name)
+
+
 def content_of(batches: Iterable[list[bytes]]) -> bytes:
     """The lines in an order that depends on nothing but themselves; a line that came twice stays once."""
-    lines = sorted({line for batch in batches for line in batch})
-    return b"\n".join(lines) + b"\n"
+    return b"".join(line + b"\n" for line in sorted({line for batch in batches for line in batch}))
 
 
 class WriteObjects(beam.DoFn):
@@ -58,17 +73,10 @@ class WriteObjects(beam.DoFn):
         """Write it; answers the object's name."""
         (topic, day, shard), batches = element
         content = content_of(batches)
-        name = object_name(topic, day, _window_name(window), max(pane.index, 0), shard, content)
-        # The default policy retries what is transient; a creation with a generation is safe to retry.
-        retry = DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
-        try:
-            self._bucket.blob(name).upload_from_string(
-                content, content_type="application/json", if_generation_match=0, checksum="crc32c", retry=retry
-            )
-        except PreconditionFailed:
-            # The name holds the content's digest: what is there is what was to be written.
-            log.debug("%s is there already", name)
-        yield name
+        if content:  # a window may end after all it had was written early
+            name = object_name(topic, day, _window_name(window), max(pane.index, 0), shard, content)
+            create_once(self._bucket, name, content, "application/json")
+            yield name
 
 
 def _window_name(window: Any) -> str:

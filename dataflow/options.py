@@ -19,10 +19,9 @@ def _matching(pattern: str, form: str) -> Callable[[str], str]:
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 9999999")
+    return int(text)
 
 
 _SUBSCRIPTION = _matching(r"projects/[^/]+/subscriptions/[^/]+", "projects/PROJECT/subscriptions/NAME")

@@ -10,9 +10,12 @@ from dataflow.archive_sink import WriteObjects
 from dataflow.files import ReadLines, files_of
 from dataflow.options import ArchiveOptions
 from dataflow.reading import DEAD, ReadDocuments
+from dataflow.set_aside import SetAside
 
 ALLOWED_LATENESS_SECONDS = 7 * 24 * 3600  # as long as a subscription keeps a message
-MAX_LINES_BEFORE_EARLY_OBJECT = 100_000
+MAX_BATCHES_IN_AN_OBJECT = 200
+"""An object is closed before its window ends when it has so many batches of lines, each of at most
+:data:`dataflow.reading.MAX_HELD_BYTES`: it is held in memory to be written."""
 
 
 class NothingToRead(ValueError):
@@ -62,7 +65,12 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
         | "Group" >> beam.GroupByKey()
         | "Write objects" >> beam.ParDo(WriteObjects(options.archive_bucket, project))
     )
-    _ = tuple(dead) | "All dead letters" >> beam.Flatten() | "Refuse" >> WriteToPubSub(options.dead_letters_topic)
+    _ = (
+        tuple(dead)
+        | "All dead letters" >> beam.Flatten()
+        | "Set aside what is too large" >> beam.ParDo(SetAside(options.archive_bucket, project))
+        | "Refuse" >> WriteToPubSub(options.dead_letters_topic)
+    )
 
 
 def _from_subscriptions(pipeline: beam.Pipeline, named: dict[str, str]) -> dict[str, beam.PCollection]:
@@ -86,7 +94,7 @@ def _windows(seconds: int) -> beam.WindowInto:
     """Windows by publish time that lose nothing: what comes late makes a pane, and so an object, of its own."""
     return beam.WindowInto(
         FixedWindows(seconds),
-        trigger=AfterWatermark(early=AfterCount(MAX_LINES_BEFORE_EARLY_OBJECT), late=AfterProcessingTime(seconds)),
+        trigger=AfterWatermark(early=AfterCount(MAX_BATCHES_IN_AN_OBJECT), late=AfterProcessingTime(seconds)),
         accumulation_mode=AccumulationMode.DISCARDING,
         allowed_lateness=ALLOWED_LATENESS_SECONDS,
     )

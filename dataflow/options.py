@@ -50,6 +50,9 @@ class ArchiveOptions(PipelineOptions):
             "--dead_letters_subscription", default="", type=_SUBSCRIPTION, help="stream of dead letters"
         )
         parser.add_argument(
+            "--comparisons_subscription", default="", type=_SUBSCRIPTION, help="stream of what shadows say"
+        )
+        parser.add_argument(
             "--window_seconds", default=60, type=_at_least_one, help="publish time that an object spans"
         )
         parser.add_argument("--shards", default=1, type=_at_least_one, help="objects a window, topic and event date")

@@ -42,6 +42,7 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
                 "records": options.records_subscription,
                 "labels": options.labels_subscription,
                 "dead-letters": options.dead_letters_subscription,
+                "comparisons": options.comparisons_subscription,
             },
         )
         windows = _windows(options.window_seconds)

@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from schemas import DeadLetter, Label, use_case
+from schemas import Comparison, DeadLetter, Label, use_case
 from schemas.dead_letter import explain
 
 DEAD = "dead"
@@ -83,7 +83,21 @@ def read_dead_letter(_: str) -> Reader:
     return read
 
 
-READERS = {"records": read_record, "labels": read_label, "dead-letters": read_dead_letter}
+def read_comparison(_: str) -> Reader:
+    """Reads what a shadow said beside what was served."""
+
+    def read(data: bytes) -> date:
+        return _utc_date(Comparison.model_validate_json(data).event_time)
+
+    return read
+
+
+READERS = {
+    "records": read_record,
+    "labels": read_label,
+    "dead-letters": read_dead_letter,
+    "comparisons": read_comparison,
+}
 """How each topic's documents are read, by the topic's name in the archive."""
 
 

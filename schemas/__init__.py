@@ -1,6 +1,7 @@
 """Every record that crosses a process, declared once. Imports pydantic and the standard library only."""
 
 from schemas.classification import Classification
+from schemas.comparison import Comparison
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
 from schemas.label import Label
@@ -14,6 +15,7 @@ __all__ = [
     "USE_CASES",
     "Canary",
     "Classification",
+    "Comparison",
     "DeadLetter",
     "Envelope",
     "EnvelopeError",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from schemas import ModelPointer
+from schemas import NamedModel
 
 from .model import ModelRefused
 
@@ -20,16 +20,16 @@ class Folders:
         self._project = project
         self._bucket_name = bucket
 
-    def reader(self, pointer: ModelPointer) -> Callable[[str], bytes]:
-        """A function that gives a file of the pointer's folder by its name.
+    def reader(self, named: NamedModel) -> Callable[[str], bytes]:
+        """A function that gives a file of the model's folder by its name.
 
         Raises:
-            ModelRefused: the pointer names another bucket; so does the returned function for a file that is missing.
+            ModelRefused: it lies in another bucket; so does the returned function for a file that is missing.
         """
         home = f"gs://{self._bucket_name}/"
-        if not pointer.uri.startswith(home):
-            raise ModelRefused(f"the pointer names {pointer.uri}; models are served from {home} only")
-        folder = pointer.uri.removeprefix(home).rstrip("/")
+        if not named.uri.startswith(home):
+            raise ModelRefused(f"the pointer names {named.uri}; models are served from {home} only")
+        folder = named.uri.removeprefix(home).rstrip("/")
         return lambda name: self._read(f"{folder}/{name}")
 
     def _read(self, path: str) -> bytes:

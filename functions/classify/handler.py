@@ -1,5 +1,6 @@
 """Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -15,12 +16,15 @@ from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
 
 from .answer import Answer, answer, answers
+from .canary import answer_each, answer_one
 from .serving import NoModel, Serving
 
 if TYPE_CHECKING:
     from functions.runtime.dead_letters import DeadLetters
     from functions.runtime.group_commit import GroupCommit
     from functions.runtime.publisher import Publisher
+
+    from .shadow import Shadows
 
 MAX_BODY_BYTES = 10_000_000
 MAX_RECORDS = 1000
@@ -72,6 +76,9 @@ class ClassifyHttp:
         except ValidationError as error:
             return _refusal(error)
         served = self._serving.fresh() or await self._serving.take()
+        if served.canary is not None:
+            with_canary = answer_each if is_list else answer_one
+            return json_answer(orjson.dumps(with_canary(self._case, served, served.canary, records)))
         return json_answer(orjson.dumps((answers if is_list else answer)(self._case, served, records)))
 
     async def _model(self) -> Response:
@@ -110,6 +117,7 @@ class ClassifyPush:
         serving: Serving,
         commits: "GroupCommit",
         classifications: "Publisher",
+        shadows: "Shadows",
         dead_letters: "DeadLetters",
     ) -> None:
         self._case = case
@@ -117,6 +125,7 @@ class ClassifyPush:
         self._serving = serving
         self._commits = commits
         self._classifications = classifications
+        self._shadows = shadows
         self._dead_letters = dead_letters
 
     async def push(self, request: Request) -> Response:
@@ -129,11 +138,16 @@ class ClassifyPush:
             served = self._serving.fresh() or await self._serving.take()
         except NoModel as error:
             raise NotNow(str(error)) from None
-        ours = answer(self._case, served, record)
+        canary, shadow = served.canary, served.shadow
+        ours = answer_one(self._case, served, canary, record) if canary else answer(self._case, served, record)
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
         # The first answer is the one that was served; a message that comes again publishes that one again.
         stored = ours if there_before is None else _stored(there_before)
-        await self._classifications.publish(orjson.dumps(stored), {"record_id": record.record_id})
+        published = self._classifications.publish(orjson.dumps(stored), {"record_id": record.record_id})
+        if shadow is None:
+            await published
+        else:
+            await asyncio.gather(published, self._shadows.compare(shadow, record, stored))
 
 
 def _stored(found: Any) -> Answer:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
-from schemas import ModelPointer, use_case
+from schemas import NamedModel, use_case
 
 from .folder import Folders
 from .handler import ClassifyHttp, ClassifyPush
@@ -27,8 +27,8 @@ def _serving() -> Serving:
     case = use_case(SETTINGS.use_case)
     folders = Folders(SETTINGS.project, SETTINGS.models_bucket)
 
-    def load(pointer: ModelPointer) -> Model:
-        return load_model(case, pointer.model_version, pointer.manifest_sha256, folders.reader(pointer))
+    def load(named: NamedModel) -> Model:
+        return load_model(case, named.model_version, named.manifest_sha256, folders.reader(named))
 
     channel = open_channel(SETTINGS.datastore_endpoint)
     return Serving(Pointers(channel, SETTINGS.project, case.name), load)
@@ -46,13 +46,17 @@ def _push() -> ClassifyPush:
     from functions.runtime.group_commit import GroupCommit
     from functions.runtime.publisher import Publisher
 
+    from .shadow import Shadows
+
+    case = use_case(SETTINGS.use_case)
     pubsub = open_channel(SETTINGS.pubsub_endpoint)
     return ClassifyPush(
-        case=use_case(SETTINGS.use_case),
+        case=case,
         project=SETTINGS.project,
         serving=_serving(),
         commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
         classifications=Publisher(pubsub, SETTINGS.project, SETTINGS.classifications_topic),
+        shadows=Shadows(case, Publisher(pubsub, SETTINGS.project, SETTINGS.comparisons_topic)),
         dead_letters=DeadLetters(
             Publisher(pubsub, SETTINGS.project, SETTINGS.dead_letter_topic), "classify", SETTINGS.records_topic
         ),

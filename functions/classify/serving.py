@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from functions.runtime.log import log
-from schemas import ModelPointer
+from schemas import ModelPointer, NamedModel
 
+from .candidates import Candidates
 from .model import Model
 from .pointer import PointerAway, PointerBroken
 
@@ -61,6 +63,22 @@ class Served:
     manifest_sha256: str
     since: datetime
     stale: bool = False
+    canary: "Candidate | None" = None
+    """Answers some of the records in place of ``model``."""
+    shadow: "Candidate | None" = None
+    """Scores pushed records beside ``model``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that is loaded beside the served one."""
+
+    served: Served
+    """The candidate, in the shape that answers are made from."""
+    share: float
+    """Of the record ids that it answers; 0 for a shadow."""
+    drop: Callable[[Exception], None]
+    """To be called when it fails at a record."""
 
 
 @dataclass(slots=True)
@@ -79,7 +97,7 @@ class Serving:
     def __init__(
         self,
         pointers: PointerReader,
-        load: Callable[[ModelPointer], Model],
+        load: Callable[[NamedModel], Model],
         *,
         soft: float = SOFT_SECONDS,
         hard: float = HARD_SECONDS,
@@ -93,6 +111,8 @@ class Serving:
         self._hard = hard
         self._wait_seconds = wait
         self._clock = clock
+        self._candidates = Candidates(load, self._attach, clock)
+        self._pointer: ModelPointer | None = None  # as it was last read
         self._served: Served | None = None
         self._confirmed = float("-inf")  # when the read began that last showed nothing newer to serve
         self._failed = float("-inf")  # when Datastore was last found out of reach
@@ -138,8 +158,17 @@ class Serving:
             "pointer_age_seconds": round(self._clock() - self._confirmed, 3) if served else None,
             "stale": self.stale(),
             "trouble": self._trouble,
+            "canary": self._report_candidate("canary"),
+            "shadow": self._report_candidate("shadow"),
             "history": list(self._history),
         }
+
+    def _report_candidate(self, role: str) -> dict[str, Any] | None:
+        named = None if self._pointer is None else getattr(self._pointer, role)
+        if named is None:
+            return None
+        share = {"share": named.share} if role == "canary" else {}
+        return {**self._candidates.report(named), **share}
 
     def look(self) -> None:
         """Start a refresh if one is due, without waiting."""
@@ -194,6 +223,7 @@ class Serving:
             self._set_trouble(str(error))
             return
         failure_before = self._failure
+        self._pointer = pointer
         if pointer is None:
             self._set_trouble("no model has been promoted yet")
         elif await self._follow(pointer):
@@ -203,6 +233,9 @@ class Serving:
             self._trouble = self._failure.reason
             if self._served is None and self._failure is not failure_before:
                 await self._step_back(pointer)
+        if pointer is not None:
+            self._candidates.follow(pointer)
+            self._attach()
         self._confirmed = began
 
     async def _follow(self, pointer: ModelPointer) -> bool:
@@ -220,7 +253,10 @@ class Serving:
             failure = None
         started = self._clock()
         try:
-            model = await asyncio.to_thread(self._load, pointer)
+            # A candidate that takes over is there already.
+            model = self._candidates.model(pointer.manifest_sha256)
+            if model is None:
+                model = await asyncio.to_thread(self._load, pointer)
         except Exception as error:
             # Whatever it was, this model does not serve, and an event says so.
             self._note_failure(pointer, failure, f"{type(error).__name__}: {error}")
@@ -261,6 +297,30 @@ class Serving:
             generation=pointer.generation,
             load_seconds=round(seconds, 3),
         )
+
+    def _attach(self) -> None:
+        """Put the candidates that are loaded beside the served model, if it is the one that the pointer names."""
+        served, pointer = self._served, self._pointer
+        if served is not None and pointer is not None:
+            followed = served.generation == pointer.generation
+            canary = self._candidate(served, pointer.canary, pointer.canary.share) if pointer.canary else None
+            shadow = self._candidate(served, pointer.shadow, 0.0) if pointer.shadow else None
+            self._served = replace(served, canary=canary if followed else None, shadow=shadow if followed else None)
+
+    def _candidate(self, served: Served, named: NamedModel, share: float) -> Candidate | None:
+        sha256 = named.manifest_sha256
+        model = self._candidates.model(sha256)
+        if model is None:
+            return None
+        answering = Served(
+            model=model,
+            model_version=named.model_version,
+            generation=served.generation,
+            threshold=model.manifest.threshold,
+            manifest_sha256=sha256,
+            since=served.since,
+        )
+        return Candidate(answering, share, partial(self._candidates.drop, sha256))
 
     def _note_failure(self, pointer: ModelPointer, before: _Failure | None, reason: str) -> None:
         first, longest = RELOAD_PAUSE_SECONDS

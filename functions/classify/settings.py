@@ -11,3 +11,5 @@ class Settings(settings.Settings):
     models_bucket: str = Field(min_length=3, max_length=222)
     """The only bucket that models are loaded from, whatever the pointer says."""
     classifications_topic: settings.Topic = "classifications"
+    comparisons_topic: settings.Topic = "comparisons"
+    """What a shadow says goes there, beside what was served."""

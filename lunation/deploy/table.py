@@ -16,7 +16,7 @@ from lunation.deploy.storage import Bucket, StagedFile
 from lunation.deploy.workflows import SchedulerJob, Workflow
 from lunation.settings import ROOT, Settings, Target
 
-TOPICS = ("records", "labels", "classifications", "dead-letters")
+TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")
 WORKFLOW = "retrain"
 TEMPLATE = "lunation-train"
 ARCHIVE_JOB = "lunation-archive"
@@ -138,6 +138,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
         "records_subscription": f"projects/{target.project}/subscriptions/records-archive",
         "labels_subscription": f"projects/{target.project}/subscriptions/labels-archive",
         "dead_letters_subscription": f"projects/{target.project}/subscriptions/dead-letters-archive",
+        "comparisons_subscription": f"projects/{target.project}/subscriptions/comparisons-archive",
         "dead_letters_topic": f"projects/{target.project}/topics/dead-letters",
         "archive_bucket": archive,
         "use_case": settings.use_case,
@@ -174,6 +175,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
             dead_letters="dead-letters",
         ),
         Subscription("dead-letters-archive", "dead-letters"),
+        Subscription("comparisons-archive", "comparisons"),
         Subscription("dead-letters-review", "dead-letters"),
         Subscription("classifications-review", "classifications"),
         StreamingJob(

@@ -13,6 +13,7 @@ from functions.classify.handler import ClassifyPush
 from functions.classify.model import load_model
 from functions.classify.pointer import PointerAway
 from functions.classify.serving import Serving
+from functions.classify.shadow import Shadows
 from functions.ingest_fast.handler import IngestFast
 from functions.runtime.channel import open_channel
 from functions.runtime.dead_letters import DeadLetters
@@ -74,6 +75,7 @@ def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) ->
             serving=serving,
             commits=commits,
             classifications=classifications,
+            shadows=Shadows(CASE, Publisher(open_channel(google.endpoint), "local-dev", "comparisons")),
             dead_letters=letters,
         )
     )

@@ -1,78 +1,14 @@
 """Following the pointer: the two bounds, the swap, and what happens when something is away or broken."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from functions.classify.model import Model, load_model
 from functions.classify.pointer import PointerAway, PointerBroken
-from functions.classify.serving import NoModel, Serving
-from schemas import ModelPointer, use_case
-from tests.functions.doubles import models
-
-CASE = use_case("flights")
-
-
-@dataclass
-class World:
-    """Where the pointer stands and what the folders hold; time goes by on demand."""
-
-    time: float = 1000.0
-    pointer: ModelPointer | None = None
-    history: dict[int, ModelPointer] = field(default_factory=dict)
-    error: Exception | None = None
-    passing_error: Exception | None = None
-    reads: int = 0
-    loads: list[int] = field(default_factory=list)
-    folders: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    loads_open: threading.Event = field(default_factory=threading.Event)
-    reads_open: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.loads_open.set()
-        self.reads_open.set()
-        self.serving = Serving(self, self.load, clock=lambda: self.time)
-
-    async def now(self) -> ModelPointer | None:
-        self.reads += 1
-        await self.reads_open.wait()
-        passing, self.passing_error = self.passing_error, None
-        if passing or self.error:
-            raise passing or self.error  # type: ignore[misc]
-        return self.pointer
-
-    async def at(self, generation: int) -> ModelPointer | None:
-        return self.history.get(generation)
-
-    def load(self, pointer: ModelPointer) -> Model:
-        self.loads.append(pointer.generation)
-        assert self.loads_open.wait(10)
-        files = self.folders[pointer.uri]
-        return load_model(CASE, pointer.model_version, pointer.manifest_sha256, files.__getitem__)
-
-    def promote(self, generation: int, spoil: bool = False, **manifest: Any) -> None:
-        files = models.folder(CASE, run_id=f"run-{generation}", bias=generation / 100, **manifest)
-        self.point(models.pointer(files, generation), files, spoil)
-
-    def point(self, pointer: ModelPointer, files: dict[str, bytes], spoil: bool = False) -> None:
-        if spoil:
-            files = files | {"model.onnx": b"spoilt"}
-        self.folders[pointer.uri] = files
-        self.history[pointer.generation] = self.pointer = pointer
-
-    async def generation(self) -> int:
-        served = self.serving.fresh() or await self.serving.take()
-        return served.generation
-
-    async def settle(self) -> None:
-        """Let the refresh that is under way come to its end."""
-        task = self.serving._refreshing
-        if task is not None:
-            await asyncio.wait({task})
+from functions.classify.serving import NoModel
+from tests.functions.doubles.world import World
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ def test_the_defaults_are_those_of_the_cloud():
     assert settings.datastore_endpoint == "https://datastore.googleapis.com"
     assert settings.pubsub_endpoint == "https://pubsub.googleapis.com"
     assert (settings.dead_letter_topic, settings.classifications_topic) == ("dead-letters", "classifications")
+    assert settings.comparisons_topic == "comparisons"
     assert IngestFast.read({"PROJECT": "p", "RECORD_TTL_DAYS": "7"}).record_ttl_days == 7
 
 

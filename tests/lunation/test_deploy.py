@@ -72,7 +72,7 @@ def test_the_first_run_makes_everything(deployment: Deployment) -> None:
     clients = deployment.clients
     project = f"projects/{clients.project}"
     assert {one.name for one in clients.publisher.list_topics(project=project)} == {
-        f"{project}/topics/{name}" for name in ("records", "labels", "classifications", "dead-letters")
+        f"{project}/topics/{name}" for name in ("records", "labels", "classifications", "dead-letters", "comparisons")
     }
     assert set(deployment.revisions()) == {"ingest-fast", "classify", "classify-http"}
     assert deployment.jobs() == ["JOB_STATE_RUNNING"]

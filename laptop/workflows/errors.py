@@ -4,7 +4,24 @@ from typing import Any
 
 
 class SourceError(Exception):
-    """The source cannot be deployed; the text names the step and the cause."""
+    """The source cannot be deployed.
+
+    Args:
+        message: names the step and the cause.
+        line: of the source, from 1 on; None where the caller knows better.
+    """
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+    def at(self, line: int | None) -> "SourceError":
+        """The same with a line, unless it has one."""
+        return self if self.line is not None else SourceError(self.message, line)
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
 
 
 class Raised(Exception):
@@ -18,6 +35,8 @@ class Raised(Exception):
     def __init__(self, value: Any) -> None:
         super().__init__(str(value))
         self.value = value
+        self.trace: list[tuple[str, str, int]] = []
+        """Routine, step and line, innermost first."""
 
 
 def error(tag: str, message: str, **more: Any) -> Raised:

@@ -3,19 +3,26 @@
 https://cloud.google.com/workflows/docs/reference/syntax/expressions and …/datatypes describe the rules.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from laptop.workflows.errors import SourceError, error
 from laptop.workflows.lexer import Token, tokens
 
+T = TypeVar("T")
+
 MAX_EXPRESSION = 400
+MAX_INTEGER = 2**63 - 1
+# https://cloud.google.com/workflows/docs/reference/syntax/datatypes#order_of_operations. "not" binds more tightly than
+# all of these, unlike Python's: not a == b is (not a) == b.
 _PRECEDENCE = {
-    "or": 1, "and": 2, "in": 4, "==": 4, "!=": 4, "<": 4, "<=": 4, ">": 4, ">=": 4,
-    "+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6,
+    "or": 1, "and": 2, "in": 3, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3,
+    "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5,
 }  # fmt: skip
+_KEYWORDS = {"and": "and", "AND": "and", "or": "or", "OR": "or", "not": "not", "NOT": "not", "in": "in"}
+_CONSTANTS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+              "null": None, "None": None}  # fmt: skip
 
 
 class Scope(Protocol):
@@ -83,7 +90,13 @@ class MapOf:
 
     async def value(self, scope: Scope) -> Any:
         """Its entries' values."""
-        return {await key.value(scope): await item.value(scope) for key, item in self.items}
+        found = {}
+        for key, item in self.items:
+            name = await key.value(scope)
+            if not isinstance(name, str):
+                raise error("TypeError", f"the key of a map is a string, not {type_name(name)}")
+            found[name] = await item.value(scope)
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Unary:
-    """``-x``, ``+x`` and ``not x``."""
+    """``-x`` and ``not x``."""
 
     operator: str
     operand: Tree
@@ -126,7 +139,7 @@ class Unary:
             return not truth(operand, "not")
         if not is_number(operand):
             raise error("TypeError", f"unary {self.operator} does not take {type_name(operand)}")
-        return -operand if self.operator == "-" else operand
+        return within(-operand)
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,10 @@ def parse(text: str) -> Tree:
     """
     if len(text) > MAX_EXPRESSION:
         raise SourceError(f"the expression has {len(text)} characters of at most {MAX_EXPRESSION}: {text[:60]}…")
-    return _Parser(text).whole()
+    try:
+        return _Parser(text).whole()
+    except RecursionError:
+        raise SourceError(f"the expression is nested too deeply: {text[:60]}…") from None
 
 
 class _Parser:
@@ -190,29 +206,25 @@ class _Parser:
 
     def _operator(self) -> str | None:
         token = self._now
-        if token.kind == "name" and token.text == "not":
-            following = self._tokens[self._at + 1]
-            return "not in" if (following.kind, following.text) == ("name", "in") else None
-        return token.text if token.kind in ("operator", "name") and token.text in _PRECEDENCE else None
+        text = _KEYWORDS.get(token.text, token.text) if token.kind == "name" else token.text
+        return text if token.kind in ("operator", "name") and text in _PRECEDENCE else None
 
     def _binary(self, least: int) -> Tree:
         left = self._unary()
         while (operator := self._operator()) is not None:
-            strength = _PRECEDENCE["in" if operator == "not in" else operator]
+            strength = _PRECEDENCE[operator]
             if strength < least:
                 break
-            self._at += 2 if operator == "not in" else 1
-            right = self._binary(strength + 1)
-            left = Unary("not", Binary("in", left, right)) if operator == "not in" else Binary(operator, left, right)
+            self._at += 1
+            left = Binary(operator, left, self._binary(strength + 1))
         return left
 
     def _unary(self) -> Tree:
-        if self._accept("not"):
-            return Unary("not", self._binary(3))
-        if self._now.kind == "operator" and self._now.text in ("-", "+"):
-            operator = self._now.text
+        if self._now.kind == "name" and _KEYWORDS.get(self._now.text) == "not":
             self._at += 1
-            return Unary(operator, self._unary())
+            return Unary("not", self._unary())
+        if self._accept("-"):
+            return Unary("-", self._unary())
         return self._postfix()
 
     def _postfix(self) -> Tree:
@@ -237,48 +249,47 @@ class _Parser:
         if name is None:
             raise self._unexpected()
         self._expect("(")
-        positional: list[Tree] = []
-        while not self._accept(")"):
-            positional.append(self._binary(0))
-            if self._now.text != ")":
-                self._expect(",")
-        return Call(name, tuple(positional), ())
+        return Call(name, self._until(")", lambda: self._binary(0)), ())
+
+    def _until(self, close: str, one: Callable[[], T]) -> tuple[T, ...]:
+        """What stands between commas, up to ``close``."""
+        found: list[T] = []
+        if self._accept(close):
+            return ()
+        while True:
+            found.append(one())
+            if self._accept(close):
+                return tuple(found)
+            self._expect(",")
+
+    def _entry(self) -> tuple[Tree, Tree]:
+        key = self._binary(0)
+        self._expect(":")
+        return key, self._binary(0)
 
     def _primary(self) -> Tree:
         token = self._now
         self._at += 1
         if token.kind == "number":
-            integer = token.text.isdecimal()
-            return Literal(int(token.text) if integer else float(token.text))
+            number = int(token.text) if token.text.isdecimal() else float(token.text)
+            if isinstance(number, int) and number > MAX_INTEGER:
+                raise SourceError(f"{token.text} is too large for a 64-bit integer, in ${{{self._text}}}")
+            return Literal(number)
         if token.kind == "string":
             return Literal(token.text)
         if token.kind == "name":
-            constants = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-                         "null": None, "None": None}  # fmt: skip
-            if token.text in constants:
-                return Literal(constants[token.text])
-            if token.text not in ("and", "or", "in", "not"):
+            if token.text in _CONSTANTS:
+                return Literal(_CONSTANTS[token.text])
+            if token.text not in _KEYWORDS:
                 return Name(token.text)
         elif token.text == "(":
             tree = self._binary(0)
             self._expect(")")
             return tree
         elif token.text == "[":
-            items: list[Tree] = []
-            while not self._accept("]"):
-                items.append(self._binary(0))
-                if self._now.text != "]":
-                    self._expect(",")
-            return ListOf(tuple(items))
+            return ListOf(self._until("]", lambda: self._binary(0)))
         elif token.text == "{":
-            entries: list[tuple[Tree, Tree]] = []
-            while not self._accept("}"):
-                key = self._binary(0)
-                self._expect(":")
-                entries.append((key, self._binary(0)))
-                if self._now.text != "}":
-                    self._expect(",")
-            return MapOf(tuple(entries))
+            return MapOf(self._until("}", self._entry))
         self._at -= 1
         raise self._unexpected()
 
@@ -308,6 +319,24 @@ def type_name(value: Any) -> str:
 def is_number(value: Any) -> bool:
     """An integer or a double; a boolean is neither."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def text_of(value: Any) -> str:
+    """A value as ``string()`` and ``+`` write it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if is_number(value):
+        return repr(value)
+    raise error("TypeError", f"{type_name(value)} has no text")
+
+
+def within(value: Any) -> Any:
+    """A number as it is, unless it is an integer of more than 64 bits."""
+    if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
+        raise error("ValueError", "the result is too large for a 64-bit integer")
+    return value
 
 
 def truth(value: Any, where: str) -> bool:
@@ -341,7 +370,7 @@ def operate(operator: str, left: Any, right: Any) -> Any:
         return same if operator == "==" else not same
     if operator == "in":
         if isinstance(right, dict):
-            return left in right
+            return isinstance(left, str) and left in right
         if isinstance(right, list):
             return any(_same(left, one) for one in right)
         raise error("TypeError", f"in: {type_name(right)} holds no elements")
@@ -352,11 +381,11 @@ def operate(operator: str, left: Any, right: Any) -> Any:
             "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b,
         }  # fmt: skip
         return compare[operator](left, right)
-    if operator == "+" and isinstance(left, str) and isinstance(right, str):
-        return left + right
+    if operator == "+" and (isinstance(left, str) or isinstance(right, str)):
+        return text_of(left) + text_of(right)
     if not is_number(left) or not is_number(right):
         raise error("TypeError", f"{operator} does not take {type_name(left)} and {type_name(right)}")
-    return _arithmetic(operator, left, right)
+    return within(_arithmetic(operator, left, right))
 
 
 def _arithmetic(operator: str, left: Any, right: Any) -> Any:
@@ -371,11 +400,15 @@ def _arithmetic(operator: str, left: Any, right: Any) -> Any:
     if operator == "/":
         return left / right
     if operator == "//":
-        return left // right if isinstance(left, int) and isinstance(right, int) else float(math.floor(left / right))
+        return left // right
     return left % right
 
 
 def _same(left: Any, right: Any) -> bool:
-    if isinstance(left, bool) != isinstance(right, bool):
-        return False
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(_same(one, other) for one, other in zip(left, right, strict=True))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
     return bool(left == right)

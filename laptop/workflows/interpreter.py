@@ -5,24 +5,24 @@ of done again, so the run comes to where it was without a second effect.
 """
 
 import asyncio
-import json
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
 
-from laptop.workflows import library
+from laptop.workflows import http, journal, library
 from laptop.workflows.errors import Raised, error
-from laptop.workflows.expressions import Index, Name, Tree, element, truth
+from laptop.workflows.expressions import Index, Name, Tree, element, is_number, truth, type_name
+from laptop.workflows.memory import Meter, Variables, copied
 from laptop.workflows.program import Routine, Step
 
 MAX_STEPS = 100_000
-MAX_HTTP_SECONDS = 1800
 MAX_DEPTH = 20
+MAX_SLEEP_SECONDS = 365 * 24 * 3600
 PREDICATES = {
     # https://cloud.google.com/workflows/docs/reference/stdlib/http/default_retry_predicate and …_non_idempotent
     "http.default_retry_predicate": (
@@ -41,7 +41,7 @@ class Function:
     name: str
 
 
-RETRIES = {
+POLICIES = {
     "default_retry": {
         "predicate": Function("http.default_retry_predicate"), "max_retries": 5, "backoff": _BACKOFF,
     },
@@ -51,6 +51,30 @@ RETRIES = {
     "default_retry_predicate": Function("http.default_retry_predicate"),
     "default_retry_predicate_non_idempotent": Function("http.default_retry_predicate_non_idempotent"),
 }  # fmt: skip
+MODULES = {
+    "http": POLICIES,
+    "retry": {"always": Function("retry.always"), "never": Function("retry.never")},
+}
+# What is not in the library: required parameters, then optional ones.
+_HTTP = ("body", "headers", "query", "auth", "timeout")
+_PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "sys.now": ((), ()),
+    "sys.sleep": (("seconds",), ()),
+    "sys.sleep_until": (("time",), ()),
+    "sys.log": ((), ("data", "severity", "text", "json", "timeout")),
+    "sys.get_env": (("name",), ("default",)),
+    "uuid.generate": ((), ()),
+    "http.get": (("url",), _HTTP[1:]),
+    "http.post": (("url",), _HTTP),
+    "http.put": (("url",), _HTTP),
+    "http.patch": (("url",), _HTTP),
+    "http.delete": (("url",), _HTTP),
+    "http.request": (("method", "url"), _HTTP),
+    "http.default_retry_predicate": (("exception",), ()),
+    "http.default_retry_predicate_non_idempotent": (("exception",), ()),
+    "retry.always": (("exception",), ()),
+    "retry.never": (("exception",), ()),
+}
 
 
 class Journal(Protocol):
@@ -91,24 +115,6 @@ class Returned:
     value: Any
 
 
-@dataclass
-class Variables:
-    """Names of one call of a routine; a ``for`` has its own on top."""
-
-    outer: "Variables | None" = None
-    held: dict[str, Any] = field(default_factory=dict)
-
-    def find(self, name: str) -> "Variables | None":
-        """Where a name is held."""
-        if name in self.held:
-            return self
-        return self.outer.find(name) if self.outer is not None else None
-
-    def set(self, name: str, value: Any) -> None:
-        """Set a name where it is held, or here."""
-        (self.find(name) or self).held[name] = value
-
-
 class Run:
     """One execution.
 
@@ -117,7 +123,7 @@ class Run:
         journal: what it writes down.
         environment: for ``sys.get_env``.
         session: the HTTP client.
-        authorize: gives the Authorization header for ``auth`` and the URL.
+        authorize: gives the Authorization header for a type of ``auth``, the audience it names or None, and a URL.
     """
 
     def __init__(
@@ -126,15 +132,16 @@ class Run:
         journal: Journal,
         environment: Mapping[str, str],
         session: aiohttp.ClientSession,
-        authorize: Callable[[Mapping[str, Any], str], str],
+        authorize: http.Authorize,
     ) -> None:
         self._routines = routines
         self._journal = journal
         self._environment = environment
-        self._session = session
-        self._authorize = authorize
+        self._client = http.Client(session, authorize)
+        self._meter = Meter()
         self._outcomes = 0
         self._steps = 0
+        self._depth = 0
         self.current: list[tuple[str, str]] = []
         """Routine and step, outermost first."""
 
@@ -146,28 +153,38 @@ class Run:
         """
         routine = self._routines["main"]
         named = {routine.params[0][0]: argument} if routine.params else {}
-        return await self._routine("main", [], named)
+        try:
+            return await self._routine("main", [], named)
+        except RecursionError:
+            raise error("RecursionError", "the execution is nested too deeply") from None
 
     async def _routine(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
         routine = self._routines[name]
-        if len(self.current) >= MAX_DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise error("RecursionError", f"{name}: calls go deeper than {MAX_DEPTH}")
-        variables = Variables()
+        variables = Variables(self._meter)
         frame = Frame(self, name, variables)
         params = [param for param, _ in routine.params]
         for given in named:
             if given not in params:
                 raise error("TypeError", f"{name} has no parameter {given}")
-        for number, (param, default) in enumerate(routine.params):
-            if number < len(positional):
-                variables.held[param] = positional[number]
-            elif param in named:
-                variables.held[param] = named[param]
-            elif default is not None:
-                variables.held[param] = await default.value(frame)
-            else:
-                raise error("TypeError", f"{name}: the parameter {param} is missing")
-        outcome = await self._block(routine.steps, frame)
+        if len(positional) > len(params):
+            raise error("TypeError", f"{name} takes {len(params)} arguments, not {len(positional)}")
+        self._depth += 1
+        try:
+            for number, (param, default) in enumerate(routine.params):
+                if number < len(positional):
+                    variables.hold(param, positional[number])
+                elif param in named:
+                    variables.hold(param, named[param])
+                elif default is not None:
+                    variables.hold(param, await default.value(frame))
+                else:
+                    raise error("TypeError", f"{name}: the parameter {param} is missing")
+            outcome = await self._block(routine.steps, frame)
+        finally:
+            self._depth -= 1
+            variables.release()
         return outcome.value if isinstance(outcome, Returned) else None
 
     async def _block(self, steps: list[Step], frame: "Frame") -> Jump | Returned | None:
@@ -194,6 +211,7 @@ class Run:
         try:
             outcome = await self._step(step, frame)
         except Raised as failure:
+            failure.trace.append((frame.routine, step.name, step.line))
             await self._journal.step_ends(number, failure.value)
             raise
         finally:
@@ -211,12 +229,11 @@ class Run:
             return None
         if step.kind == "call":
             arguments = await fields["args"].value(frame)
-            if isinstance(arguments, dict):
-                result = await frame.call(fields["call"], [], arguments)
-            else:
-                result = await frame.call(fields["call"], arguments or [], {})
+            if arguments is not None and not isinstance(arguments, dict):
+                raise error("TypeError", f"args: expected a map, got {type_name(arguments)}")
+            result = await frame.call(fields["call"], [], arguments or {})
             if fields["result"] is not None:
-                frame.variables.set(str(fields["result"]), result)
+                frame.variables.set(fields["result"], result)
             return None
         if step.kind == "switch":
             for condition, steps, following in fields["switch"]:
@@ -233,7 +250,10 @@ class Run:
         if step.kind == "try":
             return await self._try(fields, frame)
         if step.kind == "raise":
-            raise Raised(await fields["raise"].value(frame))
+            value = await fields["raise"].value(frame)
+            if not isinstance(value, (str, dict)):
+                raise error("TypeError", f"raise: expected a string or a map, got {type_name(value)}")
+            raise Raised(copied(value))
         if step.kind == "return":
             return Returned(await fields["return"].value(frame))
         return await self._block(fields["steps"], frame)
@@ -248,35 +268,49 @@ class Run:
         if isinstance(base, list):
             element(base, index)
         elif not isinstance(base, dict):
-            raise error("TypeError", f"cannot assign to an element of {base!r}")
-        base[index] = value
+            raise error("TypeError", f"cannot assign to an element of {type_name(base)}")
+        elif not isinstance(index, str):
+            raise error("TypeError", f"the key of a map is a string, not {type_name(index)}")
+        base[index] = copied(value)
+        root: Tree = target
+        while isinstance(root, Index):
+            root = root.base
+        assert isinstance(root, Name)
+        holder = frame.variables.find(root.name)
+        assert holder is not None
+        holder.changed(root.name)
 
     async def _container(self, tree: Tree, frame: "Frame") -> Any:
         """The map or list that an element is assigned to; a map that is not there is made, as the service does."""
         if isinstance(tree, Index):
             base = await self._container(tree.base, frame)
             index = await tree.index.value(frame)
-            if isinstance(base, dict) and index not in base:
+            if isinstance(base, dict) and isinstance(index, str) and index not in base:
                 base[index] = {}
             return element(base, index)
         assert isinstance(tree, Name)
-        return frame.look_up(tree.name)
+        holder = frame.variables.find(tree.name)
+        if holder is None:
+            raise error("KeyError", f"variable not found: {tree.name}")
+        return holder[tree.name]
 
     async def _for(self, fields: Mapping[str, Any], frame: "Frame") -> Jump | Returned | None:
         if fields["in"] is not None:
-            items = await fields["in"].value(frame)
-            items = list(items) if isinstance(items, (list, dict)) else items
+            items: Any = await fields["in"].value(frame)
+            if not isinstance(items, (list, dict)):
+                raise error("TypeError", f"for: expected a list or a map, got {type_name(items)}")
+            items = copied(list(items))  # the loop goes over what there was when it began
         else:
-            bounds = await fields["range"].value(frame)
-            items = list(range(bounds[0], bounds[1] + 1))
-        if not isinstance(items, list):
-            raise error("TypeError", "for: expected a list or a map")
+            items = _range(await fields["range"].value(frame))
         for number, item in enumerate(items):
-            inner = Frame(self, frame.routine, Variables(frame.variables))
-            inner.variables.held[fields["value"]] = item
-            if fields["index"]:
-                inner.variables.held[fields["index"]] = number
-            outcome = await self._block(fields["steps"], inner)
+            inner = Frame(self, frame.routine, Variables(self._meter, frame.variables))
+            try:
+                inner.variables.hold(fields["value"], item)
+                if fields["index"]:
+                    inner.variables.hold(fields["index"], number)
+                outcome = await self._block(fields["steps"], inner)
+            finally:
+                inner.variables.release()
             if isinstance(outcome, Jump) and outcome.target == "break":
                 break
             if isinstance(outcome, Jump) and outcome.target == "continue":
@@ -298,19 +332,29 @@ class Run:
                 if fields["except"] is None:
                     raise
                 name, steps = fields["except"]
-                inner = Frame(self, frame.routine, Variables(frame.variables))
-                inner.variables.held[name] = failure.value
-                return await self._block(steps, inner)
+                inner = Frame(self, frame.routine, Variables(self._meter, frame.variables))
+                try:
+                    inner.variables.hold(name, failure.value)
+                    return await self._block(steps, inner)
+                finally:
+                    inner.variables.release()
 
-    async def _again(self, policy: Mapping[str, Any], value: Any, attempt: int, frame: "Frame") -> bool:
-        if attempt >= policy.get("max_retries", 0):
+    async def _again(self, policy: Any, value: Any, attempt: int, frame: "Frame") -> bool:
+        """Whether to try again, after the pause that the policy asks for."""
+        predicate, most, backoff = (_part(policy, name) for name in ("predicate", "max_retries", "backoff"))
+        if not isinstance(predicate, Function):
+            raise error("TypeError", f"retry.predicate: expected a function, got {type_name(predicate)}")
+        if not is_number(most):
+            raise error("TypeError", f"retry.max_retries: expected a number, got {type_name(most)}")
+        if attempt >= most or not truth(await frame.call(predicate.name, [value], {}), "retry.predicate"):
             return False
-        predicate = policy["predicate"]
-        if not truth(await frame.call(predicate.name, [value], {}), "predicate"):
-            return False
-        backoff = policy.get("backoff", {})
-        pause = backoff.get("initial_delay", 1) * backoff.get("multiplier", 1.25) ** attempt
-        await self.sleep(min(pause, backoff.get("max_delay", 60)))
+        first, longest, factor = (_part(backoff, name) for name in ("initial_delay", "max_delay", "multiplier"))
+        if not all(is_number(one) for one in (first, longest, factor)):
+            raise error("TypeError", "retry.backoff: expected numbers")
+        pause = float(first)
+        for _ in range(min(attempt, 1000)):
+            pause = min(pause * factor, longest)
+        await self.sleep(max(0.0, min(pause, longest)))
         return True
 
     # --- what is written down
@@ -326,7 +370,7 @@ class Run:
             except Raised as failure:
                 known = {"raised": failure.value}
             await self._journal.keep(number, known)
-            known = json.loads(json.dumps(known, default=_plain), object_hook=_rich)
+            known = journal.decode(journal.encode(known))  # the same, whether it is the first run or a resumed one
         if "raised" in known:
             raise Raised(known["raised"])
         return known["value"]
@@ -344,78 +388,34 @@ class Run:
         """A function that is not one of the workflow's own."""
         if name in library.FUNCTIONS:
             return library.call(name, positional, dict(named))
+        arguments = _arguments(name, positional, named)
         if name in PREDICATES:
-            return _retryable(name, (positional or list(named.values()))[0])
-        arguments = dict(zip(_PARAMETERS.get(name, ()), positional, strict=False)) | dict(named)
+            return _retryable(name, arguments["exception"])
+        if name.startswith("retry."):
+            return name == "retry.always"
         if name.startswith("http."):
-            return await self.once(lambda: self._http(name.removeprefix("http."), arguments))
+            verb = name.removeprefix("http.")
+            request = http.request(arguments.pop("method", verb), arguments)
+            return await self.once(lambda: self._client.send(request))
         if name == "sys.now":
             return await self.once(_now)
         if name == "uuid.generate":
             return await self.once(_uuid)
         if name == "sys.sleep":
-            return await self.sleep(float(arguments["seconds"]))
+            return await self.sleep(_duration(arguments["seconds"]))
         if name == "sys.sleep_until":
-            return await self.sleep(library.call("time.parse", [arguments["time"]], {}) - await self.once(_now))
+            left = library.call("time.parse", [arguments["time"]], {}) - await self.once(_now)
+            return await self.sleep(_duration(max(0.0, left)))
         if name == "sys.log":
             shown = arguments.get("data", arguments.get("json", arguments.get("text")))
-            self._journal.log(shown if isinstance(shown, str) else json.dumps(shown, default=str))
+            self._journal.log(shown if isinstance(shown, str) else library.call("json.encode_to_string", [shown], {}))
             return None
-        if name == "sys.get_env":
-            if arguments["name"] in self._environment:
-                return self._environment[arguments["name"]]
-            if "default" in arguments:
-                return arguments["default"]
-            raise error("KeyError", f"sys.get_env: there is no variable {arguments['name']}")
-        raise error("TypeError", f"there is no function {name}")
-
-    async def _http(self, verb: str, arguments: dict[str, Any]) -> Any:
-        method = arguments.get("method", "GET") if verb == "request" else verb
-        url = arguments.get("url")
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise error("ValueError", f"http.{verb}: {url!r} is no URL")
-        headers = {str(key): str(value) for key, value in (arguments.get("headers") or {}).items()}
-        if arguments.get("auth"):
-            headers["Authorization"] = self._authorize(arguments["auth"], url)
-        body = arguments.get("body")
-        data: bytes | None = None
-        if isinstance(body, bytes):
-            data = body
-        elif isinstance(body, str):
-            data = body.encode()
-        elif body is not None:
-            data = json.dumps(body).encode()
-            headers.setdefault("Content-Type", "application/json")
-        query = {key: library.text_of(value) for key, value in (arguments.get("query") or {}).items()}
-        timeout = aiohttp.ClientTimeout(total=float(arguments.get("timeout", 300)), sock_connect=10)
-        try:
-            async with self._session.request(
-                method, url, params=query, headers=headers, data=data, timeout=timeout
-            ) as response:
-                content = await response.read()
-                answer = {
-                    "code": response.status,
-                    "headers": {key.title(): value for key, value in response.headers.items()},
-                    "body": _decoded(content, response.headers.get("Content-Type", "")),
-                }
-        except TimeoutError:
-            raise error("TimeoutError", f"no answer from {url} in time") from None
-        except aiohttp.ClientConnectorError as cause:
-            raise error("ConnectionFailedError", str(cause)) from None
-        except (aiohttp.ClientError, OSError) as cause:
-            raise error("ConnectionError", str(cause)) from None
-        if not 200 <= answer["code"] < 400:
-            raise Raised({"message": f"HTTP server responded with error code {answer['code']}",
-                          "tags": ["HttpError"], **answer})  # fmt: skip
-        return answer
-
-
-_PARAMETERS = {
-    "sys.get_env": ("name", "default"),
-    "sys.sleep": ("seconds",),
-    "sys.sleep_until": ("time",),
-    "sys.log": ("data",),
-}
+        assert name == "sys.get_env"
+        if arguments["name"] in self._environment:
+            return self._environment[arguments["name"]]
+        if "default" in arguments:
+            return arguments["default"]
+        raise error("KeyError", f"sys.get_env: there is no variable {arguments['name']}")
 
 
 class Frame:
@@ -436,11 +436,11 @@ class Frame:
         """A variable, a subworkflow as a value, or the library's retry policies."""
         holder = self.variables.find(name)
         if holder is not None:
-            return holder.held[name]
+            return holder[name]
         if name in self.run._routines:
             return Function(name)
-        if name == "http":
-            return RETRIES
+        if name in MODULES:
+            return MODULES[name]
         raise error("KeyError", f"variable not found: {name}")
 
     async def call(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
@@ -459,34 +459,47 @@ def _retryable(name: str, failure: Any) -> bool:
     return bool(tags & set(failure.get("tags", [])))
 
 
-def _decoded(content: bytes, content_type: str) -> Any:
-    if "json" in content_type:
-        try:
-            return json.loads(content) if content else None
-        except ValueError:
-            return content.decode(errors="replace")
-    if content_type.startswith("text/"):
-        return content.decode(errors="replace")
-    return content
+def _part(policy: Any, name: str) -> Any:
+    if not isinstance(policy, dict) or name not in policy:
+        raise error("TypeError", f"retry: expected a map with {name}, got {type_name(policy)}")
+    return policy[name]
 
 
-def _plain(value: Any) -> Any:
-    return {"__bytes__": value.hex()}
+def _arguments(name: str, positional: list[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    required, optional = _PARAMETERS[name]
+    names = (*required, *optional)
+    if len(positional) > len(names):
+        raise error("TypeError", f"{name} takes {len(names)} arguments, not {len(positional)}")
+    arguments = dict(zip(names, positional, strict=False)) | dict(named)
+    for one in arguments:
+        if one not in names:
+            raise error("TypeError", f"{name} has no parameter {one}")
+    for one in required:
+        if one not in arguments:
+            raise error("TypeError", f"{name}: the parameter {one} is missing")
+    return arguments
 
 
-def _rich(value: dict[str, Any]) -> Any:
-    return bytes.fromhex(value["__bytes__"]) if set(value) == {"__bytes__"} else value
+def _duration(seconds: Any) -> float:
+    if not is_number(seconds):
+        raise error("TypeError", f"sys.sleep: expected a number of seconds, got {type_name(seconds)}")
+    if not 0 <= seconds <= MAX_SLEEP_SECONDS:
+        raise error("ValueError", f"sys.sleep: {seconds} s is not between 0 and {MAX_SLEEP_SECONDS}, a year")
+    return float(seconds)
 
 
-def encode(outcome: dict[str, Any]) -> str:
-    """An outcome as text, bytes included."""
-    return json.dumps(outcome, default=_plain)
+def _range(bounds: Any) -> Iterator[Any]:
+    """From the first bound to the second, this included, by steps of one."""
+    if not (isinstance(bounds, list) and len(bounds) == 2 and all(is_number(bound) for bound in bounds)):
+        raise error("TypeError", "for: range takes two numbers")
 
+    def numbers() -> Iterator[Any]:
+        at, last = bounds
+        while at <= last:
+            yield at
+            at += 1
 
-def decode(text: str) -> dict[str, Any]:
-    """The outcome of a text that :func:`encode` made."""
-    decoded: dict[str, Any] = json.loads(text, object_hook=_rich)
-    return decoded
+    return numbers()
 
 
 async def _now() -> float:

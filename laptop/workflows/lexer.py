@@ -9,7 +9,7 @@ _PATTERN = re.compile(
     r"""
     (?P<space>\s+)
   | (?P<number>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\d+)
-  | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+  | (?P<string>"(?:[^"\\]|\\.)*")
   | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
   | (?P<operator>==|!=|<=|>=|//|[-+*/%<>()\[\]{},.:])
     """,
@@ -43,6 +43,8 @@ def tokens(text: str) -> list[Token]:
     at = 0
     while at < len(text):
         match = _PATTERN.match(text, at)
+        if match is None and text[at] in "'\"":
+            raise SourceError(f"a string stands between two double quotes; at position {at} of ${{{text}}}")
         if match is None:
             raise SourceError(f"unexpected {text[at]!r} at position {at} of ${{{text}}}")
         kind = match.lastgroup or ""
@@ -63,4 +65,8 @@ def _unescaped(body: str, text: str) -> str:
             raise SourceError(f"unknown escape \\{code} in ${{{text}}}")
         return _ESCAPES[code]
 
-    return re.sub(r"\\(u[0-9a-fA-F]{4}|.)", one, body, flags=re.DOTALL)
+    plain = re.sub(r"\\(u[0-9a-fA-F]{4}|.)", one, body, flags=re.DOTALL)
+    try:
+        return plain.encode("utf-16", "surrogatepass").decode("utf-16")  # joins \\ud83d\\ude00
+    except UnicodeDecodeError:
+        raise SourceError(f"half a surrogate pair in ${{{text}}}") from None

@@ -1,75 +1,87 @@
 """The standard library of the language, as far as it gives the same result for the same arguments.
 
-https://cloud.google.com/workflows/docs/reference/stdlib/overview. What looks at the clock, the network or chance is in
-the interpreter, which writes down what it got.
+https://cloud.google.com/workflows/docs/reference/stdlib/overview; the parameters are called as they are there, because
+``args`` names them. What looks at the clock, the network or chance is in the interpreter, which writes down what it
+got.
 """
 
 import base64
+import binascii
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_plus, unquote
 from zoneinfo import ZoneInfo
 
 from laptop.workflows.errors import Raised, error
-from laptop.workflows.expressions import is_number, type_name
+from laptop.workflows.expressions import text_of, type_name, within
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
+_HASHES = {"MD5": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
 
 
-def _int(value: Any) -> int:
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            raise error("ValueError", f"int: {value!r} is no integer") from None
-    if not is_number(value):
-        raise error("TypeError", f"int does not take {type_name(value)}")
-    return int(value)
+def _need(kind: type | tuple[type, ...], name: str, function: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in (kind, *_kinds(kind))):
+            raise error("TypeError", f"{function}: expected {name}, got {type_name(value)}")
 
 
-def _double(value: Any) -> float:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            raise error("ValueError", f"double: {value!r} is no number") from None
-    if not is_number(value):
-        raise error("TypeError", f"double does not take {type_name(value)}")
-    return float(value)
+def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
+    return kind if isinstance(kind, tuple) else (kind,)
 
 
-def text_of(value: Any) -> str:
-    """A value as ``string()`` writes it."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None or is_number(value):
-        return "null" if value is None else repr(value)
-    raise error("TypeError", f"string does not take {type_name(value)}")
+def _texts(function: str, *values: Any) -> None:
+    _need(str, "a string", function, *values)
+
+
+# --- expression helpers
+
+
+def _int(x: Any) -> int:
+    if isinstance(x, str):
+        if not _INTEGER.fullmatch(x):
+            raise error("ValueError", f"int: {x!r} is no integer")
+        return int(within(int(x)))
+    _need((int, float), "a string or a number", "int", x)
+    return int(within(int(x)))
+
+
+def _double(x: Any) -> float:
+    if isinstance(x, str):
+        if not _DOUBLE.fullmatch(x):
+            raise error("ValueError", f"double: {x!r} is no number")
+        return float(x)
+    _need((int, float), "a string or a number", "double", x)
+    return float(x)
 
 
 def _len(value: Any) -> int:
-    if not isinstance(value, (str, list, dict)):
-        raise error("TypeError", f"len does not take {type_name(value)}")
+    _need((str, list, dict), "a string, a list or a map", "len", value)
     return len(value)
 
 
-def _keys(value: Any) -> list[str]:
-    if not isinstance(value, dict):
-        raise error("TypeError", f"keys does not take {type_name(value)}")
-    return list(value)
+def _keys(map: Any) -> list[str]:
+    _need(dict, "a map", "keys", map)
+    return list(map)
 
 
-def _text(value: Any, function: str) -> str:
-    if not isinstance(value, str):
-        raise error("TypeError", f"{function}: expected a string, got {type_name(value)}")
-    return value
+def _if(condition: Any, ifTrue: Any, ifFalse: Any) -> Any:
+    if condition is not None:
+        _need(bool, "a boolean or null", "if", condition)
+    return ifTrue if condition else ifFalse
 
 
-def _map_get(held: Any, keys: Any) -> Any:
+# --- map, list
+
+
+def _map_get(map: Any, keys: Any) -> Any:
+    held = map
     for key in keys if isinstance(keys, list) else [keys]:
         if isinstance(held, dict) and isinstance(key, str):
             held = held.get(key)
@@ -83,83 +95,216 @@ def _map_get(held: Any, keys: Any) -> Any:
 
 
 def _merge(first: Any, second: Any) -> dict[str, Any]:
-    if not isinstance(first, dict) or not isinstance(second, dict):
-        raise error("TypeError", f"map.merge does not take {type_name(first)} and {type_name(second)}")
+    _need(dict, "two maps", "map.merge", first, second)
     return {**first, **second}
 
 
-def _format(seconds: Any, timezone: Any = "UTC") -> str:
-    if not is_number(seconds):
-        raise error("TypeError", f"time.format does not take {type_name(seconds)}")
-    moment = datetime.fromtimestamp(float(seconds), ZoneInfo(_text(timezone, "time.format")))
-    shown = moment.isoformat(timespec="microseconds")
-    return shown.replace("+00:00", "Z")
+def _merge_nested(first: Any, second: Any) -> dict[str, Any]:
+    _need(dict, "two maps", "map.merge_nested", first, second)
+    merged = dict(first)
+    for key, value in second.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge_nested(merged[key], value) if both else value
+    return merged
 
 
-def _parse_time(value: Any) -> float:
+def _without(map: Any, key: Any) -> dict[str, Any]:
+    _need(dict, "a map", "map.delete", map)
+    return {name: value for name, value in map.items() if name != key}
+
+
+def _concat(objs: Any, val: Any) -> list[Any]:
+    _need(list, "a list", "list.concat", objs)
+    return [*objs, val]
+
+
+def _prepend(objs: Any, val: Any) -> list[Any]:
+    _need(list, "a list", "list.prepend", objs)
+    return [val, *objs]
+
+
+# --- math
+
+
+def _abs(x: Any) -> Any:
+    _need((int, float), "a number", "math.abs", x)
+    return within(abs(x))
+
+
+def _floor(x: Any) -> int:
+    _need((int, float), "a number", "math.floor", x)
+    return int(within(int(x // 1)))
+
+
+def _max(x: Any, y: Any) -> Any:
+    _need((int, float), "two numbers", "math.max", x, y)
+    return max(x, y)
+
+
+def _min(x: Any, y: Any) -> Any:
+    _need((int, float), "two numbers", "math.min", x, y)
+    return min(x, y)
+
+
+# --- text
+
+
+def _split(source: Any, separator: Any) -> list[str]:
+    _texts("text.split", source, separator)
+    return source.split(separator) if separator else list(source)
+
+
+def _substring(source: Any, start: Any, end: Any) -> str:
+    _texts("text.substring", source)
+    _need(int, "two integers", "text.substring", start, end)
+    if not 0 <= start <= end <= len(source):
+        raise error("IndexError", f"text.substring: {start} to {end} of {len(source)} characters")
+    return str(source[start:end])
+
+
+def _find_all(source: Any, substr: Any) -> list[int]:
+    _texts("text.find_all", source, substr)
+    return [match.start() for match in re.finditer(re.escape(substr), source)]
+
+
+def _find_all_regex(source: Any, regexp: Any) -> list[dict[str, Any]]:
+    _texts("text.find_all_regex", source, regexp)
+    return [{"index": match.start(), "match": match.group()} for match in re.finditer(regexp, source)]
+
+
+def _match_regex(source: Any, regexp: Any) -> bool:
+    _texts("text.match_regex", source, regexp)
+    return re.search(regexp, source) is not None
+
+
+def _replace_all(source: Any, substr: Any, repl: Any) -> str:
+    _texts("text.replace_all", source, substr, repl)
+    return str(source.replace(substr, repl))
+
+
+def _replace_all_regex(source: Any, regexp: Any, repl: Any) -> str:
+    _texts("text.replace_all_regex", source, regexp, repl)
+    return re.sub(regexp, repl, source)
+
+
+def _to_lower(source: Any) -> str:
+    _texts("text.to_lower", source)
+    return str(source.lower())
+
+
+def _to_upper(source: Any) -> str:
+    _texts("text.to_upper", source)
+    return str(source.upper())
+
+
+def _url_encode(source: Any) -> str:
+    _texts("text.url_encode", source)
+    return quote(source, safe="")
+
+
+def _url_encode_plus(source: Any) -> str:
+    _texts("text.url_encode_plus", source)
+    return quote_plus(source)
+
+
+def _url_decode(source: Any) -> str:
+    _texts("text.url_decode", source)
+    return unquote(source, errors="strict")
+
+
+def _encode(data: Any, charset: Any = "UTF-8") -> bytes:
+    _texts("text.encode", data, charset)
+    return bytes(data.encode(charset))
+
+
+def _decode(data: Any, charset: Any = "UTF-8") -> str:
+    _need(bytes, "bytes", "text.decode", data)
+    _texts("text.decode", charset)
+    return str(data.decode(charset))
+
+
+# --- json, base64, hash
+
+
+def _decode_json(data: Any) -> Any:
+    _need((str, bytes), "a string or bytes", "json.decode", data)
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
     try:
-        moment = datetime.fromisoformat(_text(value, "time.parse"))
-    except ValueError:
-        raise error("ValueError", f"time.parse: {value!r} is no time of RFC 3339") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _decode_json(value: Any) -> Any:
-    try:
-        return json.loads(value)
-    except (TypeError, ValueError) as cause:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as cause:
         raise error("ValueError", f"json.decode: {cause}") from None
 
 
-def _encode_json(value: Any, indent: Any = None) -> str:
-    spaces = indent.get("indent") if isinstance(indent, dict) else None
-    separators = None if spaces else (",", ":")
-    return json.dumps(value, ensure_ascii=False, indent=spaces, separators=separators)
-
-
-def _checksum(data: Any, algorithm: Any) -> bytes:
-    names = {"MD5": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
-    if algorithm not in names:
-        raise error("ValueError", f"hash.compute_checksum: {algorithm!r} is none of {', '.join(names)}")
-    raw = data.encode() if isinstance(data, str) else data
-    return hashlib.new(names[algorithm], raw, usedforsecurity=False).digest()
-
-
-def _b64_decode(value: Any, padding: bool = True) -> bytes:
+def _encode_json(data: Any, indent: Any = False) -> str:
+    _need((bool, dict), "a boolean or a map", "json.encode: indent", indent)
     try:
-        return base64.b64decode(_text(value, "base64.decode") + ("" if padding else "=="))
-    except ValueError as cause:
+        if indent is False:
+            return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        options = {} if indent is True else indent
+        unit, prefix = options.get("indent", "    "), options.get("prefix", "")
+        _texts("json.encode: indent", unit, prefix)
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, indent=unit).replace("\n", "\n" + prefix)
+    except (TypeError, ValueError) as cause:
+        raise error("ValueError", f"json.encode: {cause}") from None
+
+
+def _encode_json_bytes(data: Any, indent: Any = False) -> bytes:
+    return _encode_json(data, indent).encode()
+
+
+def _raw(data: Any, function: str) -> bytes:
+    _need((str, bytes), "bytes or a string", function, data)
+    return data if isinstance(data, bytes) else bytes(data.encode())
+
+
+def _b64_encode(data: Any, padding: Any = True) -> str:
+    text = base64.b64encode(_raw(data, "base64.encode")).decode()
+    return text if padding else text.rstrip("=")
+
+
+def _b64_decode(data: Any, padding: Any = True) -> bytes:
+    _texts("base64.decode", data)
+    try:
+        return base64.b64decode(data if padding else data + "=" * (-len(data) % 4), validate=True)
+    except binascii.Error as cause:
         raise error("ValueError", f"base64.decode: {cause}") from None
 
 
-def _substring(value: Any, start: Any, end: Any) -> str:
-    text = _text(value, "text.substring")
-    if not (isinstance(start, int) and isinstance(end, int)) or not 0 <= start <= end <= len(text):
-        raise error("IndexError", f"text.substring: {start} to {end} of {len(text)} characters")
-    return text[start:end]
+def _algorithm(algorithm: Any, function: str) -> str:
+    _texts(function, algorithm)
+    if algorithm not in _HASHES:
+        raise error("ValueError", f"{function}: {algorithm!r} is none of {', '.join(_HASHES)}")
+    return _HASHES[algorithm]
 
 
-def _regex(pattern: Any) -> re.Pattern[str]:
-    try:
-        return re.compile(_text(pattern, "text"))
-    except re.error as cause:
-        raise error("ValueError", f"{pattern!r} is no regular expression: {cause}") from None
+def _checksum(data: Any, algorithm: Any) -> bytes:
+    name = _algorithm(algorithm, "hash.compute_checksum")
+    return hashlib.new(name, _raw(data, "hash.compute_checksum"), usedforsecurity=False).digest()
 
 
-def _concat(items: Any, value: Any) -> list[Any]:
-    if not isinstance(items, list):
-        raise error("TypeError", f"list.concat does not take {type_name(items)}")
-    return [*items, value]
+def _hmac(key: Any, data: Any, algorithm: Any) -> bytes:
+    name = _algorithm(algorithm, "hash.compute_hmac")
+    return hmac.digest(_raw(key, "hash.compute_hmac"), _raw(data, "hash.compute_hmac"), name)
 
 
-def _to_bytes(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else _text(value, "base64.encode").encode()
+# --- time
 
 
-def _without(held: Any, key: Any) -> dict[str, Any]:
-    if not isinstance(held, dict):
-        raise error("TypeError", f"map.delete does not take {type_name(held)}")
-    return {name: value for name, value in held.items() if name != key}
+def _format(seconds: Any, timezone: Any = "UTC") -> str:
+    _need((int, float), "a number", "time.format", seconds)
+    _texts("time.format", timezone)
+    moment = datetime.fromtimestamp(float(seconds), ZoneInfo(timezone))
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _parse_time(value: Any) -> float:
+    _texts("time.parse", value)
+    if not _TIME.fullmatch(value):
+        raise error("ValueError", f"time.parse: {value!r} is no time of RFC 3339")
+    return datetime.fromisoformat(value.upper()).timestamp()
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -169,40 +314,50 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "len": _len,
     "keys": _keys,
     "get_type": type_name,
-    "default": lambda value, otherwise: otherwise if value is None else value,
+    "if": _if,
+    "default": lambda val, defaultVal: defaultVal if val is None else val,
     "map.get": _map_get,
     "map.merge": _merge,
+    "map.merge_nested": _merge_nested,
     "map.delete": _without,
     "list.concat": _concat,
-    "list.prepend": lambda items, value: [value, *items],
-    "math.abs": abs,
-    "math.max": max,
-    "math.min": min,
-    "math.floor": lambda value: int(value // 1),
-    "text.split": lambda source, separator: _text(source, "text.split").split(_text(separator, "text.split")),
-    "text.to_lower": lambda source: _text(source, "text.to_lower").lower(),
-    "text.to_upper": lambda source: _text(source, "text.to_upper").upper(),
-    "text.replace_all": lambda source, substr, repl: _text(source, "text.replace_all").replace(substr, repl),
-    "text.replace_all_regex": lambda source, pattern, repl: _regex(pattern).sub(repl, source),
-    "text.match_regex": lambda source, regexp: _regex(regexp).search(_text(source, "text.match_regex")) is not None,
+    "list.prepend": _prepend,
+    "math.abs": _abs,
+    "math.max": _max,
+    "math.min": _min,
+    "math.floor": _floor,
+    "text.split": _split,
+    "text.to_lower": _to_lower,
+    "text.to_upper": _to_upper,
+    "text.find_all": _find_all,
+    "text.find_all_regex": _find_all_regex,
+    "text.replace_all": _replace_all,
+    "text.replace_all_regex": _replace_all_regex,
+    "text.match_regex": _match_regex,
     "text.substring": _substring,
-    "text.url_encode": lambda source: quote(_text(source, "text.url_encode"), safe=""),
-    "text.url_decode": lambda source: unquote(_text(source, "text.url_decode")),
-    "text.encode": lambda data, charset="UTF-8": _text(data, "text.encode").encode(charset),
-    "text.decode": lambda data, charset="UTF-8": data.decode(charset),
-    "json.encode": lambda data, indent=None: _encode_json(data, indent).encode(),
+    "text.url_encode": _url_encode,
+    "text.url_encode_plus": _url_encode_plus,
+    "text.url_decode": _url_decode,
+    "text.encode": _encode,
+    "text.decode": _decode,
+    "json.encode": _encode_json_bytes,
     "json.encode_to_string": _encode_json,
     "json.decode": _decode_json,
-    "base64.encode": lambda data: base64.b64encode(_to_bytes(data)).decode(),
+    "base64.encode": _b64_encode,
     "base64.decode": _b64_decode,
     "hash.compute_checksum": _checksum,
+    "hash.compute_hmac": _hmac,
     "time.format": _format,
     "time.parse": _parse_time,
 }
+BLOCKING = {
+    "http.get", "http.post", "http.put", "http.patch", "http.delete", "http.request", "sys.log", "sys.sleep",
+    "sys.sleep_until",
+}  # fmt: skip
+"""https://cloud.google.com/workflows/docs/reference/syntax/expressions#blocking-calls: in a call step only."""
 ELSEWHERE = {
-    "sys.now", "sys.log", "sys.sleep", "sys.sleep_until", "sys.get_env", "uuid.generate", "http.get", "http.post",
-    "http.put", "http.patch", "http.delete", "http.request", "http.default_retry_predicate",
-    "http.default_retry_predicate_non_idempotent",
+    *BLOCKING, "sys.now", "sys.get_env", "uuid.generate", "http.default_retry_predicate",
+    "http.default_retry_predicate_non_idempotent", "retry.always", "retry.never",
 }  # fmt: skip
 NAMES = {*FUNCTIONS, *ELSEWHERE}
 """Every function there is."""
@@ -219,6 +374,6 @@ def call(name: str, positional: list[Any], named: dict[str, Any]) -> Any:
     except Raised:
         raise
     except (TypeError, AttributeError) as cause:
-        raise error("TypeError", f"{name}: {cause}") from None
-    except (ValueError, LookupError) as cause:
+        raise error("TypeError", f"{name}: {str(cause).replace('<lambda>', name)}") from None
+    except (ValueError, LookupError, ArithmeticError, OSError, re.error) as cause:
         raise error("ValueError", f"{name}: {cause}") from None

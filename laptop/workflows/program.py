@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from laptop.workflows import library
+from laptop.workflows import library, source
 from laptop.workflows.errors import SourceError
-from laptop.workflows.expressions import Binary, Call, Index, ListOf, Literal, MapOf, Name, Tree, Unary, dotted, parse
+from laptop.workflows.expressions import Binary, Call, Index, ListOf, Literal, MapOf, Name, Tree, Unary, parse
 
-MAX_SOURCE_BYTES = 128 * 1024
+# https://cloud.google.com/workflows/quotas#resource_limits
+MAX_ASSIGNMENTS = 50
+MAX_CONDITIONS = 50
 EXPRESSION = re.compile(r"\$\{(.*)\}", re.DOTALL)
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+JUMPS = {"end", "break", "continue"}
+RETRY = {"predicate", "max_retries", "backoff"}
+BACKOFF = {"initial_delay", "max_delay", "multiplier"}
+MODULES = {"http", "retry"}
+"""What an expression may name without calling it: policies and predicates."""
 
 
 @dataclass
@@ -24,12 +30,14 @@ class Step:
         kind: ``assign``, ``call``, ``switch``, ``for``, ``try``, ``raise``, ``return`` or ``steps``.
         fields: the parts of it, expressions parsed.
         next: where to go afterwards; None for the following step.
+        line: where it stands in the source.
     """
 
     name: str
     kind: str
     fields: dict[str, Any] = field(default_factory=dict)
     next: str | None = None
+    line: int = 0
 
 
 @dataclass
@@ -45,55 +53,82 @@ class Routine:
     steps: list[Step]
 
 
-def load(source: str) -> dict[str, Routine]:
+def load(text: str) -> dict[str, Routine]:
     """The routines of a source, ``main`` among them.
 
     Raises:
-        SourceError: with the step and the cause.
+        SourceError: with the line, the step and the cause.
     """
-    if len(source.encode()) > MAX_SOURCE_BYTES:
-        raise SourceError(f"the source has {len(source.encode())} bytes of at most {MAX_SOURCE_BYTES}")
-    try:
-        document = yaml.safe_load(source)
-    except yaml.YAMLError as error:
-        raise SourceError(f"the source is not YAML: {error}") from error
+    document = source.read(text)
     if isinstance(document, list):
         document = {"main": {"steps": document}}
     if not isinstance(document, dict) or "main" not in document:
         raise SourceError("the source has no routine called main")
-    routines = {str(name): _routine(str(name), body) for name, body in document.items()}
-    _check_names(routines)
+    try:
+        routines = {}
+        for name, body in document.items():
+            routines[name] = _within(document, name, lambda name=name, body=body: _routine(name, body))
+        _check_names(routines)
+    except RecursionError:
+        raise SourceError("the source is nested too deeply") from None
     return routines
 
 
+def _within(held: Any, key: Any, work: Any) -> Any:
+    """What ``work`` answers; an error that it raises gets the line of ``held[key]``."""
+    try:
+        return work()
+    except SourceError as error:
+        lines = getattr(held, "lines", None)
+        raise error.at(lines[key] if lines else None) from None
+
+
 def _routine(name: str, body: Any) -> Routine:
-    if not isinstance(body, dict) or not isinstance(body.get("steps"), list) or not body["steps"]:
+    _identifier(name, name)
+    if not isinstance(body, dict) or not isinstance(body.get("steps"), list):
         raise SourceError(f"{name}: a routine needs steps")
     _only(name, body, {"params", "steps"})
+    given = body.get("params") or []
+    if not isinstance(given, list):
+        raise SourceError(f"{name}: params must be a list")
     params: list[tuple[str, Tree | None]] = []
-    for one in body.get("params") or []:
-        if isinstance(one, dict):
+    for one in given:
+        if isinstance(one, dict) and len(one) == 1:
             ((key, default),) = one.items()
-            params.append((str(key), _tree(default, name)))
+            params.append((_identifier(key, name), _tree(default, name)))
         else:
-            params.append((str(one), None))
+            params.append((_identifier(one, name), None))
+    if name == "main" and len(params) > 1:
+        raise SourceError("main: takes one parameter, the execution's argument")
     return Routine(name, params, _steps(body["steps"], name))
 
 
+def _identifier(name: Any, where: str) -> str:
+    if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+        raise SourceError(f"{where}: {name!r} is no name: letters, digits and _, not beginning with a digit")
+    return name
+
+
 def _steps(items: Any, where: str) -> list[Step]:
-    if not isinstance(items, list):
-        raise SourceError(f"{where}: steps must be a list")
-    steps = []
-    for item in items:
-        if not isinstance(item, dict) or len(item) != 1:
-            raise SourceError(f"{where}: a step is a map with one key, its name; found {str(item)[:80]!r}")
-        ((name, body),) = item.items()
-        steps.append(_step(str(name), body, f"{where}.{name}"))
-    names = [step.name for step in steps]
-    for name in names:
-        if names.count(name) > 1:
-            raise SourceError(f"{where}: the step {name} is there twice")
+    if not isinstance(items, list) or not items:
+        raise SourceError(f"{where}: needs steps, a list")
+    steps: list[Step] = []
+    for number, item in enumerate(items):
+        steps.append(_within(items, number, lambda item=item: _named_step(item, where)))
+        if sum(step.name == steps[-1].name for step in steps) > 1:
+            raise SourceError(f"{where}: the step {steps[-1].name} is there twice", steps[-1].line)
     return steps
+
+
+def _named_step(item: Any, where: str) -> Step:
+    if not isinstance(item, dict) or len(item) != 1:
+        raise SourceError(f"{where}: a step is a map with one key, its name; found {str(item)[:80]!r}")
+    ((name, body),) = item.items()
+    if name in JUMPS:
+        raise SourceError(f"{where}: a step cannot be called {name}, which is where next leads")
+    step: Step = _within(item, name, lambda: _step(name, body, f"{where}.{name}"))
+    step.line = getattr(item, "lines", {}).get(name, 0)
+    return step
 
 
 def _step(name: str, body: Any, where: str) -> Step:
@@ -112,19 +147,28 @@ def _step(name: str, body: Any, where: str) -> Step:
     fields: dict[str, Any]
     if kind == "assign":
         _only(where, body, {"assign", "next"})
-        fields = {"assign": [_assignment(one, where) for one in content]}
+        assignments = _list(content, where, "assign", MAX_ASSIGNMENTS)
+        fields = {"assign": [_within(content, n, lambda one=one: _assignment(one, where))
+                             for n, one in enumerate(assignments)]}  # fmt: skip
     elif kind == "call":
         _only(where, body, {"call", "args", "result", "next"})
-        fields = {"call": str(content), "args": _tree(body.get("args"), where), "result": body.get("result")}
+        if not isinstance(body.get("args") or {}, (dict, str)):
+            raise SourceError(f"{where}: args is a map of the parameters by name")
+        result = None if body.get("result") is None else _identifier(body["result"], where)
+        fields = {"call": str(content), "args": _tree(body.get("args"), where), "result": result}
     elif kind == "switch":
         _only(where, body, {"switch", "next"})
-        fields = {"switch": [_condition(one, where) for one in content]}
+        conditions = _list(content, where, "switch", MAX_CONDITIONS)
+        fields = {"switch": [_within(content, n, lambda one=one: _condition(one, where))
+                             for n, one in enumerate(conditions)]}  # fmt: skip
     elif kind == "for":
         _only(where, body, {"for", "next"})
         _only(where, content, {"value", "index", "in", "range", "steps"})
+        if ("in" in content) == ("range" in content):
+            raise SourceError(f"{where}: for goes over one of: in, range")
         fields = {
-            "value": str(content.get("value")),
-            "index": content.get("index"),
+            "value": _identifier(content.get("value"), where),
+            "index": None if content.get("index") is None else _identifier(content["index"], where),
             "in": _tree(content["in"], where) if "in" in content else None,
             "range": _tree(content["range"], where) if "range" in content else None,
             "steps": _steps(content.get("steps"), where),
@@ -132,11 +176,14 @@ def _step(name: str, body: Any, where: str) -> Step:
     elif kind == "try":
         _only(where, body, {"try", "retry", "except", "next"})
         fields = {"try": _block(content, where), "retry": None, "except": None}
+        if "retry" not in body and "except" not in body:
+            raise SourceError(f"{where}: try needs retry, except, or both")
         if "retry" in body:
-            fields["retry"] = _tree(body["retry"], where)
+            fields["retry"] = _within(body, "retry", lambda: _retry(body["retry"], where))
         if "except" in body:
             _only(where, body["except"], {"as", "steps"})
-            fields["except"] = (str(body["except"].get("as")), _steps(body["except"].get("steps"), where))
+            caught = _identifier(body["except"].get("as"), f"{where}: except: as")
+            fields["except"] = (caught, _steps(body["except"].get("steps"), where))
     elif kind == "steps":
         _only(where, body, {"steps", "next"})
         fields = {"steps": _steps(content, where)}
@@ -144,6 +191,26 @@ def _step(name: str, body: Any, where: str) -> Step:
         _only(where, body, {kind, "next"})
         fields = {kind: _tree(content, where)}
     return Step(name, kind, fields, following)
+
+
+def _list(content: Any, where: str, kind: str, most: int) -> list[Any]:
+    if not isinstance(content, list) or not content:
+        raise SourceError(f"{where}: {kind} is a list")
+    if len(content) > most:
+        raise SourceError(f"{where}: {kind} has {len(content)} parts of at most {most}")
+    return content
+
+
+def _retry(policy: Any, where: str) -> Tree:
+    """A policy by its name, or all its parts."""
+    if isinstance(policy, dict):
+        _only(f"{where}: retry", policy, RETRY)
+        if policy.keys() != RETRY or not isinstance(policy["backoff"], dict) or policy["backoff"].keys() != BACKOFF:
+            raise SourceError(
+                f"{where}: retry is a policy such as ${{http.default_retry}}, or has predicate, max_retries and "
+                "backoff, this with initial_delay, max_delay and multiplier"
+            )
+    return _tree(policy, where)
 
 
 def _block(content: Any, where: str) -> list[Step]:
@@ -173,7 +240,7 @@ def _assignment(item: Any, where: str) -> tuple[Tree, Tree]:
         raise SourceError(f"{where}: an assignment is a map with one key")
     ((target, value),) = item.items()
     try:
-        tree = parse(str(target))
+        tree = parse(target)
     except SourceError as error:
         raise SourceError(f"{where}: {error}") from None
     base = tree
@@ -197,9 +264,10 @@ def _tree(value: Any, where: str) -> Tree:
         except SourceError as error:
             raise SourceError(f"{where}: {error}") from None
     if isinstance(value, list):
-        return ListOf(tuple(_tree(one, where) for one in value))
+        return ListOf(tuple(_within(value, n, lambda one=one: _tree(one, where)) for n, one in enumerate(value)))
     if isinstance(value, dict):
-        return MapOf(tuple((Literal(str(key)), _tree(one, where)) for key, one in value.items()))
+        return MapOf(tuple((Literal(key), _within(value, key, lambda one=one: _tree(one, where)))
+                           for key, one in value.items()))  # fmt: skip
     return Literal(value)
 
 
@@ -212,29 +280,74 @@ def _only(where: str, body: Any, known: set[str]) -> None:
 
 
 def _check_names(routines: dict[str, Routine]) -> None:
-    """Every function that is called exists, and every ``next`` leads somewhere."""
+    """Every function and variable that is named exists, and every ``next`` leads somewhere."""
     for routine in routines.values():
-        _check_steps(routine.steps, routine.name, routines, set())
+        known = {name for name, _ in routine.params} | _assigned(routine.steps)
+        for name, default in routine.params:
+            if default is not None:
+                _check_trees(default, f"{routine.name}: {name}", routines, set())
+        _check_steps(routine.steps, routine.name, routines, set(), known)
 
 
-def _check_steps(steps: list[Step], where: str, routines: dict[str, Routine], outer: set[str]) -> None:
+def _assigned(steps: list[Step]) -> set[str]:
+    """The variables that ``steps`` make; those of a loop or of an ``except`` stay there."""
+    found = set()
+    for step in steps:
+        if step.kind == "assign":
+            found |= {target.name for target, _ in step.fields["assign"] if isinstance(target, Name)}
+        if step.kind == "call" and step.fields["result"] is not None:
+            found.add(step.fields["result"])
+        for inner, own in _inner(step):
+            if own is None:
+                found |= _assigned(inner)
+    return found
+
+
+def _check_steps(steps: list[Step], where: str, routines: dict[str, Routine], outer: set[str], known: set[str]) -> None:
+    """Check.
+
+    Args:
+        steps: of one level.
+        where: for the messages.
+        routines: of the program.
+        outer: the steps around these that ``next`` may name.
+        known: the variables there may be.
+    """
     there = outer | {step.name for step in steps}
     for step in steps:
         place = f"{where}.{step.name}"
-        targets = [step.next]
-        if step.kind == "call" and step.fields["call"] not in routines:
-            _check_function(step.fields["call"], place)
-        if step.kind == "switch":
-            targets += [following for _, _, following in step.fields["switch"]]
-        for target in targets:
-            if target not in (None, "end", "break", "continue") and target not in there:
-                raise SourceError(f"{place}: next: there is no step {target!r} within reach")
-        for tree in _trees(step.fields):
-            for name in _called(tree):
-                if name not in routines:
-                    _check_function(name, place)
-        for inner in _inner(step):
-            _check_steps(inner, place, routines, there)
+        try:
+            _check_step(step, place, routines, there, known)
+        except SourceError as error:
+            raise error.at(step.line or None) from None
+
+
+def _check_step(step: Step, place: str, routines: dict[str, Routine], there: set[str], known: set[str]) -> None:
+    targets = [step.next]
+    if step.kind == "call" and step.fields["call"] not in routines:
+        _check_function(step.fields["call"], place)
+    if step.kind == "switch":
+        targets += [following for _, _, following in step.fields["switch"]]
+    for target in targets:
+        if target not in (None, "end") and target not in there:
+            raise SourceError(f"{place}: next: there is no step {target!r} within reach")
+    _check_trees(step.fields, place, routines, known)
+    for inner, own in _inner(step):
+        scope = known if own is None else known | own | _assigned(inner)
+        # Nothing leads into a loop or out of it, but for break and continue.
+        _check_steps(inner, place, routines, {"break", "continue"} if step.kind == "for" else there, scope)
+
+
+def _check_trees(value: Any, place: str, routines: dict[str, Routine], known: set[str]) -> None:
+    for tree in _trees(value):
+        for name in _called(tree):
+            if name in library.BLOCKING:
+                raise SourceError(f"{place}: {name} waits: it is for a call step, not for an expression")
+            if name not in routines:
+                _check_function(name, place)
+        for name in _named(tree):
+            if name not in known and name not in routines and name not in MODULES:
+                raise SourceError(f"{place}: there is no variable {name}")
 
 
 def _check_function(name: str, where: str) -> None:
@@ -244,15 +357,19 @@ def _check_function(name: str, where: str) -> None:
         raise SourceError(f"{where}: there is no function {name}")
 
 
-def _inner(step: Step) -> Iterator[list[Step]]:
-    if step.kind in ("for", "steps"):
-        yield step.fields["steps"]
+def _inner(step: Step) -> Iterator[tuple[list[Step], set[str] | None]]:
+    """The steps inside ``step``, with the variables that they are given; None: they share those around them."""
+    if step.kind == "for":
+        yield step.fields["steps"], {name for name in (step.fields["value"], step.fields["index"]) if name}
+    elif step.kind == "steps":
+        if step.fields["steps"]:
+            yield step.fields["steps"], None
     elif step.kind == "switch":
-        yield from (steps for _, steps, _ in step.fields["switch"] if steps)
+        yield from ((steps, None) for _, steps, _ in step.fields["switch"] if steps)
     elif step.kind == "try":
-        yield step.fields["try"]
+        yield step.fields["try"], None
         if step.fields["except"] is not None:
-            yield step.fields["except"][1]
+            yield step.fields["except"][1], {step.fields["except"][0]}
 
 
 def _trees(value: Any) -> Iterator[Tree]:
@@ -267,23 +384,32 @@ def _trees(value: Any) -> Iterator[Tree]:
 
 
 def _called(tree: Tree) -> Iterator[str]:
+    """The functions that ``tree`` calls."""
     if isinstance(tree, Call):
         yield tree.name
-        for one in tree.positional:
-            yield from _called(one)
+    for one in _parts(tree):
+        yield from _called(one)
+
+
+def _named(tree: Tree) -> Iterator[str]:
+    """The variables that ``tree`` reads."""
+    if isinstance(tree, Name):
+        yield tree.name
+    for one in _parts(tree):
+        yield from _named(one)
+
+
+def _parts(tree: Tree) -> Iterator[Tree]:
+    if isinstance(tree, Call):
+        yield from tree.positional
     elif isinstance(tree, Binary):
-        yield from _called(tree.left)
-        yield from _called(tree.right)
+        yield from (tree.left, tree.right)
     elif isinstance(tree, Unary):
-        yield from _called(tree.operand)
+        yield tree.operand
     elif isinstance(tree, Index):
-        if dotted(tree) is None:
-            yield from _called(tree.base)
-        yield from _called(tree.index)
+        yield from (tree.base, tree.index)
     elif isinstance(tree, ListOf):
-        for one in tree.items:
-            yield from _called(one)
+        yield from tree.items
     elif isinstance(tree, MapOf):
         for key, one in tree.items:
-            yield from _called(key)
-            yield from _called(one)
+            yield from (key, one)

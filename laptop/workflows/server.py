@@ -24,8 +24,9 @@ from laptop.operations import Operations
 from laptop.service import Api, Context, surfaces
 from laptop.store import Store
 from laptop.surface import HttpRoute, rpcs_of
-from laptop.workflows import interpreter, program
+from laptop.workflows import interpreter, journal, program
 from laptop.workflows.errors import Raised, SourceError
+from laptop.workflows.errors import error as workflow_error
 from laptop.workflows.program import Step
 
 Workflow: Any = types.Workflow.pb()
@@ -60,6 +61,10 @@ EXECUTION_ROUTES = {
     "GetExecution": [HttpRoute("get", f"/v1/{ONE}")],
     "CancelExecution": [HttpRoute("post", f"/v1/{ONE}:cancel", "*")],
 }
+MAX_ARGUMENT_BYTES = 32 * 1024
+MAX_VARIABLES = 20
+MAX_VARIABLE_BYTES = 4 * 1024
+MAX_PAGE = 1000
 STEP_TYPES = {"assign": "STEP_ASSIGN", "call": "STEP_STD_LIB_CALL", "switch": "STEP_SWITCH", "for": "STEP_FOR",
               "try": "STEP_TRY", "raise": "STEP_RAISE", "return": "STEP_RETURN", "steps": "STEP_STEPS"}  # fmt: skip
 log = logging.getLogger("laptop")
@@ -131,8 +136,7 @@ class Workflows:
             program.load(workflow.source_contents)
         except SourceError as error:
             raise invalid(f"{workflow.name.rsplit('/', 1)[1]}: {error}") from error
-        if len(workflow.user_env_vars) > 20:
-            raise invalid("user_env_vars: at most 20")
+        _check_variables(dict(workflow.user_env_vars))
         workflow.state = types.Workflow.State.ACTIVE
         workflow.revision_id = f"{revision:06d}-{secrets.token_hex(2)[:3]}"
         workflow.update_time.GetCurrentTime()
@@ -151,20 +155,27 @@ class Workflows:
         return found[0]
 
     async def list_workflows(self, request: Any) -> Any:
-        """The workflows of a location."""
-        rows = self._store.read("SELECT message FROM workflow ORDER BY name")
+        """The workflows of a location, by name. Filters and other orders are refused."""
+        _refuse("ListWorkflows", filter=request.filter, order_by=request.order_by)
+        start, size = _page(request)
+        prefix = request.parent.removesuffix("-").rstrip("/") + "/"
+        rows = self._store.read(
+            "SELECT message FROM workflow WHERE substr(name, 1, ?) = ? ORDER BY name LIMIT ? OFFSET ?",
+            (len(prefix), prefix, size + 1, start),
+        )
         found = [Workflow.FromString(row["message"]) for row in rows]
-        prefix = request.parent.removesuffix("-")
-        return ListWorkflowsResponse(workflows=[one for one in found if one.name.startswith(prefix)])
+        token = str(start + size) if len(found) > size else ""
+        return ListWorkflowsResponse(workflows=found[:size], next_page_token=token)
 
     async def delete_workflow(self, request: Any) -> Any:
         """Forget a workflow with its executions."""
         if self._find(request.name) is None:
             raise not_found(request.name)
         prefix = f"{request.name}/executions/"
-        for name, task in list(self._tasks.items()):
-            if name.startswith(prefix):
-                task.cancel()
+        tasks = [task for name, task in self._tasks.items() if name.startswith(prefix)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
         def work(connection: Any) -> None:
             connection.execute("DELETE FROM workflow WHERE name = ?", (request.name,))
@@ -199,6 +210,8 @@ class Workflows:
         execution = Execution()
         execution.argument = request.execution.argument
         execution.labels.update(request.execution.labels)
+        if len(execution.argument.encode()) > MAX_ARGUMENT_BYTES:
+            raise invalid(f"execution.argument has more than {MAX_ARGUMENT_BYTES // 1024} KB")
         if execution.argument:
             try:
                 json.loads(execution.argument)
@@ -234,11 +247,9 @@ class Workflows:
         return self._execution(request.name)
 
     async def list_executions(self, request: Any) -> Any:
-        """The executions of a workflow, newest first."""
-        if request.filter:
-            raise ServiceError("UNIMPLEMENTED", "ListExecutions: filter is not served on a laptop (LIMITATIONS.md)")
-        size = request.page_size or 100
-        start = int(request.page_token or 0)
+        """The executions of a workflow, newest first. Filters and other orders are refused."""
+        _refuse("ListExecutions", filter=request.filter, order_by=request.order_by)
+        start, size = _page(request)
         rows = self._store.read(
             "SELECT message FROM execution WHERE workflow = ? ORDER BY number DESC LIMIT ? OFFSET ?",
             (request.parent, size + 1, start),
@@ -260,7 +271,9 @@ class Workflows:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await self._end(execution, State.CANCELLED)
+        execution = self._execution(request.name)
+        if execution.state == State.ACTIVE:  # or it came to its end just before
+            await self._end(execution, State.CANCELLED)
         return execution
 
     async def step_entries(self, request: web.Request) -> web.Response:
@@ -270,8 +283,11 @@ class Workflows:
             self._execution(name)
         except ServiceError as error:
             return web.json_response(error.body(), status=error.http_status)
-        size = int(request.query.get("pageSize", 0)) or 1000
-        start = int(request.query.get("pageToken") or 0)
+        try:
+            size = min(max(0, int(request.query.get("pageSize") or 0)) or MAX_PAGE, MAX_PAGE)
+            start = max(0, int(request.query.get("pageToken") or 0))
+        except ValueError:
+            return web.json_response(invalid("pageSize and pageToken are numbers").body(), status=400)
         rows = self._store.read(
             "SELECT document FROM step WHERE execution = ? ORDER BY number LIMIT ? OFFSET ?", (name, size + 1, start)
         )
@@ -303,22 +319,27 @@ class Workflows:
         assert self._session is not None
         account = variables["GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME"] or "default@laptop.iam.gserviceaccount.com"
 
-        def authorize(auth: Any, url: str) -> str:
+        def authorize(kind: str, audience: str | None, url: str) -> str:
             origin = "/".join(url.split("/")[:3])
-            audience = auth.get("audience", origin) if auth.get("type") == "OIDC" else "laptop"
-            return f"Bearer {self._identity.token(account, audience)}"
+            return f"Bearer {self._identity.token(account, audience or origin if kind == 'OIDC' else 'laptop')}"
 
-        journal = _Journal(self._store, execution.name)
-        run = interpreter.Run(program.load(source), journal, variables, self._session, authorize)
-        self._runs[execution.name] = run
         try:
+            routines = program.load(source)
+            rows = _Journal(self._store, execution.name, set(routines))
+            run = interpreter.Run(routines, rows, variables, self._session, authorize)
+            self._runs[execution.name] = run
             result = await run.main(json.loads(execution.argument) if execution.argument else None)
-            execution.result = json.dumps(result, default=str)
+            execution.result = _result(result)
             await self._end(execution, State.SUCCEEDED)
         except Raised as failure:
             execution.error.payload = json.dumps(failure.value, default=str)
             message = failure.value.get("message") if isinstance(failure.value, dict) else failure.value
             execution.error.context = str(message)
+            for routine, step, line in failure.trace:
+                if line:
+                    execution.error.context += f'\nin step "{step}", routine "{routine}", line: {line}'
+                element = execution.error.stack_trace.elements.add(step=step, routine=routine)
+                element.position.line = line
             await self._end(execution, State.FAILED)
         except Exception as error:
             log.exception("%s failed inside the interpreter", execution.name)
@@ -342,13 +363,20 @@ class Workflows:
 
 
 class _Journal:
-    """One execution's rows."""
+    """One execution's rows.
 
-    def __init__(self, store: Store, execution: str) -> None:
+    Args:
+        store: of the server.
+        execution: its name.
+        routines: the workflow's own, to tell their calls from the library's.
+    """
+
+    def __init__(self, store: Store, execution: str, routines: set[str]) -> None:
         self._store = store
         self._execution = execution
+        self._routines = routines
         rows = store.read("SELECT number, value FROM outcome WHERE execution = ?", (execution,))
-        self._known = {row["number"]: interpreter.decode(row["value"]) for row in rows}
+        self._known = {row["number"]: journal.decode(row["value"]) for row in rows}
         steps = store.read("SELECT number, document FROM step WHERE execution = ?", (execution,))
         self._steps: dict[int, dict[str, Any]] = {row["number"]: json.loads(row["document"]) for row in steps}
 
@@ -356,20 +384,21 @@ class _Journal:
         return self._known.get(number)
 
     async def keep(self, number: int, outcome: dict[str, Any]) -> None:
-        row = (self._execution, number, interpreter.encode(outcome))
+        row = (self._execution, number, journal.encode(outcome))
         await self._store.write(lambda connection: connection.execute("INSERT INTO outcome VALUES (?, ?, ?)", row))
 
     async def step_begins(self, number: int, routine: str, step: Step) -> None:
         if number in self._steps:
             return  # this run was here before
         now = _now()
+        own = step.kind == "call" and step.fields["call"] in self._routines
         document = {
             "name": f"{self._execution}/stepEntries/{number}",
             "createTime": now,
             "updateTime": now,
             "routine": routine,
             "step": step.name,
-            "stepType": STEP_TYPES[step.kind],
+            "stepType": "STEP_SUBWORKFLOW_CALL" if own else STEP_TYPES[step.kind],
             "state": "STATE_IN_PROGRESS",
             "entryId": str(number),
         }
@@ -394,6 +423,37 @@ class _Journal:
 
     def log(self, text: str) -> None:
         log.info("%s: %s", self._execution.rsplit("/", 1)[1], text)
+
+
+def _check_variables(variables: dict[str, str]) -> None:
+    if len(variables) > MAX_VARIABLES:
+        raise invalid(f"user_env_vars: at most {MAX_VARIABLES}, not {len(variables)}")
+    for name, value in variables.items():
+        if not program.IDENTIFIER.fullmatch(name) or name.startswith(("GOOGLE", "WORKFLOWS")):
+            raise invalid(f"user_env_vars: {name!r}: letters, digits and _, not beginning with GOOGLE or WORKFLOWS")
+        if len(value.encode()) > MAX_VARIABLE_BYTES:
+            raise invalid(f"user_env_vars: {name} has more than {MAX_VARIABLE_BYTES // 1024} KB")
+
+
+def _page(request: Any) -> tuple[int, int]:
+    """Where a page starts, and its size."""
+    try:
+        return int(request.page_token or 0), min(request.page_size or 100, MAX_PAGE)
+    except ValueError:
+        raise invalid(f"page_token {request.page_token!r} is none that this server gave out") from None
+
+
+def _refuse(call: str, **given: str) -> None:
+    for name, value in given.items():
+        if value:
+            raise ServiceError("UNIMPLEMENTED", f"{call}: {name} is not served on a laptop (LIMITATIONS.md)")
+
+
+def _result(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as cause:
+        raise workflow_error("ValueError", f"the result cannot be encoded as JSON: {cause}") from None
 
 
 def _now() -> str:

@@ -1,137 +1,165 @@
-"""The Workflows language, as its documentation has it."""
+"""Workflows and Executions through Google's clients: deployed, run, looked at, cancelled, killed."""
 
-import asyncio
 import json
-from pathlib import Path
+import threading
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
+from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud.workflows.executions_v1 import Execution, ExecutionsClient
-from google.cloud.workflows_v1 import WorkflowsClient
+from google.cloud.workflows.executions_v1 import Execution, ExecutionsClient, ExecutionView
+from google.cloud.workflows_v1 import Workflow, WorkflowsClient
 
-from laptop.workflows.errors import Raised, SourceError
-from laptop.workflows.expressions import parse
-from laptop.workflows.program import load
-from tests.support import ROOT, ServerProcess, eventually
+from laptop.identity import Identity
+from tests.pubsub_support import Endpoint, endpoint
+from tests.support import ServerProcess, eventually
 
-
-class Names:
-    """A scope with a few variables and the pure functions of the library."""
-
-    held: dict[str, Any] = {"a": 7, "s": "text", "m": {"k": {"n": [1, 2]}}, "l": [10, 20], "t": True, "n": None}  # noqa: RUF012
-
-    def look_up(self, name: str) -> Any:
-        """A variable."""
-        return self.held[name]
-
-    async def call(self, name: str, positional: list[Any], named: Any) -> Any:
-        """A function."""
-        from laptop.workflows import library
-
-        return library.call(name, positional, dict(named))
+PARENT = "projects/local-dev/locations/us-central1"
+State = Execution.State
 
 
-def value(text: str) -> Any:
-    """The value of an expression."""
-    return asyncio.run(parse(text).value(Names()))
+@dataclass
+class Google:
+    """A server and Google's two clients to it."""
+
+    server: ServerProcess
+    workflows: WorkflowsClient
+    executions: ExecutionsClient
+
+    def deploy(self, name: str, source: str, **fields: Any) -> Workflow:
+        """Deploy a workflow."""
+        workflow = {"source_contents": source, **fields}
+        return self.workflows.create_workflow(parent=PARENT, workflow_id=name, workflow=workflow).result(timeout=20)
+
+    def start(self, name: str, argument: Any = None) -> Execution:
+        """Start an execution."""
+        execution = Execution() if argument is None else Execution(argument=json.dumps(argument))
+        return self.executions.create_execution(parent=f"{PARENT}/workflows/{name}", execution=execution)
+
+    def ended(self, execution: Execution) -> Execution:
+        """The execution once it has come to its end."""
+
+        def look() -> Execution | None:
+            found = self.executions.get_execution(name=execution.name)
+            return found if found.state != State.ACTIVE else None
+
+        return eventually(look)
+
+    def steps(self, execution: Execution, **query: Any) -> list[dict[str, Any]]:
+        """The history of an execution."""
+        asked = "&".join(f"{key}={value}" for key, value in query.items())
+        return self.server.admin("GET", f"/v1/{execution.name}/stepEntries?{asked}")["stepEntries"]
+
+
+def google(server: ServerProcess) -> Google:
+    """The clients of a server."""
+    transport = WorkflowsClient.get_transport_class("rest")(host=server.http, credentials=AnonymousCredentials())
+    channel = grpc.insecure_channel(server.grpc)
+    executions = ExecutionsClient(transport=ExecutionsClient.get_transport_class("grpc")(channel=channel))
+    return Google(server, WorkflowsClient(transport=transport), executions)
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
+    """One server for the tests that do not kill it; each has workflows of its own."""
+    server = ServerProcess("workflows", tmp_path_factory.mktemp("workflows"))
+    server.start()
+    yield google(server)
+    server.stop()
+
+
+@pytest.fixture
+def target() -> Iterator[Endpoint]:
+    """What workflows call."""
+    with endpoint() as known:
+        yield known
+
+
+# --- workflows
+
+
+def test_a_workflow_is_deployed_changed_and_deleted(clients: Google) -> None:
+    """Each change is a revision; an execution runs the newest; deleting takes the executions along."""
+    made = clients.deploy("lived", "- a: {return: 1}", labels={"team": "moon"}, user_env_vars={"PLACE": "here"})
+    assert (made.state, made.labels, made.revision_id[:7]) == (Workflow.State.ACTIVE, {"team": "moon"}, "000001-")
+    assert clients.workflows.get_workflow(name=made.name) == made
+    with pytest.raises(exceptions.Conflict, match="lived"):
+        clients.deploy("lived", "- a: {return: 1}")
+    changed = clients.workflows.update_workflow(
+        workflow={"name": made.name, "source_contents": "- a: {return: 2}", "description": "not in the mask"},
+        update_mask={"paths": ["source_contents"]},
+    ).result(timeout=20)
+    assert (changed.revision_id[:7], changed.description, changed.labels) == ("000002-", "", {"team": "moon"})
+    started = clients.start("lived")
+    assert (clients.ended(started).result, started.workflow_revision_id) == ("2", changed.revision_id)
+    clients.workflows.delete_workflow(name=made.name).result(timeout=20)
+    for call in (
+        lambda: clients.workflows.get_workflow(name=made.name),
+        lambda: clients.executions.get_execution(name=started.name),
+        lambda: clients.start("lived"),
+    ):
+        with pytest.raises(exceptions.NotFound, match="lived"):
+            call()
+
+
+def test_workflows_are_listed_by_page(clients: Google) -> None:
+    """Every one of the location once, and none of another that begins alike."""
+    parent = "projects/lister/locations/us-central1"
+    other = "projects/lister/locations/us-central12"
+    for place, name in ((parent, "a"), (parent, "b"), (parent, "c"), (other, "d")):
+        workflow = {"source_contents": "- a: {return: 1}"}
+        clients.workflows.create_workflow(parent=place, workflow_id=name, workflow=workflow).result(timeout=20)
+    pages = clients.workflows.list_workflows(request={"parent": parent, "page_size": 2}).pages
+    assert [[one.name[-1] for one in page.workflows] for page in pages] == [["a", "b"], ["c"]]
+    everywhere = clients.workflows.list_workflows(parent="projects/lister/locations/-")
+    assert [one.name[-1] for one in everywhere] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("name", "fields", "words"),
     [
-        ("1 + 2 * 3", 7),
-        ("(1 + 2) * 3", 9),
-        ("7 / 2", 3.5),
-        ("7 // 2", 3),
-        ("-7 // 2", -4),
-        ("7 % 4", 3),
-        ("7.0 // 2", 3.0),
-        ("-a + 1", -6),
-        ("1 - -1", 2),
-        ('"a" + "b"', "ab"),
-        (r'"a\n\"b\""', 'a\n"b"'),
-        ("'it'", "it"),
-        ("a == 7 and not (s == \"x\")", True),
-        ("not t or true", True),
-        ("1 < 2 and 2 <= 2 and 3 > 2 and 3 >= 3", True),
-        ("1 == 1.0", True),
-        ("true == 1", False),
-        ("n == null", True),
-        ("m.k.n[1]", 2),
-        ('m["k"].n[0]', 1),
-        ("l[a - 6]", 20),
-        ('"k" in m', True),
-        ("30 not in l", True),
-        ("[1, a, \"x\"]", [1, 7, "x"]),
-        ("len(l) + len(s) + len(m)", 7),
-        ("keys(m)", ["k"]),
-        ("default(n, 5)", 5),
-        ('map.get(m, ["k", "n", 1])', 2),
-        ('map.get(m, ["k", "no", 1])', None),
-        ("int(\"12\") + int(3.9)", 15),
-        ("string(12) + string(true)", "12true"),
-        ('text.split("a,b", ",")', ["a", "b"]),
-        ('text.substring("abcdef", 1, 3)', "bc"),
-        ('text.url_encode("a/b c")', "a%2Fb%20c"),
-        ('json.decode("{\\"a\\": [1]}")', {"a": [1]}),
-        ("json.encode_to_string(m)", '{"k":{"n":[1,2]}}'),
-        ('base64.decode(base64.encode("x"))', b"x"),
-        ("time.format(0)", "1970-01-01T00:00:00.000000Z"),
-        ('time.parse("1970-01-02T00:00:00Z")', 86400.0),
-        ("get_type(1.5)", "double"),
-    ],
-)  # fmt: skip
-def test_an_expression_has_its_documented_value(text: str, expected: Any) -> None:
-    """A table of probes over operators, types and the standard library."""
-    assert value(text) == expected
-    assert type(value(text)) is type(expected)
-
-
-@pytest.mark.parametrize(
-    ("text", "tag"),
-    [
-        ("1 + \"a\"", "TypeError"),
-        ("\"a\" < 1", "TypeError"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("m.nothing", "KeyError"),
-        ("l[9]", "IndexError"),
-        ("a.b", "TypeError"),
-        ("1 and true", "TypeError"),
-        ("int(\"x\")", "ValueError"),
-        ("len(5)", "TypeError"),
-    ],
-)  # fmt: skip
-def test_an_error_of_an_expression_has_its_documented_tag(text: str, tag: str) -> None:
-    """So that an except step can tell them apart."""
-    with pytest.raises(Raised) as caught:
-        value(text)
-    assert caught.value.value["tags"] == [tag]
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [
-        ("main: {steps: [{a: {assign: [{x: '${1 +}'}]}}]}", "main.a"),
-        ("main: {steps: [{a: {call: nothing.there}}]}", "no function nothing.there"),
-        ("main: {steps: [{a: {call: googleapis.x.y}}]}", "connector"),
-        ("main: {steps: [{a: {next: b}}]}", "no step 'b'"),
-        ("main: {steps: [{a: {return: 1, retrun: 2}}]}", "retrun"),
-        ("main: {steps: [{a: {return: 1}}, {a: {return: 2}}]}", "twice"),
-        ("main: {steps: [{a: {parallel: {}}}]}", "parallel"),
-        ("main: {steps: [{a: {return: 'Hello ${x}'}}]}", "whole text"),
-        ("main: {steps: []}", "needs steps"),
-        ("other: {steps: [{a: {return: 1}}]}", "main"),
-        ("main: [", "not YAML"),
-        ("main: {steps: [{a: {return: '${" + "1+" * 200 + "1}'}}]}", "401 characters"),
+        (
+            "bad",
+            {"source_contents": "main:\n  steps:\n  - a:\n      call: no.such"},
+            "line 3: main.a: there is no func",
+        ),
+        ("1st", {"source_contents": "- a: {return: 1}"}, "no workflow's name"),
+        ("many", {"user_env_vars": {f"V{n}": "x" for n in range(21)}}, "at most 20"),
+        ("long", {"user_env_vars": {"V": "x" * 4097}}, "more than 4 KB"),
+        ("ours", {"user_env_vars": {"GOOGLE_X": "x"}}, "not beginning with GOOGLE"),
     ],
 )
-def test_a_source_that_cannot_run_is_refused_with_its_place(source: str, words: str) -> None:
-    """At deployment, not in the middle of the night."""
-    with pytest.raises(SourceError, match=words):
-        load(source)
+def test_a_workflow_that_cannot_run_is_refused(clients: Google, name: str, fields: Any, words: str) -> None:
+    """INVALID_ARGUMENT with the line, the step and the cause; nothing is deployed."""
+    workflow = {"source_contents": "- a: {return: 1}", **fields}
+    with pytest.raises(exceptions.BadRequest, match=words):
+        clients.workflows.create_workflow(parent=PARENT, workflow_id=name, workflow=workflow)
+    with pytest.raises(exceptions.NotFound):
+        clients.workflows.get_workflow(name=f"{PARENT}/workflows/{name}")
 
+
+def test_what_is_not_served_is_refused_by_name(clients: Google) -> None:
+    """Filters, orders, unknown paths of a mask, calls of no handler."""
+    clients.deploy("plain", "- a: {return: 1}")
+    name = f"{PARENT}/workflows/plain"
+    for request in ({"filter": "x"}, {"order_by": "x"}):
+        with pytest.raises(exceptions.MethodNotImplemented, match=next(iter(request))):
+            clients.executions.list_executions(request={"parent": name, **request})
+        with pytest.raises(exceptions.MethodNotImplemented, match=next(iter(request))):
+            clients.workflows.list_workflows(request={"parent": PARENT, **request})
+    with pytest.raises(exceptions.MethodNotImplemented, match="ListWorkflowRevisions"):
+        clients.workflows.list_workflow_revisions(request={"name": name})
+    with pytest.raises(exceptions.BadRequest, match="colour"):
+        clients.workflows.update_workflow(workflow={"name": name}, update_mask={"paths": ["colour"]})
+    with pytest.raises(exceptions.InvalidArgument, match="page_token"):
+        clients.executions.list_executions(request={"parent": name, "page_token": "x"})
+
+
+# --- executions
 
 SOURCE = """
 main:
@@ -169,63 +197,145 @@ plus:
 """
 
 
-@pytest.fixture
-def clients(serve: Any) -> tuple[ServerProcess, WorkflowsClient, ExecutionsClient]:
-    """The server and Google's two clients."""
-    server = serve("workflows")
-    transport = WorkflowsClient.get_transport_class("rest")(host=server.http, credentials=AnonymousCredentials())
-    channel = grpc.insecure_channel(server.grpc)
-    executions = ExecutionsClient(transport=ExecutionsClient.get_transport_class("grpc")(channel=channel))
-    return server, WorkflowsClient(transport=transport), executions
+def test_an_execution_shows_its_steps_in_order(clients: Google) -> None:
+    """Each with its type and how it ended; over pages, too."""
+    clients.deploy("sum", SOURCE, execution_history_level="EXECUTION_HISTORY_DETAILED")
+    found = clients.ended(clients.start("sum", {"items": [1, 3], "pause": 0}))
+    assert json.loads(found.result) == {"total": 1, "state": {"list": [1], "code": 7}}
+    assert found.end_time >= found.start_time
+    steps = clients.steps(found)
+    assert [(step["step"], step["stepType"].removeprefix("STEP_")) for step in steps] == [
+        ("start", "ASSIGN"), ("each", "FOR"), ("skip", "SWITCH"), ("add", "SUBWORKFLOW_CALL"), ("sum", "RETURN"),
+        ("note", "ASSIGN"), ("skip", "SWITCH"), ("risky", "TRY"), ("try", "RAISE"), ("caught", "ASSIGN"),
+        ("wait", "STD_LIB_CALL"), ("done", "RETURN"),
+    ]  # fmt: skip
+    failed = [step["step"] for step in steps if step["state"] == "STATE_FAILED"]
+    assert (failed, json.loads(steps[8]["exception"]["payload"])["code"]) == (["try"], 7)
+    assert {step["state"] for step in steps} == {"STATE_SUCCEEDED", "STATE_FAILED"}
+    assert [step["step"] for step in clients.steps(found, pageSize=2, pageToken=10)] == ["wait", "done"]
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        clients.steps(found, pageSize="x")
 
 
-PARENT = "projects/local-dev/locations/us-central1"
+def test_a_failed_execution_tells_the_error_and_its_place(clients: Google) -> None:
+    """The payload as it was raised; the context and the stack name routine, step and line."""
+    clients.deploy(
+        "fails", "main:\n  steps:\n    - outer: {call: sub}\nsub:\n  steps:\n    - inner: {raise: {code: 7}}"
+    )
+    found = clients.ended(clients.start("fails"))
+    assert (found.state, json.loads(found.error.payload)) == (State.FAILED, {"code": 7})
+    assert 'in step "inner", routine "sub", line: 6' in found.error.context
+    stack = [(one.routine, one.step, one.position.line) for one in found.error.stack_trace.elements]
+    assert stack == [("sub", "inner", 6), ("main", "outer", 3)]
+    clients.deploy("bytes", '- a: {return: "${text.encode(\\"x\\")}"}')
+    found = clients.ended(clients.start("bytes"))
+    assert json.loads(found.error.payload)["tags"] == ["ValueError"]
 
 
-def test_an_execution_runs_survives_a_kill_and_shows_its_steps(clients: Any) -> None:
-    """Killed while it sleeps, it goes on after the restart and ends once, with each step in its history once."""
-    server, workflows, executions = clients
-    workflow = {"source_contents": SOURCE, "execution_history_level": "EXECUTION_HISTORY_DETAILED"}
-    workflows.create_workflow(parent=PARENT, workflow_id="sum", workflow=workflow).result(timeout=20)
-    argument = json.dumps({"items": [1, 2, 3, 4], "pause": 2})
-    started = executions.create_execution(parent=f"{PARENT}/workflows/sum", execution=Execution(argument=argument))
-
-    def sleeping() -> bool:
-        steps = server.admin("GET", f"/v1/{started.name}/stepEntries")["stepEntries"]
-        return any(step["step"] == "wait" for step in steps)
-
-    eventually(sleeping)
-    server.kill()
-    server.start()
-
-    def ended() -> Execution | None:
-        found = executions.get_execution(name=started.name)
-        return found if found.state != Execution.State.ACTIVE else None
-
-    found = eventually(ended)
-    assert found.state == Execution.State.SUCCEEDED
-    assert json.loads(found.result) == {"total": 7, "state": {"list": [1, 2, 4], "code": 7}}
-    steps = server.admin("GET", f"/v1/{started.name}/stepEntries")["stepEntries"]
-    assert [step["step"] for step in steps].count("start") == 1
-    assert [step["step"] for step in steps][-1] == "done"
-    assert {step["state"] for step in steps} <= {"STATE_SUCCEEDED", "STATE_FAILED"}
+def test_executions_are_listed_newest_first(clients: Google) -> None:
+    """Over pages; argument and result only when the whole is asked for."""
+    clients.deploy("listed", "main: {params: [n], steps: [{a: {return: '${n}'}}]}")
+    for number in range(3):
+        clients.ended(clients.start("listed", number))
+    parent = f"{PARENT}/workflows/listed"
+    pages = list(clients.executions.list_executions(request={"parent": parent, "page_size": 2}).pages)
+    assert [[one.result for one in page.executions] for page in pages] == [["", ""], [""]]
+    full = clients.executions.list_executions(request={"parent": parent, "view": ExecutionView.FULL})
+    assert [(one.argument, one.result) for one in full] == [("2", "2"), ("1", "1"), ("0", "0")]
 
 
-def test_the_retraining_workflow_keeps_the_limits_of_the_service() -> None:
-    """Source size and expression length (the parser refuses longer ones), and at most 20 variables."""
-    source = (ROOT / "workflows" / "retrain.yaml").read_text()
-    assert "main" in load(source)
-    assert len(source.encode()) < 128 * 1024
-    variables = {line.split('sys.get_env("')[1].split('"')[0] for line in source.splitlines() if "sys.get_env(" in line}
-    assert len(variables) <= 20
+def test_an_argument_is_json_of_the_service_s_size(clients: Google) -> None:
+    """Anything else is refused before it starts."""
+    clients.deploy("argued", "- a: {return: 1}")
+    for argument, words in (("{", "not JSON"), (json.dumps("x" * 32768), "more than 32 KB")):
+        with pytest.raises(exceptions.InvalidArgument, match=words):
+            clients.executions.create_execution(
+                parent=f"{PARENT}/workflows/argued", execution=Execution(argument=argument)
+            )
 
 
-def test_a_bad_source_is_refused_at_deployment(clients: Any, tmp_path: Path) -> None:
-    """INVALID_ARGUMENT with the step's place."""
-    from google.api_core.exceptions import BadRequest
+def test_a_workflow_knows_where_it_runs(clients: Google) -> None:
+    """The platform's variables, and its own."""
+    names = ["PROJECT_ID", "LOCATION", "WORKFLOW_ID", "WORKFLOW_REVISION_ID", "WORKFLOW_EXECUTION_ID"]
+    values = ", ".join(f'"${{sys.get_env(\\"GOOGLE_CLOUD_{name}\\")}}"' for name in names)
+    made = clients.deploy(
+        "placed", f'- a: {{return: [{values}, "${{sys.get_env(\\"PLACE\\")}}"]}}', user_env_vars={"PLACE": "here"}
+    )
+    started = clients.start("placed")
+    expected = ["local-dev", "us-central1", "placed", made.revision_id, started.name.rsplit("/", 1)[1], "here"]
+    assert json.loads(clients.ended(started).result) == expected
 
-    _, workflows, _ = clients
-    with pytest.raises(BadRequest, match=r"main\.a"):
-        workflows.create_workflow(
-            parent=PARENT, workflow_id="bad", workflow={"source_contents": "main: {steps: [{a: {call: no.such}}]}"}
-        )
+
+def test_calls_carry_the_identity_of_the_workflow(clients: Google, target: Endpoint) -> None:
+    """OIDC for the service that is called, so that a function's door accepts it; OAuth2 for Google's APIs."""
+    account = "runner@local-dev.iam.gserviceaccount.com"
+    calls = "".join(
+        f"- {kind}: {{call: http.post, args: {{url: '{target.url}', auth: {{type: {kind}}}}}}}\n"
+        for kind in ("OIDC", "OAuth2")
+    )
+    clients.deploy("known", calls, service_account=f"projects/-/serviceAccounts/{account}")
+    assert clients.ended(clients.start("known")).state == State.SUCCEEDED
+    identity = Identity(clients.server.state)
+    tokens = [push.headers["authorization"].removeprefix("Bearer ") for push in target.pushes]
+    origin = target.url.partition("/projects")[0]
+    for token, audience in zip(tokens, (origin, "laptop"), strict=True):
+        assert identity.verify(token, audience)["email"] == account
+
+
+def test_an_execution_is_cancelled_once(clients: Google) -> None:
+    """It stops where it is, says so, and cannot be cancelled again."""
+    clients.deploy("sleeps", "- a: {call: sys.sleep, args: {seconds: 3600}}")
+    started = clients.start("sleeps")
+    current = eventually(lambda: clients.executions.get_execution(name=started.name).status.current_steps)
+    assert [(one.routine, one.step) for one in current] == [("main", "a")]
+    assert clients.executions.cancel_execution(name=started.name).state == State.CANCELLED
+    assert clients.ended(started).state == State.CANCELLED
+    with pytest.raises(exceptions.FailedPrecondition, match="has ended"):
+        clients.executions.cancel_execution(name=started.name)
+
+
+def test_executions_are_served_over_rest(clients: Google) -> None:
+    """As Cloud Scheduler starts them, and a workflow asks for another one's state; the client has gRPC only."""
+    clients.deploy("rest", "main: {params: [n], steps: [{a: {return: '${n}'}}]}")
+    made = clients.server.admin("POST", f"/v1/{PARENT}/workflows/rest/executions", {"argument": "[1]"})
+    found = eventually(
+        lambda: one if (one := clients.server.admin("GET", f"/v1/{made['name']}"))["state"] != "ACTIVE" else None
+    )
+    assert (found["state"], found["result"]) == ("SUCCEEDED", "[1]")
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        clients.server.admin("POST", f"/v1/{PARENT}/workflows/rest/executions", {"arguments": "[1]"})
+
+
+# --- kill -9
+
+
+def test_an_execution_goes_on_where_it_was_killed(serve: Any, target: Endpoint) -> None:
+    """What was answered is not asked again, what was not is; a sleep is not begun anew; each step is told once."""
+    clients = google(serve("workflows"))
+    let_go = threading.Event()
+    target.answer = lambda push: 200 if b"quick" in push.body or let_go.wait(20) else 500
+    source = """
+main:
+  steps:
+    - pause: {call: sys.sleep, args: {seconds: 1}}
+    - before: {assign: [{id: "${uuid.generate()}"}]}
+    - quick: {call: http.post, args: {url: URL, body: {quick: "${id}"}}}
+    - slow: {call: http.post, args: {url: URL, body: {slow: "${id}"}}}
+    - done: {return: "${id}"}
+""".replace("URL", f"'{target.url}'")
+    clients.deploy("goes", source)
+    started = clients.start("goes")
+    eventually(lambda: len(target.pushes) == 2)
+    earlier = clients.steps(started)[:3]
+    clients.server.kill()
+    let_go.set()
+    clients.server.start()
+    found = clients.ended(started)
+    assert found.state == State.SUCCEEDED, found.error
+    bodies = [push.document for push in target.pushes]
+    chosen = json.loads(found.result)
+    assert bodies == [{"quick": chosen}, {"slow": chosen}, {"slow": chosen}]
+    steps = clients.steps(found)
+    assert [step["step"] for step in steps] == ["pause", "before", "quick", "slow", "done"]
+    assert {step["state"] for step in steps} == {"STATE_SUCCEEDED"}
+    assert steps[:3] == earlier

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
+from functions.runtime.collector import settle
 from schemas import NamedModel, use_case
 
 from .folder import Folders
@@ -28,7 +29,9 @@ def _serving() -> Serving:
     folders = Folders(SETTINGS.project, SETTINGS.models_bucket)
 
     def load(named: NamedModel) -> Model:
-        return load_model(case, named.model_version, named.manifest_sha256, folders.reader(named))
+        model = load_model(case, named.model_version, named.manifest_sha256, folders.reader(named))
+        settle()
+        return model
 
     channel = open_channel(SETTINGS.datastore_endpoint)
     return Serving(Pointers(channel, SETTINGS.project, case.name), load)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,12 @@ class Model:
         self.manifest = manifest
         self._run = session.run
         self._run_bound = session.run_with_iobinding
+        self._values = _getter(manifest.inputs)
         # A category is given as the index of its word, and any word not in the list as one past the last.
-        self._columns = tuple(
-            (name, _indexes(manifest.categories[name]), len(manifest.categories[name]))
+        self._categories = tuple(
+            (place, _indexes(manifest.categories[name]), len(manifest.categories[name]))
+            for place, (name, kind) in enumerate(zip(manifest.inputs, manifest.input_kinds, strict=True))
             if kind == "category"
-            else (name, None, 0)
-            for name, kind in zip(manifest.inputs, manifest.input_kinds, strict=True)
         )
 
         # A single record's row and answer lie in memory that the session is bound to once: half the time of a run.
@@ -76,10 +77,17 @@ class Model:
         raise ArithmeticError(f"model {self.manifest.model_version} answered {probability}, no probability")
 
     def _row(self, values: Mapping[str, Any]) -> list[Any]:
-        return [
-            values[name] if indexes is None else indexes.get(values[name], unseen)
-            for name, indexes, unseen in self._columns
-        ]
+        row = list(self._values(values))
+        for place, indexes, unseen in self._categories:
+            row[place] = indexes.get(row[place], unseen)
+        return row
+
+
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Takes the values of ``names`` out of a mapping, all in one step of the interpreter."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)  # itemgetter of one name gives no tuple
 
 
 def _indexes(known: Sequence[str]) -> dict[str | None, int]:

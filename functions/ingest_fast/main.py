@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
+from functions.runtime.collector import settle
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
@@ -24,13 +25,15 @@ SETTINGS = Settings.read(os.environ)
 def _function() -> IngestFast:
     """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
     publisher = Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.dead_letter_topic)
-    return IngestFast(
+    function = IngestFast(
         record=use_case(SETTINGS.use_case).record,
         project=SETTINGS.project,
         keep_for=timedelta(days=SETTINGS.record_ttl_days),
         commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
         dead_letters=DeadLetters(publisher, "ingest_fast", SETTINGS.records_topic),
     )
+    settle()
+    return function
 
 
 @functions_framework.aio.http

@@ -27,6 +27,15 @@ class Operations:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """Stop the work. Its operations stay unfinished, for the next start to see."""
+        self._stopped = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(
         self, name: str, metadata: Message | None, work: Callable[[], Awaitable[Message]]
@@ -92,6 +101,8 @@ class Operations:
         try:
             response = await work()
         except asyncio.CancelledError:
+            if self._stopped:
+                raise
             await self.fail(self.read(operation.name), ServiceError("CANCELLED", "the operation was cancelled"))
         except ServiceError as error:
             await self.fail(self.read(operation.name), error)

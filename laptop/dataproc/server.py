@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import json
+import re
 import secrets
 import sqlite3
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 from google.cloud.dataproc_v1 import (
     ClusterControllerClient,
@@ -17,8 +17,8 @@ from google.cloud.dataproc_v1 import (
 from google.protobuf import empty_pb2
 
 from laptop import operations
-from laptop.children import Child, Guard, tail
-from laptop.dataproc import spark_submit, templates
+from laptop.dataproc import templates
+from laptop.dataproc.spark_submit import SparkSubmit
 from laptop.errors import ServiceError, already_exists, invalid, not_found
 from laptop.operations import Operations
 from laptop.service import Api, Context, surfaces
@@ -41,27 +41,29 @@ CREATE TABLE IF NOT EXISTS template (name TEXT PRIMARY KEY, message BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS job (id TEXT PRIMARY KEY, message BLOB NOT NULL);
 """
 )
-GRACE_SECONDS = 10.0
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+MAX_PAGE = 1000
+ENDED = {JobState.DONE, JobState.ERROR, JobState.CANCELLED}
+Matcher = types.ListJobsRequest.JobStateMatcher
+RunJob = Callable[[Any, Mapping[str, str]], Awaitable[tuple[int, str]]]
 
 
 class Dataproc:
     """RPC handlers.
 
     Args:
-        context: where state and the other servers are.
         store: its state.
+        run_job: runs a job with the cluster's Spark properties; answers its exit code and the end of its output.
     """
 
-    def __init__(self, context: Context, store: Store) -> None:
+    def __init__(self, store: Store, run_job: RunJob) -> None:
         self.operations = Operations(store)
-        self._context = context
+        self.run_job = run_job
         self._store = store
-        self._folder = context.folder("dataproc")
-        self._buckets = context.state / "storage"
-        self._guard = Guard(GRACE_SECONDS)
         self._clusters: dict[str, Any] = {}
         self._requests: dict[str, str] = {}
-        """Names of the operations that run, by request id."""
+        """Names of the newest operations, by request id."""
+        self._instantiating = asyncio.Lock()
 
     async def start(self) -> None:
         """End what a killed server left behind. Its Spark processes have ended with it."""
@@ -82,8 +84,8 @@ class Dataproc:
                 await self._job_state(job, JobState.ERROR, "the server was ended while the job ran")
 
     async def stop(self) -> None:
-        """End every job."""
-        self._guard.close()
+        """End every workflow; the next start tells that it was ended."""
+        await self.operations.stop()
         self._store.close()
 
     # --- templates
@@ -92,8 +94,8 @@ class Dataproc:
         """Keep a template, after checking it."""
         template = WorkflowTemplate()
         template.CopyFrom(request.template)
-        if not template.id:
-            raise invalid("template.id is required")
+        if not templates.STEP.fullmatch(template.id):
+            raise invalid(f"template.id: {template.id!r} is no id: 3 to 50 letters, digits, - and _")
         template.name = _template_name(request.parent, template.id)
         if self._find_template(template.name) is not None:
             raise already_exists(template.name)
@@ -127,17 +129,18 @@ class Dataproc:
         return template
 
     async def list_workflow_templates(self, request: Any) -> Any:
-        """The templates of a region."""
+        """The templates of a region, by name."""
         rows = self._store.read("SELECT message FROM template ORDER BY name")
-        found = [WorkflowTemplate.FromString(row["message"]) for row in rows]
         prefix = _template_name(request.parent, "")
-        return ListWorkflowTemplatesResponse(templates=[one for one in found if one.name.startswith(prefix)])
+        found = [WorkflowTemplate.FromString(row["message"]) for row in rows]
+        page, token = _page([one for one in found if one.name.startswith(prefix)], request)
+        return ListWorkflowTemplatesResponse(templates=page, next_page_token=token)
 
     async def delete_workflow_template(self, request: Any) -> empty_pb2.Empty:
-        """Forget a template."""
-        self._template(request.name)
+        """Forget a template. What runs of it goes on."""
+        template = self._template(request.name, request.version)
         await self._store.write(
-            lambda connection: connection.execute("DELETE FROM template WHERE name = ?", (request.name,))
+            lambda connection: connection.execute("DELETE FROM template WHERE name = ?", (template.name,))
         )
         return empty_pb2.Empty()
 
@@ -157,9 +160,18 @@ class Dataproc:
         return await self._instantiate(template, {}, request.request_id)
 
     async def _instantiate(self, template: Any, parameters: dict[str, str], request_id: str) -> Any:
-        running = self._requests.get(request_id) if request_id else None
-        if running is not None and not self.operations.read(running).done:
-            return self.operations.read(running)
+        if request_id and not REQUEST_ID.fullmatch(request_id):
+            raise invalid(f"request_id: {request_id!r}: up to 40 letters, digits, - and _")
+        async with self._instantiating:  # or the same id twice at a time would start two
+            running = self._requests.get(request_id)
+            if running is not None and not self.operations.read(running).done:
+                return self.operations.read(running)
+            operation = await self._begin(template, parameters)
+            if request_id:
+                self._requests[request_id] = operation.name
+            return operation
+
+    async def _begin(self, template: Any, parameters: dict[str, str]) -> Any:
         template_filled = templates.filled(template, parameters)
         project, region = template.name.split("/")[1], template.name.split("/")[3]
         name = f"projects/{project}/regions/{region}/operations/{secrets.token_hex(8)}"
@@ -178,8 +190,6 @@ class Dataproc:
             before = list(jobs[step].prerequisite_step_ids)
             state = NodeState.BLOCKED if before else NodeState.RUNNABLE
             metadata.graph.nodes.add(step_id=step, prerequisite_step_ids=before, state=state)
-        if request_id:
-            self._requests[request_id] = name
         run = _Run(self, name, template_filled, metadata, project, region)
         return await self.operations.run(name, metadata, run.to_the_end)
 
@@ -188,27 +198,43 @@ class Dataproc:
     async def get_job(self, request: Any) -> Any:
         """Look at a job."""
         rows = self._store.read("SELECT message FROM job WHERE id = ?", (request.job_id,))
-        if not rows:
+        job = Job.FromString(rows[0]["message"]) if rows else None
+        if job is None or job.reference.project_id != request.project_id:
             raise not_found(f"job {request.job_id}")
-        return Job.FromString(rows[0]["message"])
+        return job
 
     async def list_jobs(self, request: Any) -> Any:
-        """The jobs, newest first. Filters are refused."""
-        if request.filter:
-            raise ServiceError("UNIMPLEMENTED", "ListJobs: filter is not served on a laptop (LIMITATIONS.md)")
-        jobs = sorted(self._jobs(), key=lambda job: job.status_history[0].state_start_time.ToNanoseconds()
-                      if job.status_history else job.status.state_start_time.ToNanoseconds(), reverse=True)  # fmt: skip
-        return ListJobsResponse(jobs=jobs)
+        """The jobs of a project, newest first. Filters are refused."""
+        _refuse_filter("ListJobs", request.filter)
+
+        def fits(job: Any) -> bool:
+            wanted = {Matcher.ACTIVE: job.status.state not in ENDED, Matcher.NON_ACTIVE: job.status.state in ENDED}
+            return (
+                job.reference.project_id == request.project_id
+                and request.cluster_name in ("", job.placement.cluster_name)
+                and wanted.get(request.job_state_matcher, True)
+            )
+
+        def began(job: Any) -> int:
+            first = job.status_history[0] if job.status_history else job.status
+            return int(first.state_start_time.ToNanoseconds())
+
+        page, token = _page(sorted(filter(fits, self._jobs()), key=began, reverse=True), request)
+        return ListJobsResponse(jobs=page, next_page_token=token)
 
     async def get_cluster(self, request: Any) -> Any:
         """Look at a cluster that runs."""
-        if request.cluster_name not in self._clusters:
+        cluster = self._clusters.get(request.cluster_name)
+        if cluster is None or cluster.project_id != request.project_id:
             raise not_found(f"cluster {request.cluster_name}")
-        return self._clusters[request.cluster_name]
+        return cluster
 
     async def list_clusters(self, request: Any) -> Any:
-        """The clusters that run: one for each template at work."""
-        return ListClustersResponse(clusters=list(self._clusters.values()))
+        """The clusters that run: one for each template at work. Filters are refused."""
+        _refuse_filter("ListClusters", request.filter)
+        clusters = [cluster for cluster in self._clusters.values() if cluster.project_id == request.project_id]
+        page, token = _page(clusters, request)
+        return ListClustersResponse(clusters=page, next_page_token=token)
 
     # --- for a run
 
@@ -223,42 +249,18 @@ class Dataproc:
         job.status.state = state
         job.status.details = details
         job.status.state_start_time.GetCurrentTime()
-        job.done = state in (JobState.DONE, JobState.ERROR, JobState.CANCELLED)
+        job.done = state in ENDED
         row = (job.reference.job_id, job.SerializeToString())
         await self._store.write(lambda connection: connection.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", row))
 
     @contextlib.contextmanager
-    def cluster(self, cluster: Any) -> Any:
+    def cluster(self, cluster: Any) -> Iterator[None]:
         """Show a cluster while a template runs."""
         self._clusters[cluster.cluster_name] = cluster
         try:
             yield
         finally:
             del self._clusters[cluster.cluster_name]
-
-    async def spark(self, job: Any, properties: dict[str, str]) -> tuple[int, str]:
-        """Run a PySpark job; answers its exit code and the end of what it printed."""
-        log = self._folder / "jobs" / f"{job.reference.job_id}.log"
-        child = await Child.start(
-            spark_submit.command(self._buckets, job.pyspark_job, properties),
-            cwd=self._folder,
-            environment=spark_submit.environment(self._platform(job.reference.project_id)),
-            log=log,
-            watch=self._guard,
-        )
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            await child.stop(GRACE_SECONDS)
-            raise
-        return code, tail(log)
-
-    def _platform(self, project: str) -> dict[str, str]:
-        endpoints = json.loads((self._context.state / "endpoints.json").read_text())
-        return {
-            "GOOGLE_CLOUD_PROJECT": project,
-            "STORAGE_EMULATOR_HOST": endpoints["storage"]["http"],
-        }
 
     # --- inside
 
@@ -304,7 +306,12 @@ class _Run:
     async def to_the_end(self) -> empty_pb2.Empty:
         """Run every step once its prerequisites are done. The first failure ends the workflow."""
         managed = self._template.placement.managed_cluster
-        cluster = Cluster(project_id=self._project, cluster_name=self._metadata.cluster_name, config=managed.config)
+        cluster = Cluster(
+            project_id=self._project,
+            cluster_name=self._metadata.cluster_name,
+            labels=managed.labels,
+            config=managed.config,
+        )
         cluster.status.state = types.ClusterStatus.State.RUNNING
         cluster.status.state_start_time.GetCurrentTime()
         seconds = self._template.dag_timeout.seconds or None
@@ -343,7 +350,7 @@ class _Run:
         await self._save()
         await self._dataproc.job_state(job, JobState.RUNNING)
         try:
-            code, output = await self._dataproc.spark(job, self._spark_properties())
+            code, output = await self._dataproc.run_job(job, self._spark_properties())
         except asyncio.CancelledError:
             await self._dataproc.job_state(job, JobState.CANCELLED)
             raise
@@ -355,7 +362,7 @@ class _Run:
         node.state = NodeState.COMPLETED
         await self._save()
 
-    async def _fail(self, node: Any, job: Any, cause: str) -> None:
+    async def _fail(self, node: Any, job: Any, cause: str) -> NoReturn:
         await self._dataproc.job_state(job, JobState.ERROR, cause)
         node.state, node.error = NodeState.FAILED, cause
         self._block(f"its prerequisite {node.step_id} failed")
@@ -380,14 +387,35 @@ def _template_name(parent: str, identifier: str) -> str:
     return f"{parent.replace('/locations/', '/regions/')}/workflowTemplates/{identifier}"
 
 
+def _page(found: list[Any], request: Any) -> tuple[list[Any], str]:
+    """A page of what was found, and the token of the next one."""
+    try:
+        start = int(request.page_token or 0)
+    except ValueError:
+        raise invalid(f"page_token {request.page_token!r} is none that this server gave out") from None
+    end = start + min(request.page_size or MAX_PAGE, MAX_PAGE)
+    return found[start:end], str(end) if len(found) > end else ""
+
+
+def _refuse_filter(call: str, given: str) -> None:
+    if given:
+        raise ServiceError("UNIMPLEMENTED", f"{call}: filter is not served on a laptop (LIMITATIONS.md)")
+
+
 def build(context: Context) -> Api:
     """Dataproc on loopback."""
-    store = Store(context.folder("dataproc") / "state.sqlite", SCHEMA)
-    service = Dataproc(context, store)
-    start: Callable[[], Any] = service.start
+    folder = context.folder("dataproc")
+    store = Store(folder / "state.sqlite", SCHEMA)
+    submit = SparkSubmit(context, folder)
+    service = Dataproc(store, submit.run)
+
+    async def stop() -> None:
+        await service.stop()
+        submit.close()
+
     return Api(
         rpcs=surfaces(WorkflowTemplateServiceClient, JobControllerClient, ClusterControllerClient),
         handlers=[service, service.operations],
-        start=start,
-        stop=service.stop,
+        start=service.start,
+        stop=stop,
     )

@@ -9,6 +9,10 @@ from laptop.errors import ServiceError, invalid
 
 PARAMETER = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 STEP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,48}[A-Za-z0-9]")
+CLUSTER = re.compile(r"[a-z][a-z0-9-]{0,33}[a-z0-9]")
+DAG_SECONDS = (600, 86400)
+IGNORED_NOWHERE = ("jar_file_uris", "file_uris", "archive_uris", "logging_config")
+"""Parts of a PySpark job that a laptop would have to honour, and does not."""
 # For example jobs['train'].pysparkJob.args[1]; only single indexes, as the service has it.
 FIELD = re.compile(r"jobs\['([^']+)'\]\.(\w+)\.(\w+)(?:\[(?:(\d+)|'([^']+)')\])?")
 
@@ -45,11 +49,12 @@ def check(template: Any) -> None:
         raise invalid("jobs: a template needs at least one")
     order_of(template)
     for job in template.jobs:
-        kind = job.WhichOneof("job_type")
-        if kind != "pyspark_job":
-            raise ServiceError("UNIMPLEMENTED", f"jobs[{job.step_id!r}]: a laptop runs pysparkJob only, not {kind}")
-    if not template.placement.WhichOneof("placement"):
-        raise invalid("placement: name a managedCluster or a clusterSelector")
+        _check_job(job)
+    _check_placement(template.placement)
+    if template.HasField("dag_timeout") and not DAG_SECONDS[0] <= template.dag_timeout.seconds <= DAG_SECONDS[1]:
+        raise invalid(f"dag_timeout: {DAG_SECONDS[0]} to {DAG_SECONDS[1]} s, not {template.dag_timeout.seconds}")
+    if template.HasField("encryption_config"):
+        raise ServiceError("UNIMPLEMENTED", "encryption_config: a laptop encrypts nothing")
     names = set()
     for parameter in template.parameters:
         if not PARAMETER.fullmatch(parameter.name):
@@ -66,6 +71,33 @@ def check(template: Any) -> None:
                 re.compile(regex)
             except re.error as error:
                 raise invalid(f"parameters[{parameter.name}]: {regex!r} is no regular expression: {error}") from error
+
+
+def _check_job(job: Any) -> None:
+    where = f"jobs[{job.step_id!r}]"
+    kind = job.WhichOneof("job_type")
+    if kind != "pyspark_job":
+        raise ServiceError("UNIMPLEMENTED", f"{where}: a laptop runs pysparkJob only, not {kind}")
+    if not job.pyspark_job.main_python_file_uri:
+        raise invalid(f"{where}: pysparkJob.mainPythonFileUri is required")
+    for field, _ in job.pyspark_job.ListFields():
+        if field.name in IGNORED_NOWHERE:
+            raise ServiceError("UNIMPLEMENTED", f"{where}: a laptop does not read pysparkJob.{field.json_name}")
+    if job.HasField("scheduling"):
+        raise ServiceError("UNIMPLEMENTED", f"{where}: scheduling: a laptop starts each job once")
+
+
+def _check_placement(placement: Any) -> None:
+    kind = placement.WhichOneof("placement")
+    if kind is None:
+        raise invalid("placement: name a managedCluster or a clusterSelector")
+    if kind != "managed_cluster":
+        raise ServiceError("UNIMPLEMENTED", "placement: a laptop has no clusters to select from: name a managedCluster")
+    if not CLUSTER.fullmatch(placement.managed_cluster.cluster_name):
+        raise invalid(
+            f"placement.managedCluster.clusterName: {placement.managed_cluster.cluster_name!r} is no prefix of names: "
+            "2 to 35 of a-z, 0-9 and -, beginning with a letter and not ending with -"
+        )
 
 
 def filled(template: Any, values: Mapping[str, str]) -> Any:
@@ -110,6 +142,13 @@ def _set(template: Any, path: str, value: str | None) -> None:
     if target is None:
         raise invalid(f"parameters: {path}: {kind} has no {name}")
     held = getattr(job, target)
+    descriptor = job.DESCRIPTOR.fields_by_name[target]
+    entry = descriptor.message_type.fields_by_name.get("value") if descriptor.message_type is not None else None
+    if (entry or descriptor).type != descriptor.TYPE_STRING:
+        raise invalid(f"parameters: {path}: {name} holds no text")
+    if descriptor.is_repeated != (index is not None or key is not None) or (entry is not None) != (key is not None):
+        wanted = f"{name}['key']" if entry is not None else f"{name}[0]" if descriptor.is_repeated else name
+        raise invalid(f"parameters: {path}: name one text, such as {wanted}")
     if index is not None:
         if int(index) >= len(held):
             raise invalid(f"parameters: {path}: {name} has {len(held)} elements")

@@ -30,6 +30,7 @@ def build(context: Context) -> Api:
         await functions.resume()
 
     async def stop() -> None:
+        await longrunning.stop()  # what is being deployed is taken up again at the next start
         await deployments.close()
         store.close()
 

@@ -1,6 +1,5 @@
 """Cloud Scheduler through Google's client: the life of a job, when it is due, what it sends, and how often."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from laptop.cron import next_time
 from laptop.errors import ServiceError
 from laptop.identity import Identity
 from laptop.scheduler import SCHEMA, Scheduler, pause_before
-from laptop.service import Api, Server, surfaces
+from laptop.service import Api, surfaces
 from laptop.store import Store
+from tests.laptop.in_thread import serving
 from tests.pubsub_support import Endpoint, Push, endpoint
 from tests.support import ServerProcess, eventually
 
@@ -27,6 +27,9 @@ NAME = f"{PARENT}/jobs/weekly"
 ACCOUNT = "scheduler@local-dev.iam.gserviceaccount.com"
 BODY = json.dumps({"argument": json.dumps({"forced": True})}).encode()
 AT_NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday
+
+
+RPCS = surfaces(CloudSchedulerClient)
 
 
 def client_at(http: str) -> CloudSchedulerClient:
@@ -48,7 +51,7 @@ def job(uri: str = "http://127.0.0.1:9/", name: str = NAME, **fields: Any) -> di
 
 
 class Clocked:
-    """A server in a thread, whose clock goes as the test says.
+    """A server whose clock goes as the test says.
 
     Args:
         state: the folder of the laptop.
@@ -56,24 +59,20 @@ class Clocked:
 
     def __init__(self, state: Path) -> None:
         self.now = AT_NINE
-        self._loop = asyncio.new_event_loop()
-        store = Store(state / "scheduler" / "state.sqlite", SCHEMA)
-        service = Scheduler(store, Identity(state), lambda: self.now, look_every=0.02)
-        api = Api(surfaces(CloudSchedulerClient), [service], start=service.start, stop=service.stop)
-        self._server = Server("scheduler", api)
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._state = state
+
+    def _build(self) -> Api:
+        store = Store(self._state / "scheduler" / "state.sqlite", SCHEMA)
+        service = Scheduler(store, Identity(self._state), lambda: self.now, look_every=0.02)
+        return Api(RPCS, [service], start=service.start, stop=service.stop)
 
     def __enter__(self) -> "Clocked":
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result(10)
-        self.client = client_at(f"http://127.0.0.1:{self._server.http_port}")
+        self._serving = serving(self._build)
+        self.client = client_at(self._serving.__enter__())
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._serving.__exit__(None, None, None)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,15 @@ class Store:
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> Iterator[sqlite3.Row]:
         """The same, one row after the other, for results that may be large. Use them up, or drop them, soon."""
         return self._reader.execute(sql, parameters)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all reads within see one and the same state. Wait for nothing in it."""
+        self._reader.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._reader.execute("COMMIT")
 
     async def write(self, work: Work[T]) -> T:
         """Run ``work`` on the writer's connection and answer when it is committed.

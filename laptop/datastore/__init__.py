@@ -1,0 +1,1 @@
+"""Datastore: entities and their property indexes in SQLite, transactions, compare-and-set, queries."""

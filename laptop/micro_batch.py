@@ -6,28 +6,35 @@ whole batch has gone through every transform. A batch that fails is not acknowle
 
 Chosen by Beam's own option: ``--runner=laptop.micro_batch.MicroBatchRunner``. A pipeline without a Pub/Sub source is
 run once, to its end.
+
+Each batch is a run of its own: windows end with it, and a bounded source beside the stream is read anew for each. What
+needs more is refused: state, timers, panes that accumulate, another endless source.
 """
 
+import contextlib
 import logging
 import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
+from apache_beam.io.iobase import SourceBase
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pipeline import Pipeline, PTransformOverride
+from apache_beam.pipeline import Pipeline, PipelineVisitor, PTransformOverride
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
-from apache_beam.transforms import environments
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms import GroupByKey, environments
+from apache_beam.transforms.trigger import AccumulationMode
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
-from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, RetryError
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import PullResponse
 
@@ -40,8 +47,11 @@ PULLS_IN_FLIGHT = 2
 """For each subscription."""
 LINGER_SECONDS = 0.25
 """How long a batch that is not full waits for more."""
-EXTEND_EVERY_SECONDS = 20
 LEASE_SECONDS = 60
+EXTEND_AFTER_SECONDS = (5.0, 20.0)
+"""First, while the subscription's own deadline runs, which is 10 seconds at least; then."""
+ACKNOWLEDGED_AT_ONCE = 2500
+"""A request is limited to 512 KiB."""
 BACKOFF_SECONDS = (1.0, 30.0)
 
 Received = Any
@@ -58,6 +68,7 @@ class MicroBatchRunner(PipelineRunner):
         runner = FnApiRunner()
         if not sources.subscriptions:
             return runner.run_pipeline(pipeline, options)
+        pipeline.visit(_RefuseWhatOutlivesABatch())
         # The graph is the same for each batch; what differs is what the replaced source finds.
         environment = environments.EmbeddedPythonEnvironment.default()
         proto = pipeline.to_runner_api(default_environment=environment)
@@ -73,10 +84,34 @@ def _run_once(proto: Any, options: PipelineOptions) -> None:
         raise RuntimeError(f"the batch ended as {result.state}")
 
 
+class _RefuseWhatOutlivesABatch(PipelineVisitor):
+    """Raises NotImplementedError for a step that a row of batches would quietly do otherwise."""
+
+    def visit_transform(self, transform_node: Any) -> None:
+        label, transform = transform_node.full_label, transform_node.transform
+        signature = getattr(transform, "_signature", None)
+        source = getattr(transform, "source", None)
+        if signature is not None and signature.is_stateful_dofn():
+            raise NotImplementedError(f"{label}: it keeps state or timers, which would end with the batch")
+        if isinstance(transform, TestStream) or (
+            (signature is not None and signature.is_unbounded_per_element())
+            or (isinstance(source, SourceBase) and not source.is_bounded())
+        ):
+            raise NotImplementedError(f"{label}: it is endless, and the only endless source here is Pub/Sub")
+        if isinstance(transform, GroupByKey) and (
+            transform_node.inputs[0].windowing.accumulation_mode == AccumulationMode.ACCUMULATING
+        ):
+            raise NotImplementedError(f"{label}: its panes accumulate, and each batch would begin anew")
+
+
 # --- the source
 
 _batch: dict[str, list[Received]] = {}
 """What the running batch reads, by subscription. The transforms run in this process, so nothing is copied."""
+
+
+_read: set[str] = set()
+"""The subscriptions whose messages have been emitted: a batch that no one has read is not acknowledged."""
 
 
 class _Emit(beam.DoFn):
@@ -88,6 +123,7 @@ class _Emit(beam.DoFn):
 
     def process(self, _: bytes) -> Iterator[WindowedValue]:
         whole = (GlobalWindow(),)
+        _read.add(self._subscription)
         for received in _batch.get(self._subscription, ()):
             message = received.message
             published = message.publish_time
@@ -132,8 +168,9 @@ class _ReplacePubSub(PTransformOverride):
                 f"{applied_ptransform.full_label} reads from a topic: name a subscription, or nothing would keep "
                 "the messages while the pipeline is not running"
             )
-        if source.timestamp_attribute:
-            raise ValueError(f"{applied_ptransform.full_label}: timestamp_attribute is not supported by this runner")
+        for option in ("timestamp_attribute", "id_label"):
+            if getattr(source, option):
+                raise NotImplementedError(f"{applied_ptransform.full_label}: this runner has no {option}")
         if path not in self.subscriptions:
             self.subscriptions.append(path)
         return _Pulled(path, transform.with_attributes)
@@ -142,20 +179,39 @@ class _ReplacePubSub(PTransformOverride):
 # --- the loop
 
 
+@dataclass(eq=False)
+class _Pull:
+    """What one pull brought, and when its lease is to be extended."""
+
+    subscription: str
+    messages: list[Received]
+    due: float
+
+    @property
+    def ids(self) -> list[str]:
+        return [one.ack_id for one in self.messages]
+
+
 @dataclass
 class _Batch:
-    messages: dict[str, list[Received]] = field(default_factory=dict)
+    pulls: list[_Pull] = field(default_factory=list)
     count: int = 0
     size: int = 0
 
-    def add(self, subscription: str, pulled: list[Received]) -> None:
-        self.messages.setdefault(subscription, []).extend(pulled)
-        self.count += len(pulled)
-        self.size += sum(len(one.message.data) for one in pulled)
+    def add(self, pull: _Pull) -> None:
+        self.pulls.append(pull)
+        self.count += len(pull.messages)
+        self.size += sum(len(one.message.data) for one in pull.messages)
 
     @property
     def full(self) -> bool:
         return self.count >= BATCH_MESSAGES or self.size >= BATCH_BYTES
+
+    def by_subscription(self) -> dict[str, list[Received]]:
+        found: dict[str, list[Received]] = {}
+        for pull in self.pulls:
+            found.setdefault(pull.subscription, []).extend(pull.messages)
+        return found
 
 
 class _Leases:
@@ -163,49 +219,76 @@ class _Leases:
 
     def __init__(self, client: SubscriberClient) -> None:
         self._client = client
-        self._held: dict[str, set[str]] = {}
+        self._held: set[_Pull] = set()
         self._lock = threading.Lock()
 
-    def hold(self, subscription: str, ids: list[str]) -> None:
+    def hold(self, subscription: str, messages: list[Received]) -> _Pull:
+        pull = _Pull(subscription, messages, time.monotonic() + EXTEND_AFTER_SECONDS[0])
         with self._lock:
-            self._held.setdefault(subscription, set()).update(ids)
+            self._held.add(pull)
+        return pull
 
-    def release(self, subscription: str, ids: list[str]) -> None:
+    def release(self, pulls: list[_Pull]) -> None:
         with self._lock:
-            self._held.get(subscription, set()).difference_update(ids)
+            self._held.difference_update(pulls)
+
+    def give_back(self, pulls: list[_Pull] | None = None) -> None:
+        """Have messages delivered again at once; all that are held, if none are named."""
+        with self._lock:
+            given = list(self._held) if pulls is None else pulls
+            self._held.difference_update(given)
+        for pull in given:
+            self._modify(pull, 0)
 
     def extend_until(self, stopped: threading.Event) -> None:
-        while not stopped.wait(EXTEND_EVERY_SECONDS):
+        while not stopped.wait(1):
+            now = time.monotonic()
             with self._lock:
-                held = {subscription: list(ids) for subscription, ids in self._held.items()}
-            for subscription, ids in held.items():
-                for start in range(0, len(ids), PULL_MESSAGES):
-                    try:
-                        self._client.modify_ack_deadline(
-                            subscription=subscription,
-                            ack_ids=ids[start : start + PULL_MESSAGES],
-                            ack_deadline_seconds=LEASE_SECONDS,
-                        )
-                    except (GoogleAPICallError, RetryError) as error:
-                        # A lease that runs out only means that a message comes twice.
-                        log.warning("could not extend %s leases of %s: %s", len(ids), subscription, error)
+                due = [pull for pull in self._held if pull.due <= now]
+            for pull in due:
+                pull.due = now + EXTEND_AFTER_SECONDS[1]
+                self._modify(pull, LEASE_SECONDS)
+
+    def _modify(self, pull: _Pull, seconds: int) -> None:
+        try:
+            self._client.modify_ack_deadline(
+                subscription=pull.subscription, ack_ids=pull.ids, ack_deadline_seconds=seconds, timeout=10
+            )
+        except (GoogleAPICallError, RetryError) as error:
+            # A lease that runs out only means that a message comes twice; one that is not given back runs out.
+            log.warning("no lease of %d s for %d messages of %s: %s", seconds, len(pull.ids), pull.subscription, error)
 
 
 class _Loop:
-    def __init__(self, subscriptions: list[str], run: Any) -> None:
+    def __init__(self, subscriptions: list[str], run: Callable[[], None]) -> None:
         self._subscriptions = subscriptions
         self._run = run
         self._client = SubscriberClient()
         self._stopped = threading.Event()
         self._leases = _Leases(self._client)
         # A small queue: it holds the next batch while one is worked on, and no more.
-        depth = max(2, BATCH_MESSAGES // PULL_MESSAGES)
-        self._pulled: queue.Queue[tuple[str, list[Received]]] = queue.Queue(maxsize=depth)
+        self._pulled: queue.Queue[_Pull] = queue.Queue(maxsize=max(2, BATCH_MESSAGES // PULL_MESSAGES))
 
     def run(self) -> "_Ended":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._stopped.set())
+        with self._stopped_by_signals():
+            self._work()
+        return _Ended()
+
+    @contextlib.contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT drain: the batch that is under way is ended and acknowledged, no other is begun."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, lambda *_: self._stopped.set()) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def _work(self) -> None:
         threads = [
             threading.Thread(target=self._pull_forever, args=(subscription,), name=f"pull {subscription}", daemon=True)
             for subscription in self._subscriptions
@@ -220,26 +303,32 @@ class _Loop:
         failures = 0
         while not self._stopped.is_set():
             batch = self._next_batch()
-            if not batch.count:
+            if not batch.count or self._stopped.is_set():
                 continue
             started = time.monotonic()
             try:
-                _batch.clear()
-                _batch.update(batch.messages)
-                self._run()
+                self._process(batch.by_subscription())
             except Exception:
                 failures += 1
                 pause = min(BACKOFF_SECONDS[1], BACKOFF_SECONDS[0] * 2 ** min(failures - 1, 10))
                 log.exception("a batch of %d messages failed and will come again; next in %.0f s", batch.count, pause)
-                self._give_back(batch)
+                self._leases.give_back(batch.pulls)
                 self._stopped.wait(pause)
                 continue
-            finally:
-                _batch.clear()
             failures = 0
             self._acknowledge(batch)
             log.info("%d messages in %.2f s", batch.count, time.monotonic() - started)
-        return _Ended()
+        self._leases.give_back()
+
+    def _process(self, messages: dict[str, list[Received]]) -> None:
+        _read.clear()
+        _batch.update(messages)
+        try:
+            self._run()
+        finally:
+            _batch.clear()
+        if unread := messages.keys() - _read:
+            raise RuntimeError(f"the pipeline ran without reading what was pulled from {', '.join(sorted(unread))}")
 
     def _next_batch(self) -> _Batch:
         batch = _Batch()
@@ -249,10 +338,9 @@ class _Loop:
             if wait <= 0:
                 break
             try:
-                subscription, pulled = self._pulled.get(timeout=wait)
+                batch.add(self._pulled.get(timeout=wait))
             except queue.Empty:
                 break
-            batch.add(subscription, pulled)
             deadline = deadline or time.monotonic() + LINGER_SECONDS
         return batch
 
@@ -263,33 +351,33 @@ class _Loop:
                 response = self._client.pull(
                     subscription=subscription, max_messages=PULL_MESSAGES, timeout=30, retry=None
                 )
-                pause = BACKOFF_SECONDS[0]
-            except (GoogleAPICallError, RetryError) as error:
-                if error.__class__.__name__ == "DeadlineExceeded":
-                    continue  # nothing came
+            except DeadlineExceeded:
+                continue  # nothing came
+            except Exception as error:  # whatever it is: a thread that ended would leave its subscription unread
                 log.warning("cannot pull from %s, again in %.0f s: %s", subscription, pause, error)
                 self._stopped.wait(pause)
                 pause = min(BACKOFF_SECONDS[1], pause * 2)
                 continue
-            pulled = list(PullResponse.pb(response).received_messages)
-            if pulled:
-                self._leases.hold(subscription, [one.ack_id for one in pulled])
-                self._pulled.put((subscription, pulled))
+            pause = BACKOFF_SECONDS[0]
+            messages = list(PullResponse.pb(response).received_messages)
+            if messages:
+                pull = self._leases.hold(subscription, messages)
+                if self._stopped.is_set():
+                    self._leases.give_back([pull])
+                    return
+                self._pulled.put(pull)
 
     def _acknowledge(self, batch: _Batch) -> None:
-        for subscription, messages in batch.messages.items():
+        self._leases.release(batch.pulls)
+        for subscription, messages in batch.by_subscription().items():
             ids = [one.ack_id for one in messages]
-            self._leases.release(subscription, ids)
-            for start in range(0, len(ids), 2500):  # a request is limited to 512 KiB
+            for start in range(0, len(ids), ACKNOWLEDGED_AT_ONCE):
+                some = ids[start : start + ACKNOWLEDGED_AT_ONCE]
                 try:
-                    self._client.acknowledge(subscription=subscription, ack_ids=ids[start : start + 2500])
+                    self._client.acknowledge(subscription=subscription, ack_ids=some)
                 except (GoogleAPICallError, RetryError) as error:
-                    # They come again and are written to the same objects or to a second one; readers drop duplicates.
-                    log.warning("could not acknowledge %d messages of %s: %s", len(ids), subscription, error)
-
-    def _give_back(self, batch: _Batch) -> None:
-        for subscription, messages in batch.messages.items():
-            self._leases.release(subscription, [one.ack_id for one in messages])
+                    # They come again and go through the pipeline a second time, as Pub/Sub may do with any message.
+                    log.warning("could not acknowledge %d messages of %s: %s", len(some), subscription, error)
 
 
 class _Ended(PipelineResult):

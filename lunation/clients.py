@@ -3,11 +3,12 @@
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google.auth.transport.requests
 import grpc
 import requests
+from google.auth import impersonated_credentials
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defined]
 from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client
@@ -21,6 +22,19 @@ from google.cloud.workflows_v1 import WorkflowsClient
 
 from lunation.settings import Target
 
+if TYPE_CHECKING:  # what only a deployment calls is imported when it does
+    from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
+    from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
+    from google.cloud.firestore_admin_v1 import FirestoreAdminClient
+    from google.cloud.iam_admin_v1 import IAMClient
+    from google.cloud.monitoring_dashboard_v1 import DashboardsServiceClient
+    from google.cloud.monitoring_v3 import AlertPolicyServiceClient, NotificationChannelServiceClient
+    from google.cloud.resourcemanager_v3 import ProjectsClient
+    from google.cloud.run_v2 import ServicesClient
+    from google.cloud.service_usage_v1 import ServiceUsageClient
+    from google.pubsub_v1 import SchemaServiceClient
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # Google's public endpoints, for what is configured with an address of its own (functions, workflow, scheduler).
 PUBLIC = {
     "datastore": "https://datastore.googleapis.com",
@@ -51,6 +65,30 @@ class Clients:
             if service in addresses:
                 os.environ[variable] = addresses[service][protocol]
 
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Application Default Credentials, or short-lived ones of the service account that the target impersonates.
+
+        Raises:
+            google.auth.exceptions.GoogleAuthError: there are none on this machine.
+        """
+        source, _ = google.auth.default(scopes=[SCOPE])
+        if self.target.impersonate is None:
+            return source
+        return impersonated_credentials.Credentials(
+            source_credentials=source, target_principal=self.target.impersonate, target_scopes=[SCOPE]
+        )
+
+    @property
+    def principal(self) -> str:
+        """Whom the calls come from, as an IAM member; a placeholder where the credentials do not tell."""
+        if self.target.impersonate is not None:
+            return f"serviceAccount:{self.target.impersonate}"
+        if self.target.endpoints is not None:
+            return "user:you@example.com"
+        email = getattr(self.credentials, "service_account_email", None)
+        return f"serviceAccount:{email}" if email and "@" in email else "user:YOUR_ACCOUNT"
+
     @property
     def project(self) -> str:
         """The project id."""
@@ -59,44 +97,57 @@ class Clients:
     @property
     def location(self) -> str:
         """``projects/P/locations/L``."""
-        return f"projects/{self.target.project}/locations/{self.target.region}"
+        return self.target.location
 
     def url(self, service: str) -> str:
         """Base URL of a service's REST API."""
-        addresses = self.target.addresses()
+        addresses = self._elsewhere()
         if service in addresses:
             return addresses[service]["http"]
         return PUBLIC.get(service) or f"https://{self.target.region}-{service}.googleapis.com"
 
     def grpc_url(self, service: str) -> str:
         """Base URL of a service's gRPC API; the scheme says whether the channel is encrypted."""
-        addresses = self.target.addresses()
+        addresses = self._elsewhere()
         return f"http://{addresses[service]['grpc']}" if service in addresses else PUBLIC[service]
+
+    def _elsewhere(self) -> dict[str, dict[str, str]]:
+        """Addresses for what is deployed. A sample is planned as it would be at Google's."""
+        return {} if self.target.sample else self.target.addresses()
 
     def _rest(self, client: type[Any], service: str, **options: Any) -> Any:
         if service not in self.target.addresses():
-            return client(**options)
-        transport = client.get_transport_class("rest")(host=self.url(service), credentials=AnonymousCredentials())
+            return client(credentials=self.credentials, **options)
+        host = self.target.addresses()[service]["http"]
+        transport = client.get_transport_class("rest")(host=host, credentials=AnonymousCredentials())
         return client(transport=transport)
+
+    def _grpc(self, client: type[Any], service: str) -> Any:
+        """The same for a client that speaks gRPC only."""
+        addresses = self.target.addresses()
+        if service not in addresses:
+            return client(credentials=self.credentials)
+        channel = grpc.insecure_channel(addresses[service]["grpc"])
+        return client(transport=client.get_transport_class("grpc")(channel=channel))
+
+    def _known(self, service: str) -> dict[str, Any]:
+        """The credentials argument of a client that finds its emulator by a variable, and then refuses one."""
+        return {} if service in self.target.addresses() else {"credentials": self.credentials}
 
     @cached_property
     def storage(self) -> storage.Client:
         """Cloud Storage."""
-        return storage.Client(project=self.project)
+        return storage.Client(project=self.project, **self._known("storage"))
 
     @cached_property
     def datastore(self) -> datastore.Client:
         """Datastore."""
-        return datastore.Client(project=self.project)
+        return datastore.Client(project=self.project, **self._known("datastore"))
 
     @cached_property
     def datastore_api(self) -> DatastoreClient:
         """Datastore without the convenience: the one above knows no compare-and-set."""
-        addresses = self.target.addresses()
-        if "datastore" not in addresses:
-            return DatastoreClient()
-        channel = grpc.insecure_channel(addresses["datastore"]["grpc"])
-        return DatastoreClient(transport=DatastoreClient.get_transport_class("grpc")(channel=channel))
+        return self._grpc(DatastoreClient, "datastore")
 
     @cached_property
     def datastore_admin(self) -> DatastoreAdminClient:
@@ -106,12 +157,12 @@ class Clients:
     @cached_property
     def publisher(self) -> pubsub_v1.PublisherClient:
         """Topics."""
-        return pubsub_v1.PublisherClient()
+        return pubsub_v1.PublisherClient(**self._known("pubsub"))
 
     @cached_property
     def subscriber(self) -> pubsub_v1.SubscriberClient:
         """Subscriptions."""
-        return pubsub_v1.SubscriberClient()
+        return pubsub_v1.SubscriberClient(**self._known("pubsub"))
 
     @cached_property
     def functions(self) -> FunctionServiceClient:
@@ -148,11 +199,7 @@ class Clients:
     @cached_property
     def executions(self) -> ExecutionsClient:
         """Workflow executions. This client speaks gRPC only."""
-        addresses = self.target.addresses()
-        if "workflows" not in addresses:
-            return ExecutionsClient()
-        channel = grpc.insecure_channel(addresses["workflows"]["grpc"])
-        return ExecutionsClient(transport=ExecutionsClient.get_transport_class("grpc")(channel=channel))
+        return self._grpc(ExecutionsClient, "workflows")
 
     @cached_property
     def scheduler(self) -> CloudSchedulerClient:
@@ -162,8 +209,90 @@ class Clients:
     @cached_property
     def http(self) -> requests.Session:
         """Plain HTTP with the target's credentials, for the one call that no client has (step entries)."""
-        credentials: Credentials
         if "workflows" in self.target.addresses():
             return requests.Session()
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        return google.auth.transport.requests.AuthorizedSession(credentials)
+        return google.auth.transport.requests.AuthorizedSession(self.credentials)
+
+    # --- what only a deployment calls
+
+    @cached_property
+    def projects(self) -> "ProjectsClient":
+        """The project itself, and its IAM policy."""
+        from google.cloud.resourcemanager_v3 import ProjectsClient
+
+        return self._grpc(ProjectsClient, "resourcemanager")
+
+    @cached_property
+    def service_usage(self) -> "ServiceUsageClient":
+        """Which APIs are on."""
+        from google.cloud.service_usage_v1 import ServiceUsageClient
+
+        return self._grpc(ServiceUsageClient, "serviceusage")
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Service accounts and custom roles."""
+        from google.cloud.iam_admin_v1 import IAMClient
+
+        return self._grpc(IAMClient, "iam")
+
+    @cached_property
+    def run_services(self) -> "ServicesClient":
+        """The Cloud Run services beneath the functions: who may invoke one is kept there."""
+        from google.cloud.run_v2 import ServicesClient
+
+        return self._grpc(ServicesClient, "functions")
+
+    @cached_property
+    def pubsub_schemas(self) -> "SchemaServiceClient":
+        """Schemas of messages."""
+        from google.pubsub_v1 import SchemaServiceClient
+
+        return self._grpc(SchemaServiceClient, "pubsub-schemas")
+
+    @cached_property
+    def firestore_admin(self) -> "FirestoreAdminClient":
+        """The database, and what its fields' values mean to it (time to live)."""
+        from google.cloud.firestore_admin_v1 import FirestoreAdminClient
+
+        return self._grpc(FirestoreAdminClient, "firestore")
+
+    @cached_property
+    def artifact_registry(self) -> "ArtifactRegistryClient":
+        """Container images."""
+        from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
+
+        return self._grpc(ArtifactRegistryClient, "artifactregistry")
+
+    @cached_property
+    def cloud_build(self) -> "CloudBuildClient":
+        """Builds of container images."""
+        from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
+
+        return self._grpc(CloudBuildClient, "cloudbuild")
+
+    @cached_property
+    def alert_policies(self) -> "AlertPolicyServiceClient":
+        """When somebody is told."""
+        from google.cloud.monitoring_v3 import AlertPolicyServiceClient
+
+        return self._grpc(AlertPolicyServiceClient, "monitoring")
+
+    @cached_property
+    def notification_channels(self) -> "NotificationChannelServiceClient":
+        """Who is told."""
+        from google.cloud.monitoring_v3 import NotificationChannelServiceClient
+
+        return self._grpc(NotificationChannelServiceClient, "monitoring")
+
+    @cached_property
+    def dashboards(self) -> "DashboardsServiceClient":
+        """What one looks at."""
+        from google.cloud.monitoring_dashboard_v1 import DashboardsServiceClient
+
+        return self._grpc(DashboardsServiceClient, "monitoring")
+
+    @cached_property
+    def project_number(self) -> str:
+        """The number that Google's service agents carry in their names."""
+        return self.projects.get_project(name=f"projects/{self.project}").name.rsplit("/", 1)[1]

@@ -15,6 +15,9 @@ FILE = ROOT / "lunation.toml"
 
 ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
 """https://cloud.google.com/resource-manager/docs/creating-managing-projects"""
+ServiceAccount = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{4,28}[a-z0-9])@[a-z][a-z0-9-]+\.iam\.gserviceaccount\.com$")
+]
 
 
 class SettingsError(Exception):
@@ -47,12 +50,21 @@ class Records(_Table):
 
 
 class FunctionSize(_Table):
-    """What one function may use."""
+    """What one function may use, and what it costs when nobody calls it (``min_instances``)."""
 
     memory: Annotated[str, StringConstraints(pattern=r"^\d+(Mi|Gi)$")] = "512Mi"
     cpu: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?$")] = "1"
+    min_instances: int = Field(default=0, ge=0, le=1000)
     max_instances: int = Field(default=20, ge=1, le=1000)
     concurrency: int = Field(default=80, ge=1, le=1000)
+    timeout_seconds: int = Field(default=60, ge=1, le=540)
+    """A push is acknowledged within the subscription's deadline or sent again, so more than that is wasted."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "FunctionSize":
+        if self.min_instances > self.max_instances:
+            raise ValueError(f"min_instances {self.min_instances} is above max_instances {self.max_instances}")
+        return self
 
 
 class Functions(_Table):
@@ -62,6 +74,26 @@ class Functions(_Table):
     classify: FunctionSize = FunctionSize()
 
 
+class Monitoring(_Table):
+    """When somebody is told."""
+
+    email: Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")] | None = None
+    """Who gets the alerts. None: alerts are only seen in the console."""
+    oldest_message_minutes: int = Field(default=10, ge=1, le=10080)
+    """A message that waits longer in a subscription raises an alert."""
+    archive_lag_minutes: int = Field(default=10, ge=1, le=10080)
+    """The archive job's data is older than that."""
+
+
+class Volumes(_Table):
+    """What is expected to come in. Only the cost estimate reads it."""
+
+    records_per_day: int = Field(default=1_000_000, ge=0)
+    record_bytes: int = Field(default=1000, ge=1, le=10_000_000)
+    labels_per_day: int = Field(default=1_000_000, ge=0)
+    training_hours: float = Field(default=1.0, ge=0, le=24)
+
+
 class Target(_Table):
     """A project to deploy to."""
 
@@ -69,6 +101,31 @@ class Target(_Table):
     region: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+$")] = "us-central1"
     endpoints: Path | None = None
     """A file that maps services to addresses, for a project that is not at Google's. None: Google's own endpoints."""
+    sample: bool = False
+    """True while ``project`` is only an example. ``plan`` then shows, offline, what an empty project would get; nothing
+    is ever sent to Google."""
+    impersonate: ServiceAccount | None = None
+    """Deploy as this service account, with short-lived tokens of one's own credentials. There are no key files."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Target":
+        if self.endpoints is not None and (self.sample or self.impersonate):
+            raise ValueError("endpoints: a project on this machine is no sample and has nobody to impersonate")
+        return self
+
+    @property
+    def at_google(self) -> bool:
+        """Whether this is a project of one's own at Google's."""
+        return self.endpoints is None and not self.sample
+
+    @property
+    def location(self) -> str:
+        """``projects/P/locations/L``."""
+        return f"projects/{self.project}/locations/{self.region}"
+
+    def serves(self, service: str) -> bool:
+        """Whether the target has this service. A project at Google's has all; a laptop has what its file names."""
+        return self.endpoints is None or service in self.addresses()
 
     def addresses(self) -> dict[str, dict[str, str]]:
         """Service to ``{"http": URL, "grpc": "host:port"}``; empty if the services are at Google's.
@@ -97,14 +154,24 @@ class Settings(BaseSettings):
     archive: Archive = Archive()
     records: Records = Records()
     functions: Functions = Functions()
+    monitoring: Monitoring = Monitoring()
+    volumes: Volumes = Volumes()
     targets: dict[str, Target] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _known_names(self) -> "Settings":
+        mistakes = []
         if self.use_case not in USE_CASES:
-            raise ValueError(f"use_case: {self.use_case!r} is none of {', '.join(sorted(USE_CASES))}")
+            mistakes.append(f"use_case: {self.use_case!r} is none of {', '.join(sorted(USE_CASES))}")
         if self.default_target not in self.targets:
-            raise ValueError(f"default_target: there is no [targets.{self.default_target}]")
+            mistakes.append(f"default_target: there is no [targets.{self.default_target}]")
+        projects: dict[str, str] = {}
+        for name, target in self.targets.items():
+            other = projects.setdefault(target.project, name)
+            if other != name:
+                mistakes.append(f"targets.{name}.project: {target.project} is already the project of {other}")
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self
 
     @classmethod

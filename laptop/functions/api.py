@@ -155,8 +155,16 @@ class Functions:
         ]
         return locations_pb2.ListLocationsResponse(locations=found)
 
+    # A function's invokers are kept by the Cloud Run service of the same name, so the Services API is answered, too.
+
+    async def get_iam_policy(self, request: iam_policy_pb2.GetIamPolicyRequest) -> policy_pb2.Policy:
+        """The policy of a function, or of the service beneath it: they are one here."""
+        request.resource = _function_of(request.resource)
+        return await self._policies.get_iam_policy(request)
+
     async def set_iam_policy(self, request: iam_policy_pb2.SetIamPolicyRequest) -> policy_pb2.Policy:
         """Replace the policy; the door heeds it at once."""
+        request.resource = _function_of(request.resource)
         policy = await self._policies.set_iam_policy(request)
         self._deployments.authorize(request.resource)
         return policy
@@ -182,6 +190,10 @@ def _match(pattern: re.Pattern[str], text: str, field: str) -> re.Match[str]:
     if found is None:
         raise invalid(f"{field}: {text!r} is not of the form projects/*/locations/*")
     return found
+
+
+def _function_of(resource: str) -> str:
+    return resource.replace("/services/", "/functions/", 1)
 
 
 def _operation_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 from google.cloud.functions_v2 import FunctionServiceClient
+from google.cloud.run_v2 import ServicesClient
 
 from laptop import operations, policies
 from laptop.functions import registry, uploads
@@ -38,7 +39,7 @@ def build(context: Context) -> Api:
         return web.json_response(deployments.describe())
 
     return Api(
-        surfaces(FunctionServiceClient),
+        surfaces(FunctionServiceClient, ServicesClient),
         [functions, iam, longrunning],
         routes=[*sources.routes(), web.get("/_laptop/functions", describe)],
         start=start,

@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lunation.commands.printing import fail
-from lunation.settings import Settings, SettingsError, load
+from lunation.settings import Settings, SettingsError, Target, load
 
 if TYPE_CHECKING:
     from lunation.clients import Clients
 
 
 @contextmanager
-def session(target: str | None) -> Iterator[tuple[Settings, "Clients"]]:
+def session(target: str | None, instead: Target | None = None) -> Iterator[tuple[Settings, "Clients"]]:
     """The settings, and the clients of ``target`` (None: the default one).
+
+    Args:
+        instead: what stands in for the target.
 
     Raises:
         typer.Exit: with code 1, after one line that says what is wrong.
@@ -28,7 +31,7 @@ def session(target: str | None) -> Iterator[tuple[Settings, "Clients"]]:
 
     try:
         settings = load()
-        clients = Clients(settings.target(target))
+        clients = Clients(instead or settings.target(target))
         _check_reachable(clients)
         yield settings, clients
     except (SettingsError, ApplyError, ValueError, TimeoutError) as error:

@@ -19,7 +19,7 @@ TRY = """\
 [bold]The servers run.[/] Ctrl-C ends them all. Try, in another terminal:
 
   alias lunation=".nox/lunation/bin/python -m lunation"
-  lunation deploy                             # makes what lunation.toml declares; nothing, if the demo ran before
+  lunation deploy --target laptop             # makes what lunation.toml declares; nothing, if the demo ran before
   lunation query --label late --limit 5       # the newest answers
   lunation models                             # what serves, and since when
   lunation runs                               # the trainings, and the steps behind them

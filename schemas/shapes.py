@@ -5,7 +5,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from schemas.label import Label
 from schemas.use_cases import UseCase
@@ -86,3 +86,39 @@ def _plain(annotation: Any) -> Any:
         (inner,) = [item for item in typing.get_args(annotation) if item is not type(None)]
         return inner
     return annotation
+
+
+_PROTO_TYPES = {str: "string", bool: "bool", int: "int64", float: "double"}
+
+
+def proto_definition(model: type[BaseModel], name: str) -> str:
+    """``model`` as a Protocol Buffers message whose JSON form is the document itself. Times are text, as in JSON.
+
+    Raises:
+        TypeError: a field that is no text, number, boolean or record of such; the text names it.
+    """
+    return 'syntax = "proto3";\n\n' + "\n".join(_proto_message(model, name, "")) + "\n"
+
+
+def _proto_message(model: type[BaseModel], name: str, indent: str) -> list[str]:
+    lines = [f"{indent}message {name} {{"]
+    for number, (field, info) in enumerate(model.model_fields.items(), start=1):
+        plain = _plain(info.annotation)
+        if typing.get_origin(plain) is Literal or plain is AwareDatetime:
+            plain = str
+        if isinstance(plain, type) and issubclass(plain, BaseModel):
+            nested = "".join(part.capitalize() for part in field.split("_"))
+            lines += _proto_message(plain, nested, indent + "  ")
+            kind = nested
+        elif plain in _PROTO_TYPES:
+            kind = _PROTO_TYPES[plain]
+        elif typing.get_origin(plain) is dict and typing.get_args(plain) == (str, str):
+            lines.append(f"{indent}  map<string, string> {field} = {number};")
+            continue
+        else:
+            raise TypeError(
+                f"{model.__name__}.{field} is a {plain!r}; a message holds text, numbers, booleans, records"
+            )
+        label = "" if info.is_required() else "optional "
+        lines.append(f"{indent}  {label}{kind} {field} = {number};")
+    return [*lines, f"{indent}}}"]

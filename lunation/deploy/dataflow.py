@@ -1,12 +1,13 @@
 """The streaming archive job on Dataflow."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from google.cloud.dataflow_v1beta3 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State
+from lunation.deploy.resource import SYSTEM, Resource, State, fingerprint
 
 ACTIVE = {"JOB_STATE_RUNNING", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
 
@@ -84,6 +85,10 @@ class StreamingJob(Resource):
     """
 
     kind = "dataflow-job"
+    about = "the pipeline that files every message"
+    service = "dataflow"
+    api = "dataflow.googleapis.com"
+    managed_with = "roles/dataflow.developer"
 
     def __init__(
         self, name: str, *, spec: str, parameters: dict[str, str], labels: dict[str, str], service_account: str
@@ -96,7 +101,11 @@ class StreamingJob(Resource):
 
     def desired(self, clients: Clients) -> State:
         """Its labels; the job does not tell its parameters, so they are hashed into one."""
-        return {"labels": self._labels}
+        return {"labels": {**self._labels, "parameters": fingerprint({**self._parameters})}}
+
+    def summary(self, clients: Clients) -> str:
+        """What it runs, and as whom."""
+        return f"streams {self._spec} as {self._service_account}"
 
     def read(self, clients: Clients) -> State | None:
         """The active job of this name."""
@@ -132,13 +141,21 @@ class StreamingJob(Resource):
             self.name,
             self._spec,
             self._parameters,
-            labels=self._labels,
+            labels=self.desired(clients)["labels"],
             service_account=self._service_account,
             update=update,
         )
         state = wait_for(clients, job_id, {"JOB_STATE_RUNNING"}, 600)
         if state != "JOB_STATE_RUNNING":
             raise RuntimeError(f"{self.address}: the job is {state}; its log tells why (job {job_id})")
+
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The running jobs with our label."""
+        request = {"project_id": clients.project, "location": clients.target.region, "filter": "ACTIVE"}
+        for job in clients.dataflow_jobs.list_jobs(request=request):
+            if job.type_ == types.JobType.JOB_TYPE_STREAMING and job.labels.get("system") == SYSTEM["system"]:
+                yield cls(job.name, spec="", parameters={}, labels={}, service_account="")
 
     def _find(self, clients: Clients) -> Any:
         request = {"project_id": clients.project, "location": clients.target.region}

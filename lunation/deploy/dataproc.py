@@ -1,6 +1,7 @@
 """The Dataproc workflow template."""
 
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from google.cloud.dataproc_v1 import types
 from google.protobuf import json_format
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found, state_of
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, state_of
 
 
 class WorkflowTemplate(Resource):
@@ -22,6 +23,10 @@ class WorkflowTemplate(Resource):
     """
 
     kind = "workflow-template"
+    about = "the Spark jobs of a training, and the cluster that exists only for them"
+    service = "dataproc"
+    api = "dataproc.googleapis.com"
+    managed_with = "roles/dataproc.editor"
 
     def __init__(self, name: str, file: Path, values: dict[str, str]) -> None:
         super().__init__(name)
@@ -44,6 +49,14 @@ class WorkflowTemplate(Resource):
         found = if_found(lambda: clients.workflow_templates.get_workflow_template(name=self._path(clients)))
         return None if found is None else state_of(found)
 
+    def summary(self, clients: Clients) -> str:
+        """Its jobs, and the machine that runs them."""
+        wanted = self.desired(clients)
+        config = wanted["placement"]["managed_cluster"]["config"]
+        steps = ", ".join(job["step_id"] for job in wanted["jobs"])
+        machine, image = config["master_config"]["machine_type_uri"], config["software_config"]["image_version"]
+        return f"{steps} on {machine}, image {image}"
+
     def create(self, clients: Clients) -> None:
         """Create it."""
         message = self._message()
@@ -63,6 +76,14 @@ class WorkflowTemplate(Resource):
     def delete(self, clients: Clients) -> None:
         """Delete it."""
         clients.workflow_templates.delete_workflow_template(name=self._path(clients))
+
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The templates with our label."""
+        parent = f"projects/{clients.project}/regions/{clients.target.region}"
+        for found in clients.workflow_templates.list_workflow_templates(parent=parent):
+            if found.labels.get("system") == SYSTEM["system"]:
+                yield cls(found.id, Path(), {})
 
     def _message(self) -> Any:
         try:

@@ -1,22 +1,18 @@
 """Cloud Functions, 2nd generation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.cloud.functions_v2 import types
-from google.iam.v1 import iam_policy_pb2, policy_pb2
-from google.protobuf import json_format
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found, state_of
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
 from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
 
-INVOKER = "roles/run.invoker"
-
 
 class Function(Resource):
-    """A function from a staged zip, and who may invoke it.
+    """A function from a staged zip. Who may invoke it is a row of its own (:mod:`lunation.deploy.access`).
 
     Args:
         name: its name in the project.
@@ -25,11 +21,17 @@ class Function(Resource):
         bucket: where the zip lies.
         size: what it may use.
         service_account: what it runs as.
+        build_account: what builds it.
+        repository: full name of the Artifact Registry repository that takes its image.
         environment: gives its variables.
-        invokers: members with ``roles/run.invoker``.
+        internal: only Google's own services (Pub/Sub) and the project's networks reach it.
     """
 
     kind = "function"
+    about = "code that answers a push or a request"
+    service = "functions"
+    api = "cloudfunctions.googleapis.com"
+    managed_with = "roles/cloudfunctions.developer"
 
     def __init__(
         self,
@@ -40,17 +42,21 @@ class Function(Resource):
         bucket: str,
         size: FunctionSize,
         service_account: str,
+        build_account: str,
+        repository: str,
         environment: Callable[[Clients], dict[str, str]],
-        invokers: list[str],
+        internal: bool = True,
     ) -> None:
         super().__init__(name)
         self._entry_point = entry_point
         self._source = source
         self._bucket = bucket
-        self._size = size
+        self.size = size
         self._service_account = service_account
         self._environment = environment
-        self._invokers = sorted(invokers)
+        self._build_account = build_account
+        self._repository = repository
+        self._internal = internal
 
     def path(self, clients: Clients) -> str:
         """Full resource name."""
@@ -62,67 +68,69 @@ class Function(Resource):
         return None if found is None else found.service_config.uri or None
 
     def desired(self, clients: Clients) -> State:
-        """All that is declared, and the invokers."""
+        """All that is declared."""
         return {
             "build_config": {
                 "runtime": "python311",
                 "entry_point": self._entry_point,
                 "source": {"storage_source": {"bucket": self._bucket, "object_": self._source.object_name}},
+                "service_account": f"projects/{clients.project}/serviceAccounts/{self._build_account}",
+                "docker_repository": self._repository,
             },
             "service_config": {
-                "available_memory": self._size.memory,
-                "available_cpu": self._size.cpu,
-                "max_instance_count": self._size.max_instances,
-                "max_instance_request_concurrency": self._size.concurrency,
-                "timeout_seconds": 60,
+                "available_memory": self.size.memory,
+                "available_cpu": self.size.cpu,
+                "min_instance_count": self.size.min_instances,
+                "max_instance_count": self.size.max_instances,
+                "max_instance_request_concurrency": self.size.concurrency,
+                "timeout_seconds": self.size.timeout_seconds,
+                "ingress_settings": "ALLOW_INTERNAL_ONLY" if self._internal else "ALLOW_ALL",
                 "service_account_email": self._service_account,
                 "environment_variables": self._environment(clients),
             },
-            "labels": {"system": "lunation", "source": self._source.label},
-            "invokers": self._invokers,
+            "labels": {**SYSTEM, "source": self._source.label},
         }
+
+    def summary(self, clients: Clients) -> str:
+        """What it runs, as whom, and how much of it."""
+        size = self.size
+        return (
+            f"{self._entry_point} of {self._source.object_name} as {self._service_account}, {size.cpu} CPU, "
+            f"{size.memory}, {size.min_instances} to {size.max_instances} instances"
+        )
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
         found = if_found(lambda: clients.functions.get_function(name=self.path(clients)))
-        if found is None:
-            return None
-        policy = clients.functions.get_iam_policy(iam_policy_pb2.GetIamPolicyRequest(resource=self.path(clients)))
-        members = sorted(member for binding in policy.bindings if binding.role == INVOKER for member in binding.members)
-        return {**state_of(found), "invokers": members}
+        return None if found is None else state_of(found)
 
     def create(self, clients: Clients) -> None:
         """Deploy it and wait until it serves."""
         request = {"parent": clients.location, "function_id": self.name, "function": self._message(clients)}
         clients.functions.create_function(request=request).result(timeout=600)
-        self._set_invokers(clients)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Deploy a new revision and wait until it serves; set the invokers."""
-        fields = [field for field in changed if field != "invokers"]
-        if fields:
-            request = {"function": self._message(clients), "update_mask": {"paths": fields}}
-            clients.functions.update_function(request=request).result(timeout=600)
-        if "invokers" in changed:
-            self._set_invokers(clients)
+        """Deploy a new revision and wait until it serves."""
+        request = {"function": self._message(clients), "update_mask": {"paths": changed}}
+        clients.functions.update_function(request=request).result(timeout=600)
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
         clients.functions.delete_function(name=self.path(clients)).result(timeout=600)
 
-    def _message(self, clients: Clients) -> Any:
-        declared = {key: value for key, value in self.desired(clients).items() if key != "invokers"}
-        plain = json_format.ParseDict(
-            {"name": self.path(clients), "environment": "GEN_2", **declared}, types.Function.pb()()
-        )
-        return types.Function.wrap(plain)
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The functions with our label."""
+        for found in clients.functions.list_functions(parent=clients.location):
+            if found.labels.get("system") == SYSTEM["system"]:
+                yield _Deployed(found.name.rsplit("/", 1)[1])
 
-    def _set_invokers(self, clients: Clients) -> None:
-        policy = clients.functions.get_iam_policy(iam_policy_pb2.GetIamPolicyRequest(resource=self.path(clients)))
-        others = [binding for binding in policy.bindings if binding.role != INVOKER]
-        updated = policy_pb2.Policy(
-            etag=policy.etag, bindings=[*others, policy_pb2.Binding(role=INVOKER, members=self._invokers)]
-        )
-        clients.functions.set_iam_policy(
-            iam_policy_pb2.SetIamPolicyRequest(resource=self.path(clients), policy=updated)
-        )
+    def _message(self, clients: Clients) -> Any:
+        return message_of(types.Function, {"name": self.path(clients), "environment": "GEN_2", **self.desired(clients)})
+
+
+class _Deployed(Function):
+    """A function of which only the name is known: enough to delete it."""
+
+    def __init__(self, name: str) -> None:
+        Resource.__init__(self, name)

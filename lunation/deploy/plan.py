@@ -1,97 +1,272 @@
 """What a deployment would change, and doing it."""
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from google.api_core.exceptions import GoogleAPICallError
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, differences
+from lunation.deploy.access import Access
+from lunation.deploy.errors import api_is_off, explain, settling
+from lunation.deploy.resource import UNKNOWN, Resource, fingerprint
 
-Action = Literal["create", "change", "unchanged", "delete", "keep"]
+SETTLING_SECONDS = (2, 5, 10, 20, 30, 60, 60)
+"""Pauses while what was just made becomes known everywhere: Google says seconds, and up to some minutes."""
+T = TypeVar("T")
+Action = Literal["create", "change", "replace", "unchanged", "delete", "keep"]
 
 
 @dataclass(frozen=True)
 class Change:
     """What happens to one resource.
 
-    ``fields`` holds ``(path, now, then)`` of what differs, for ``change``.
+    Args:
+        address: ``kind/name``.
+        action: what happens.
+        fields: ``(path, now, then)`` of what differs, for ``change`` and ``replace``.
+        summary: what it will be, for ``create``.
+        owner: the unit.
+        seen: fingerprint of what there was when it was planned; None where nothing was there.
     """
 
     address: str
     action: Action
     fields: list[tuple[str, Any, Any]] = field(default_factory=list)
+    summary: str = ""
+    owner: str = ""
+    seen: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Change":
+        """Back from :meth:`to_json`."""
+        fields = [(path, now, then) for path, now, then in document.get("fields", [])]
+        return cls(**{**document, "fields": fields})
 
 
 class ApplyError(Exception):
     """A resource could not be made as declared. What came before it is done; the next run goes on from there."""
 
 
+class Outdated(ApplyError):
+    """What there is, or what is declared, is no longer what the plan was made of."""
+
+
 def compare(resource: Resource, clients: Clients) -> Change:
-    """What has to happen to ``resource``."""
-    actual = resource.read(clients)
+    """What has to happen to ``resource``.
+
+    Raises:
+        ApplyError: it cannot become what is declared without losing data.
+    """
+    actual = _unless_off(lambda: resource.read(clients), None)
     if actual is None:
-        return Change(resource.address, "create")
-    changed = list(differences(resource.desired(clients), actual))
-    return Change(resource.address, "change", changed) if changed else Change(resource.address, "unchanged")
+        summary = _unless_off(lambda: resource.summary(clients), UNKNOWN)
+        return Change(resource.address, "create", summary=summary, owner=resource.owner)
+    fields = resource.differences(clients, actual)
+    if not fields:
+        return Change(resource.address, "unchanged", owner=resource.owner)
+    seen = fingerprint({path: now for path, now, _ in fields})
+    moved = sorted({path for path, _, _ in fields} & resource.fixed)
+    if moved and resource.keeps_data:
+        path, now, then = next(one for one in fields if one[0] in resource.fixed)
+        raise ApplyError(
+            f"{resource.address}: {path} is {now!r} and cannot become {then!r}: that would take another resource in "
+            f"its place, and this one keeps data. Declare {path} as it is, or move the data yourself"
+        )
+    return Change(resource.address, "replace" if moved else "change", fields, owner=resource.owner, seen=seen)
 
 
 def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
-    """Read everything that exists and say what would happen. Changes nothing."""
-    return [compare(resource, clients) for resource in rows]
+    """Read everything that exists and say what would happen. Changes nothing.
+
+    What an earlier deployment made and the table no longer has comes last, as ``delete``.
+
+    Raises:
+        ApplyError: something cannot be read, or not become what is declared.
+    """
+    rows = list(rows)
+    changes = []
+    for resource in rows:
+        with _explained(resource, clients):
+            changes.append(compare(resource, clients))
+    return [*changes, *(Change(row.address, "delete") for row in left_over(rows, clients))]
+
+
+def left_over(rows: Sequence[Resource], clients: Clients) -> list[Resource]:
+    """What an earlier deployment made and the table no longer has, in the order in which it can be deleted."""
+    known = {row.address for row in rows}
+    found: list[Resource] = []
+    kinds = list(dict.fromkeys(type(row) for row in rows if not isinstance(row, Access)))
+    for kind in reversed(kinds):
+        if kind.ours.__func__ is Resource.ours.__func__:  # type: ignore[attr-defined]
+            continue
+        with _explained(next(row for row in rows if type(row) is kind), clients):
+            nothing: list[Resource] = []
+            ours = _unless_off(partial(_ours, kind, clients), nothing)
+        found += [row for row in ours if row.address not in known]
+    return found
+
+
+def _ours(kind: type[Resource], clients: Clients) -> list[Resource]:
+    return list(kind.ours(clients))
+
+
+def _unless_off(look: Callable[[], T], nothing: T) -> T:
+    """What ``look`` returns; ``nothing``, if the API is not on yet: then there is nothing of it either."""
+    try:
+        return look()
+    except GoogleAPICallError as error:
+        if api_is_off(error):
+            return nothing
+        raise
+
+
+def check(planned: Sequence[Change], now: Sequence[Change]) -> None:
+    """Hold a plan that was made before against what would be done now.
+
+    What the plan does and is done already, since a run of it was cut short, is in order.
+
+    Raises:
+        Outdated: names what differs.
+    """
+    before = {change.address: change for change in planned}
+    for change in now:
+        if change.action in ("unchanged", "keep"):
+            continue
+        expected = before.pop(change.address, None)
+        if expected is None or expected.action != change.action:
+            was = "was not in it" if expected is None else f"was to be {expected.action}"
+            raise Outdated(
+                f"{change.address} {was} when the plan was made, and is now to be {change.action}. Make a new plan"
+            )
+        if change.action in ("change", "replace") and not _same(expected.fields, change.fields):
+            paths = ", ".join(path for path, _, _ in change.fields)
+            raise Outdated(
+                f"{change.address}: {paths}: was changed since the plan was made. Look at it, and make a new plan"
+            )
+
+
+def _same(planned: Sequence[tuple[str, Any, Any]], now: Sequence[tuple[str, Any, Any]]) -> bool:
+    expected = {path: (was, then) for path, was, then in planned}
+    for path, was, then in now:
+        if path not in expected:
+            return False
+        before, after = expected[path]
+        if before != was or (after != then and UNKNOWN not in str(after)):
+            return False
+    return True
 
 
 def apply(
-    rows: Sequence[Resource], clients: Clients, report: Callable[[Change], None] = lambda _: None
+    rows: Sequence[Resource],
+    clients: Clients,
+    report: Callable[[Change], None] = lambda _: None,
+    planned: Sequence[Change] | None = None,
 ) -> list[Change]:
-    """Make every resource as declared, in order.
+    """Make every resource as declared, in order, then delete what is no longer declared.
 
     Each one is compared anew at its turn, since a value such as a function's URL is only known by then.
 
     Args:
         report: called after each resource.
+        planned: do this and nothing else; None: whatever is needed.
 
     Raises:
         ApplyError: names the resource and the cause.
+        Outdated: at a resource's turn something else would have to be done than was planned.
     """
-    done = []
+    expected = None if planned is None else {change.address: change for change in planned}
+    done: list[Change] = []
     for resource in rows:
-        try:
+        with _explained(resource, clients):
             change = compare(resource, clients)
+            if expected is not None and change.action != "unchanged":
+                check([expected[change.address]] if change.address in expected else [], [change])
             if change.action == "create":
-                resource.create(clients)
+                _patiently(partial(resource.create, clients), done)
             elif change.action == "change":
-                resource.update(clients, list(dict.fromkeys(path.split(".")[0] for path, _, _ in change.fields)))
-        except Exception as error:
-            raise ApplyError(f"{resource.address}: {type(error).__name__}: {error}") from error
+                _patiently(partial(resource.update, clients, _top_level(change.fields)), done)
+            elif change.action == "replace":
+                resource.delete(clients)
+                resource.create(clients)
+        done.append(change)
+        report(change)
+    for resource in left_over(rows, clients):
+        change = Change(resource.address, "delete")
+        if expected is not None and resource.address not in expected:
+            continue
+        with _explained(resource, clients):
+            resource.delete(clients)
         done.append(change)
         report(change)
     return done
 
 
 def destroy(
-    rows: Sequence[Resource], clients: Clients, report: Callable[[Change], None] = lambda _: None
+    rows: Sequence[Resource],
+    clients: Clients,
+    report: Callable[[Change], None] = lambda _: None,
+    named: Collection[str] = (),
 ) -> list[Change]:
-    """Take down what ``apply`` made, in reverse order. What keeps data stays.
+    """Take down what ``apply`` made, in reverse order. What keeps data stays, unless its address is in ``named``.
 
     Raises:
-        ApplyError: names the resource and the cause.
+        ApplyError: names the resource and the cause, or a name that is none.
     """
+    data = {row.address for row in rows if row.keeps_data}
+    unknown = sorted(set(named) - data)
+    if unknown:
+        raise ApplyError(f"{', '.join(unknown)}: no such data; there are: {', '.join(sorted(data))}")
+    kept = {row.address for row in rows if row.keeps_data} - set(named)
     done = []
     for resource in reversed(rows):
-        try:
-            if resource.keeps_data:
-                change = Change(resource.address, "keep")
+        with _explained(resource, clients):
+            if resource.address in kept or resource.stays:
+                if resource.read(clients) is None:
+                    continue
+                change = Change(resource.address, "keep", summary=resource.stays or "it keeps data")
             elif resource.read(clients) is None:
                 continue
             else:
                 resource.delete(clients)
-                change = Change(resource.address, "delete")
-        except Exception as error:
-            raise ApplyError(f"{resource.address}: {type(error).__name__}: {error}") from error
+                change = Change(resource.address, "delete", owner=resource.owner)
         done.append(change)
         report(change)
     return done
+
+
+def _patiently(work: Callable[[], None], done: Sequence[Change]) -> None:
+    """Do ``work``; again for some minutes, if an API or an account that this run just made is not known to it yet."""
+    made = any(change.action == "create" and change.address.startswith(("api/", "service-account/")) for change in done)
+    for pause in (*SETTLING_SECONDS, None):
+        try:
+            return work()
+        except GoogleAPICallError as error:
+            if pause is None or not made or not settling(error):
+                raise
+            time.sleep(pause)
+
+
+def _top_level(fields: Iterable[tuple[str, Any, Any]]) -> list[str]:
+    return list(dict.fromkeys(path.split(".")[0].partition("[")[0] for path, _, _ in fields))
+
+
+class _explained:
+    """Turns what goes wrong with a resource into an error that names it, the cause and the fix."""
+
+    def __init__(self, resource: Resource, clients: Clients) -> None:
+        self._resource = resource
+        self._clients = clients
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ApplyError):
+            raise ApplyError(explain(error, self._resource, self._clients)) from error

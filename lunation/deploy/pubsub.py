@@ -1,26 +1,34 @@
 """Topics and subscriptions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf import json_format
 from google.pubsub_v1 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import UNKNOWN, Resource, State, if_found, state_of
+from lunation.deploy.resource import SYSTEM, UNKNOWN, Resource, State, if_found, state_of
 
 
 class Topic(Resource):
     """A topic."""
 
     kind = "topic"
+    about = "where messages are published"
+    service = "pubsub"
+    api = "pubsub.googleapis.com"
+    managed_with = "roles/pubsub.admin"
 
     def _path(self, clients: Clients) -> str:
         return f"projects/{clients.project}/topics/{self.name}"
 
     def desired(self, clients: Clients) -> State:
         """Its labels."""
-        return {"labels": {"system": "lunation"}}
+        return {"labels": SYSTEM}
+
+    def summary(self, clients: Clients) -> str:
+        """Nothing more to say than its name."""
+        return f"labelled {_labels(SYSTEM)}"
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -44,6 +52,13 @@ class Topic(Resource):
         """Delete it."""
         clients.publisher.delete_topic(topic=self._path(clients))
 
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The topics with our label."""
+        for topic in clients.publisher.list_topics(project=f"projects/{clients.project}"):
+            if topic.labels.get("system") == SYSTEM["system"]:
+                yield cls(topic.name.rsplit("/", 1)[1])
+
 
 class Subscription(Resource):
     """A subscription that keeps its messages for seven days and never expires.
@@ -57,6 +72,11 @@ class Subscription(Resource):
     """
 
     kind = "subscription"
+    about = "who gets a topic's messages, at least once, for up to seven days"
+    service = "pubsub"
+    api = "pubsub.googleapis.com"
+    managed_with = "roles/pubsub.admin"
+    fixed = frozenset({"topic"})
 
     def __init__(
         self,
@@ -70,7 +90,7 @@ class Subscription(Resource):
         ack_seconds: int = 60,
     ) -> None:
         super().__init__(name)
-        self._topic = topic
+        self.topic = topic
         self._push_to = push_to
         self._push_as = push_as
         self._dead_letters = dead_letters
@@ -83,10 +103,10 @@ class Subscription(Resource):
     def desired(self, clients: Clients) -> State:
         """All that is declared."""
         wanted: dict[str, Any] = {
-            "topic": f"projects/{clients.project}/topics/{self._topic}",
+            "topic": f"projects/{clients.project}/topics/{self.topic}",
             "ack_deadline_seconds": self._ack_seconds,
             "message_retention_duration": "604800s",
-            "labels": {"system": "lunation"},
+            "labels": SYSTEM,
         }
         if self._push_to is not None:
             url = self._push_to(clients) or UNKNOWN
@@ -114,9 +134,7 @@ class Subscription(Resource):
         clients.subscriber.create_subscription(request=types.Subscription.wrap(message))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Set the fields that changed. The topic of a subscription is fixed."""
-        if "topic" in changed:
-            raise ValueError(f"{self.address}: a subscription cannot move to another topic; delete it first")
+        """Set the fields that changed."""
         request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": changed}}
         clients.subscriber.update_subscription(request=request)
 
@@ -124,5 +142,22 @@ class Subscription(Resource):
         """Delete it with what is in it."""
         clients.subscriber.delete_subscription(subscription=self._path(clients))
 
+    def summary(self, clients: Clients) -> str:
+        """Who gets what, and what becomes of a message that is refused."""
+        how = "pull" if self._push_to is None else f"push to {self._push_to(clients) or UNKNOWN} as {self._push_as}"
+        refused = f", {self._dead_letters} after {self._max_attempts} attempts" if self._dead_letters else ""
+        return f"{self.topic}, {how}{refused}"
+
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The subscriptions with our label."""
+        for found in clients.subscriber.list_subscriptions(project=f"projects/{clients.project}"):
+            if found.labels.get("system") == SYSTEM["system"]:
+                yield cls(found.name.rsplit("/", 1)[1], found.topic.rsplit("/", 1)[1])
+
     def _message(self, clients: Clients) -> Any:
         return json_format.ParseDict({"name": self._path(clients), **self.desired(clients)}, types.Subscription.pb()())
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items())

@@ -1,27 +1,78 @@
-"""The table of resources: everything that a deployment is made of, in the order in which it is made."""
+"""The table of resources: everything that a deployment is made of, in the order in which it is made.
+
+A row belongs to a unit (:func:`lunation.deploy.resource.owned`), whose account and role come from
+:mod:`lunation.deploy.units`. Another function is a unit there and, here, a ``Function``, the :class:`Access` that lets
+somebody invoke it, and the ``Access`` that lets it do its work. A row of a service that the target does not have is
+left out: a laptop has no IAM, no monitoring, no builds.
+"""
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from lunation.clients import Clients
+from lunation.deploy import watch
+from lunation.deploy.access import (
+    Access,
+    BucketPolicy,
+    Condition,
+    Grant,
+    account_policy,
+    function_policy,
+    project_policy,
+    repository_policy,
+    subscription_policy,
+    topic_policy,
+)
+from lunation.deploy.accounts import CustomRole, ServiceAccount, account
+from lunation.deploy.apis import Api
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.dataproc import WorkflowTemplate
-from lunation.deploy.datastore import CompositeIndex
+from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.functions import Function
+from lunation.deploy.images import Image, Repository
+from lunation.deploy.message_schemas import PREFIX as SCHEMA_PREFIX
+from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
-from lunation.deploy.resource import Resource
-from lunation.deploy.staging import stage_dataflow, stage_function, stage_spark
+from lunation.deploy.resource import SYSTEM, Resource, owned
+from lunation.deploy.staging import Artefact, stage_dataflow, stage_function, stage_spark
 from lunation.deploy.storage import Bucket, StagedFile
+from lunation.deploy.units import SHARED_ROLES, UNITS
 from lunation.deploy.workflows import SchedulerJob, Workflow
-from lunation.settings import ROOT, Settings, Target
+from lunation.settings import ROOT, FunctionSize, Settings, Target
+from schemas import USE_CASES, Classification, Comparison, DeadLetter, Label
+from schemas.shapes import proto_definition
 
+APIS = (
+    "cloudresourcemanager",
+    "iam",
+    "iamcredentials",
+    "storage",
+    "pubsub",
+    "firestore",
+    "datastore",
+    "artifactregistry",
+    "cloudbuild",
+    "cloudfunctions",
+    "run",
+    "compute",
+    "dataflow",
+    "dataproc",
+    "workflows",
+    "workflowexecutions",
+    "cloudscheduler",
+    "logging",
+    "monitoring",
+)
 TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")
 WORKFLOW = "retrain"
 TEMPLATE = "lunation-train"
 ARCHIVE_JOB = "lunation-archive"
 SCHEDULER_JOB = "lunation-retrain"
 CLASSIFY_HTTP = "classify-http"
+REPOSITORY = "lunation"
 WEEK_SECONDS = 7 * 24 * 3600
 
 
@@ -46,21 +97,49 @@ def template_spec(target: Target) -> str:
 
 
 def resources(settings: Settings, target: Target) -> list[Resource]:
-    """The table for one target. Stages what is shipped, under ``build/``.
-
-    What only a project at Google's has (APIs, service accounts and their roles, monitoring) is not in it yet.
-    """
+    """The table for one target. Stages what is shipped, under ``build/``."""
     archive, models, build = archive_bucket(target), models_bucket(target), build_bucket(target)
 
-    def account(unit: str) -> str:
-        return f"lunation-{unit}@{target.project}.iam.gserviceaccount.com"
+    def runs_as(unit: str) -> str:
+        return account(target.project, unit)
+
+    def member(unit: str) -> str:
+        return f"serviceAccount:{runs_as(unit)}"
+
+    def own_role(role_id: str) -> str:
+        return f"projects/{target.project}/roles/{role_id}"
+
+    def pubsub_agent(clients: Clients) -> str:
+        return f"serviceAccount:service-{clients.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+    def agents(*grants: Grant) -> tuple[Grant, ...]:
+        """Grants for Google's service agents, whose names hold the project's number: there are none on a laptop."""
+        return grants if target.serves("resourcemanager") else ()
+
+    def shared(role_id: str, unit: str, why: str) -> Grant:
+        return Grant(own_role(role_id), member(unit), why)
+
+    def publishes(unit: str) -> Grant:
+        return Grant("roles/pubsub.publisher", member(unit), "publishes")
+
+    def consumes(unit: str) -> Grant:
+        return shared("lunationSubscriptionReader", unit, "reads and acknowledges; Dataflow looks at it before")
 
     ingest_zip, classify_zip = stage_function("ingest_fast"), stage_function("classify")
     dataflow_zip, spark_files = stage_dataflow(), stage_spark()
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
     spec_name = template_spec(target)
+    repository = Repository(REPOSITORY)
+    image = Image(
+        f"archive:{dataflow_zip.label}",
+        repository=repository,
+        source=(build, dataflow_zip.object_name),
+        build_account=runs_as("build"),
+    )
+    # A laptop has no container engine: its Dataflow takes the zip that the image would be built from.
+    builds = target.serves(Image.service)
     spec = {
-        "image": f"gs://{build}/{dataflow_zip.object_name}",
+        "image": image.uri(target) if builds else f"gs://{build}/{dataflow_zip.object_name}",
         "sdkInfo": {"language": "PYTHON"},
         "metadata": json.loads((ROOT / "dataflow" / "metadata.json").read_text()),
     }
@@ -76,38 +155,30 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     def classify_environment(clients: Clients) -> dict[str, str]:
         return {**environment(clients), "MODELS_BUCKET": models}
 
-    ingest = Function(
+    def function(name: str, entry_point: str, source: Artefact, size: FunctionSize, **more: Any) -> Function:
+        return Function(
+            name,
+            entry_point=entry_point,
+            source=source,
+            bucket=build,
+            size=size,
+            service_account=runs_as(name),
+            build_account=runs_as("build"),
+            repository=repository.path(target),
+            **more,
+        )
+
+    sizes = settings.functions
+    ingest = function(
         "ingest-fast",
-        entry_point="ingest_fast",
-        source=ingest_zip,
-        bucket=build,
-        size=settings.functions.ingest_fast,
-        service_account=account("ingest-fast"),
-        environment=lambda clients: {
-            **environment(clients),
-            "RECORD_TTL_DAYS": str(settings.records.ttl_days),
-        },
-        invokers=[f"serviceAccount:{account('push')}"],
+        "ingest_fast",
+        ingest_zip,
+        sizes.ingest_fast,
+        environment=lambda clients: {**environment(clients), "RECORD_TTL_DAYS": str(settings.records.ttl_days)},
     )
-    classify = Function(
-        "classify",
-        entry_point="classify_push",
-        source=classify_zip,
-        bucket=build,
-        size=settings.functions.classify,
-        service_account=account("classify"),
-        environment=classify_environment,
-        invokers=[f"serviceAccount:{account('push')}"],
-    )
-    classify_http = Function(
-        CLASSIFY_HTTP,
-        entry_point="classify_http",
-        source=classify_zip,
-        bucket=build,
-        size=settings.functions.classify,
-        service_account=account("classify"),
-        environment=classify_environment,
-        invokers=[f"serviceAccount:{account('caller')}"],
+    classify = function("classify", "classify_push", classify_zip, sizes.classify, environment=classify_environment)
+    classify_http = function(
+        CLASSIFY_HTTP, "classify_http", classify_zip, sizes.classify, environment=classify_environment, internal=False
     )
 
     def workflow_variables(clients: Clients, current: dict[str, str]) -> dict[str, str]:
@@ -131,7 +202,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     workflow = Workflow(
         WORKFLOW,
         ROOT / "workflows" / "retrain.yaml",
-        service_account=account("retrain"),
+        service_account=runs_as("retrain"),
         variables=workflow_variables,
     )
     archive_parameters = {
@@ -144,71 +215,219 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
         "use_case": settings.use_case,
         "window_seconds": str(settings.archive.window_seconds),
     }
-    return [
-        Bucket(archive, versioned=True),
-        Bucket(models, versioned=True),
-        Bucket(build, keeps_data=False),
-        *(StagedFile.of(build, artefact) for artefact in (ingest_zip, classify_zip, dataflow_zip, *spark_files)),
-        StagedFile(build, spec_name, json.dumps(spec, indent=1).encode()),
-        *(Topic(name) for name in TOPICS),
-        CompositeIndex("Classification", "label", "-classified_at"),
-        CompositeIndex("Classification", "model_version", "-classified_at"),
-        CompositeIndex("ModelPromotion", "use_case", "-generation"),
-        CompositeIndex("TrainingRun", "use_case", "-claimed_at"),
-        ingest,
-        classify,
-        classify_http,
-        Subscription("records-archive", "records"),
-        Subscription("labels-archive", "labels"),
-        Subscription(
-            "records-ingest-fast",
-            "records",
-            push_to=ingest.url,
-            push_as=account("push"),
-            dead_letters="dead-letters",
+    rows = [
+        *owned("project", *(Api(f"{name}.googleapis.com") for name in APIS)),
+        *(ServiceAccount(unit.name, unit.purpose) for unit in UNITS.values()),
+        *(
+            CustomRole(unit.role_id, (*unit.uses, *unit.platform), unit.purpose)
+            for unit in UNITS.values()
+            if unit.uses or unit.platform
         ),
-        Subscription(
-            "records-classify",
-            "records",
-            push_to=classify.url,
-            push_as=account("push"),
-            dead_letters="dead-letters",
+        *(
+            CustomRole(role_id, permissions, "what is granted on single buckets and subscriptions")
+            for role_id, permissions in SHARED_ROLES.items()
         ),
-        Subscription("dead-letters-archive", "dead-letters"),
-        Subscription("comparisons-archive", "comparisons"),
-        Subscription("dead-letters-review", "dead-letters"),
-        Subscription("classifications-review", "classifications"),
-        StreamingJob(
-            ARCHIVE_JOB,
-            spec=f"gs://{build}/{spec_name}",
-            parameters=archive_parameters,
-            labels={
-                "system": "lunation",
-                "source": dataflow_zip.label,
-                "window-seconds": str(settings.archive.window_seconds),
-            },
-            service_account=account("archive"),
+        *owned("project", _project_access(target, member, own_role)),
+        *owned("archive", Bucket(archive, versioned=True)),
+        *owned("train", Bucket(models, versioned=True)),
+        *owned("build", Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False), repository),
+        *owned("build", *(StagedFile.of(build, one) for one in (ingest_zip, classify_zip, dataflow_zip, *spark_files))),
+        *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),
+        *owned(
+            "build",
+            Access(
+                repository_policy(REPOSITORY),
+                Grant("roles/artifactregistry.writer", member("build"), "pushes what it built"),
+                Grant("roles/artifactregistry.reader", member("archive"), "Dataflow's launcher pulls the template"),
+            ),
+            image,
         ),
-        WorkflowTemplate(
-            TEMPLATE,
-            ROOT / "spark" / "template.yaml",
-            {
-                "PROJECT": target.project,
-                "REGION": target.region,
-                "ARCHIVE_BUCKET": archive,
-                "MODELS_BUCKET": models,
-                "BUILD_BUCKET": build,
-                "SPARK_CODE": spark_code,
-                "USE_CASE": settings.use_case,
-                "SERVICE_ACCOUNT": account("train"),
-            },
+        *owned(
+            "archive",
+            Access(
+                BucketPolicy(archive),
+                shared("lunationObjectAppender", "archive", "writes objects, and looks when one is there already"),
+                shared("lunationObjectWriter", "train", "reads what was filed, writes Parquet"),
+            ),
         ),
-        workflow,
-        SchedulerJob(
-            SCHEDULER_JOB,
-            cron=settings.schedule.cron,
-            workflow=workflow,
-            argument={},
-            service_account=account("scheduler"),
+        *owned(
+            "train",
+            Access(
+                BucketPolicy(models),
+                shared("lunationObjectAppender", "train", "writes models, reads the serving one"),
+                shared("lunationObjectReader", "classify", "loads the model"),
+                shared("lunationObjectReader", "classify-http", "loads the model"),
+                shared("lunationObjectReader", "retrain", "reads the manifest"),
+            ),
         ),
+        *owned(
+            "build",
+            Access(
+                BucketPolicy(build),
+                shared("lunationObjectReader", "build", "reads the source"),
+                shared("lunationScratch", "archive", "Dataflow's staging and temporary files"),
+                shared("lunationScratch", "train", "Dataproc's staging files, and the drivers"),
+            ),
+        ),
+        *owned(
+            "project",
+            MessageSchema(f"{SCHEMA_PREFIX}record", proto_definition(USE_CASES[settings.use_case].record, "Record")),
+            MessageSchema(f"{SCHEMA_PREFIX}label", proto_definition(Label, "Label")),
+            MessageSchema(f"{SCHEMA_PREFIX}classification", proto_definition(Classification, "Classification")),
+            MessageSchema(f"{SCHEMA_PREFIX}dead-letter", proto_definition(DeadLetter, "DeadLetter")),
+            MessageSchema(f"{SCHEMA_PREFIX}comparison", proto_definition(Comparison, "Comparison")),
+            *(Topic(name) for name in TOPICS),
+        ),
+        *owned(
+            "classify",
+            Access(topic_policy("classifications"), publishes("classify")),
+            Access(topic_policy("comparisons"), publishes("classify")),
+        ),
+        *owned(
+            "archive",
+            Access(
+                topic_policy("dead-letters"),
+                publishes("ingest-fast"),
+                publishes("classify"),
+                publishes("archive"),
+                *agents(Grant("roles/pubsub.publisher", pubsub_agent, "forwards what was refused too often")),
+            ),
+        ),
+        *owned(
+            "project",
+            Database("(default)"),
+            TimeToLive("Record", "expire_at"),
+            CompositeIndex("Classification", "label", "-classified_at"),
+            CompositeIndex("Classification", "model_version", "-classified_at"),
+            CompositeIndex("ModelPromotion", "use_case", "-generation"),
+            CompositeIndex("TrainingRun", "use_case", "-claimed_at"),
+        ),
+        *owned(
+            "push",
+            Access(
+                account_policy("push"),
+                Grant("roles/iam.serviceAccountOpenIdTokenCreator", pubsub_agent, "signs the pushes' tokens"),
+            ),
+        ),
+        *owned("ingest-fast", ingest, Access(function_policy(ingest.name), _invokes(member("push")))),
+        *owned("classify", classify, Access(function_policy(classify.name), _invokes(member("push")))),
+        *owned("classify-http", classify_http, Access(function_policy(classify_http.name), _invokes(member("caller")))),
+        *owned(
+            "archive",
+            Subscription("records-archive", "records"),
+            Subscription("labels-archive", "labels"),
+        ),
+        *owned(
+            "ingest-fast",
+            Subscription(
+                "records-ingest-fast",
+                "records",
+                push_to=ingest.url,
+                push_as=runs_as("push"),
+                dead_letters="dead-letters",
+            ),
+        ),
+        *owned(
+            "classify",
+            Subscription(
+                "records-classify",
+                "records",
+                push_to=classify.url,
+                push_as=runs_as("push"),
+                dead_letters="dead-letters",
+            ),
+        ),
+        *owned(
+            "archive",
+            Subscription("dead-letters-archive", "dead-letters"),
+            Subscription("comparisons-archive", "comparisons"),
+            *(
+                Access(subscription_policy(name), consumes("archive"))
+                for name in ("records-archive", "labels-archive", "dead-letters-archive", "comparisons-archive")
+            ),
+        ),
+        *owned(
+            "project",
+            Subscription("dead-letters-review", "dead-letters"),
+            Subscription("classifications-review", "classifications"),
+        ),
+        *_forwarding("ingest-fast", "records-ingest-fast", agents(_forwards(pubsub_agent))),
+        *_forwarding("classify", "records-classify", agents(_forwards(pubsub_agent))),
+        *owned(
+            "archive",
+            StreamingJob(
+                ARCHIVE_JOB,
+                spec=f"gs://{build}/{spec_name}",
+                parameters=archive_parameters,
+                labels={
+                    **SYSTEM,
+                    "source": dataflow_zip.label,
+                    "window-seconds": str(settings.archive.window_seconds),
+                },
+                service_account=runs_as("archive"),
+            ),
+        ),
+        *owned(
+            "train",
+            WorkflowTemplate(
+                TEMPLATE,
+                ROOT / "spark" / "template.yaml",
+                {
+                    "PROJECT": target.project,
+                    "REGION": target.region,
+                    "ARCHIVE_BUCKET": archive,
+                    "MODELS_BUCKET": models,
+                    "BUILD_BUCKET": build,
+                    "SPARK_CODE": spark_code,
+                    "USE_CASE": settings.use_case,
+                    "SERVICE_ACCOUNT": runs_as("train"),
+                },
+            ),
+            Access(
+                account_policy("train"),
+                Grant("roles/iam.serviceAccountUser", member("retrain"), "starts the cluster that runs as it"),
+            ),
+        ),
+        *owned("retrain", workflow),
+        *owned(
+            "scheduler",
+            SchedulerJob(
+                SCHEDULER_JOB,
+                cron=settings.schedule.cron,
+                workflow=workflow,
+                argument={},
+                service_account=runs_as("scheduler"),
+            ),
+        ),
+        *owned("project", *watch.rows(settings)),
     ]
+    for row in rows:
+        if isinstance(row, ServiceAccount):
+            row.owner = row.name.removeprefix("lunation-")
+        elif isinstance(row, CustomRole):
+            row.owner = next((unit.name for unit in UNITS.values() if unit.role_id == row.name), "project")
+    return [row for row in rows if target.serves(row.service)]
+
+
+def _project_access(target: Target, member: Callable[[str], str], own_role: Callable[[str], str]) -> Access:
+    grants = [
+        Grant(own_role(unit.role_id), member(unit.name), unit.purpose)
+        for unit in UNITS.values()
+        if unit.uses or unit.platform
+    ]
+    # Cloud Functions hands a source to its build through a bucket that it makes itself.
+    staged = Condition("sources-of-functions", 'resource.name.startsWith("projects/_/buckets/gcf-v2-sources-")')
+    grants.append(Grant(own_role("lunationObjectReader"), member("build"), "reads a function's source", staged))
+    return Access(project_policy(), *grants)
+
+
+def _invokes(member: str) -> Grant:
+    return Grant("roles/run.invoker", member, "calls it")
+
+
+def _forwards(agent: Callable[[Clients], str]) -> Grant:
+    return Grant("roles/pubsub.subscriber", agent, "takes out what was refused too often")
+
+
+def _forwarding(unit: str, subscription: str, grants: tuple[Grant, ...]) -> tuple[Resource, ...]:
+    return owned(unit, *((Access(subscription_policy(subscription), *grants),) if grants else ()))

@@ -2,15 +2,14 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from google.cloud import scheduler_v1, workflows_v1
-from google.protobuf import json_format
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found, state_of
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
 
 
 class Workflow(Resource):
@@ -24,6 +23,10 @@ class Workflow(Resource):
     """
 
     kind = "workflow"
+    about = "one training cycle: claim, train, move the pointer"
+    service = "workflows"
+    api = "workflows.googleapis.com"
+    managed_with = "roles/workflows.editor"
 
     def __init__(
         self,
@@ -51,8 +54,12 @@ class Workflow(Resource):
             "user_env_vars": self._variables(clients, current.get("user_env_vars", {})),
             "call_log_level": "LOG_ERRORS_ONLY",
             "execution_history_level": "EXECUTION_HISTORY_DETAILED",
-            "labels": {"system": "lunation"},
+            "labels": SYSTEM,
         }
+
+    def summary(self, clients: Clients) -> str:
+        """Whose source, and as whom."""
+        return f"{self._file.name} as {self._service_account}, every step is kept"
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -73,10 +80,17 @@ class Workflow(Resource):
         """Delete it with its executions."""
         clients.workflows.delete_workflow(name=self.path(clients)).result()
 
+    @classmethod
+    def ours(cls, clients: Clients) -> Iterator[Resource]:
+        """The workflows with our label."""
+        for found in clients.workflows.list_workflows(parent=clients.location):
+            if found.labels.get("system") == SYSTEM["system"]:
+                yield cls(
+                    found.name.rsplit("/", 1)[1], Path(), service_account="", variables=lambda _, current: current
+                )
+
     def _message(self, clients: Clients) -> Any:
-        plain = workflows_v1.types.Workflow.pb()()
-        json_format.ParseDict({"name": self.path(clients), **self.desired(clients)}, plain)
-        return workflows_v1.types.Workflow.wrap(plain)
+        return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.desired(clients)})
 
 
 class SchedulerJob(Resource):
@@ -91,6 +105,10 @@ class SchedulerJob(Resource):
     """
 
     kind = "scheduler-job"
+    about = "what starts the workflow every week"
+    service = "scheduler"
+    api = "cloudscheduler.googleapis.com"
+    managed_with = "roles/cloudscheduler.admin"
 
     def __init__(
         self, name: str, *, cron: str, workflow: Workflow, argument: dict[str, Any], service_account: str
@@ -137,7 +155,9 @@ class SchedulerJob(Resource):
         """Delete it."""
         clients.scheduler.delete_job(name=self.path(clients))
 
+    def summary(self, clients: Clients) -> str:
+        """When it starts what."""
+        return f"{self._cron} UTC starts {self._workflow.address} as {self._service_account}"
+
     def _message(self, clients: Clients) -> Any:
-        plain = scheduler_v1.types.Job.pb()()
-        json_format.ParseDict({"name": self.path(clients), **self.desired(clients)}, plain)
-        return scheduler_v1.types.Job.wrap(plain)
+        return message_of(scheduler_v1.types.Job, {"name": self.path(clients), **self.desired(clients)})

@@ -37,7 +37,7 @@ class Deployment:
         result = CliRunner().invoke(
             app, ["plan", "--json", "--target", "laptop"], env={**self._variables, **settings}, catch_exceptions=False
         )
-        found = [change for change in json.loads(result.stdout) if change["action"] != "unchanged"]
+        found = [change for change in json.loads(result.stdout)["changes"] if change["action"] != "unchanged"]
         assert result.exit_code == (2 if found else 0)
         return found
 
@@ -144,7 +144,8 @@ def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
     entity = datastore.Entity(clients.datastore.key("Record", "kept"))
     clients.datastore.put(entity)
     printed = deployment.run("destroy", "--yes").stdout
-    assert f"Kept: bucket/{models}, bucket/{archive}" in printed
+    assert f"bucket/{models}: it keeps data" in printed
+    assert f"bucket/{archive}: it keeps data" in printed
     project = f"projects/{clients.project}"
     assert list(clients.publisher.list_topics(project=project)) == []
     assert list(clients.subscriber.list_subscriptions(project=project)) == []

@@ -1,17 +1,21 @@
 """Plan names exactly what differs; apply makes it so, once."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lunation.deploy.plan import ApplyError, apply, destroy, plan
-from lunation.deploy.resource import Resource, differences
+from lunation.deploy.plan import ApplyError, Outdated, apply, check, destroy, plan
+from lunation.deploy.resource import UNKNOWN, Resource, differences
 
 
 class Thing(Resource):
     """A resource in a dictionary."""
 
     kind = "thing"
+    about = "a thing"
+    service = api = managed_with = ""
+    fixed = frozenset({"place"})
 
     def __init__(self, name: str, wanted: dict[str, Any], there: dict[str, Any], keeps_data: bool = False) -> None:
         super().__init__(name)
@@ -44,7 +48,7 @@ class Thing(Resource):
         del self.there[self.name]
 
 
-CLIENTS: Any = None
+CLIENTS: Any = SimpleNamespace(project="local-dev")
 
 
 @pytest.mark.parametrize(
@@ -54,12 +58,15 @@ CLIENTS: Any = None
         ({"a": 1}, {"a": 2}, [("a", 2, 1)]),
         ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3, "d": 4}}, [("a.c", 3, 2)]),
         ({"a": [1, 2]}, {"a": [2, 1]}, [("a", [2, 1], [1, 2])]),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 1, "c": 2}]}, []),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, [("a[0].b", 2, 1)]),
+        ({"a": [{"b": 1}]}, {"a": []}, [("a", [], [{"b": 1}])]),
         ({"a": 1}, {}, [("a", None, 1)]),
         ({"a": [], "b": "", "c": False, "d": 0, "e": {}}, {}, []),
     ],
 )
 def test_a_difference_is_what_is_declared_and_not_so(desired: dict, actual: dict, expected: list) -> None:
-    """What the service adds is none; an empty default is none; order in a list counts."""
+    """What the service adds is none, also inside a list; an empty default is none; order in a list counts."""
     assert list(differences(desired, actual)) == expected
 
 
@@ -81,7 +88,7 @@ def test_a_failure_names_the_resource_and_the_next_run_goes_on() -> None:
     there: dict[str, Any] = {}
     rows = [Thing("one", {"size": 1}, there), Thing("two", {"size": 2}, there), Thing("three", {}, there)]
     rows[1].fail = True
-    with pytest.raises(ApplyError, match="thing/two: RuntimeError: quota"):
+    with pytest.raises(ApplyError, match="thing/two: quota"):
         apply(rows, CLIENTS)
     assert set(there) == {"one"}
     rows[1].fail = False
@@ -100,3 +107,76 @@ def test_destroy_goes_backwards_and_keeps_data() -> None:
         ("thing/data", "keep"),
     ]
     assert set(there) == {"data"}
+
+
+def test_what_cannot_be_changed_is_replaced_unless_it_keeps_data() -> None:
+    """A new place means another thing; one that keeps data is refused, with the value that it has."""
+    there: dict[str, Any] = {}
+    apply([Thing("one", {"place": "here", "size": 1}, there)], CLIENTS)
+    moved = Thing("one", {"place": "there", "size": 1}, there)
+    (change,) = plan([moved], CLIENTS)
+    assert (change.action, change.fields) == ("replace", [("place", "here", "there")])
+    apply([moved], CLIENTS)
+    assert there["one"]["place"] == "there"
+    with pytest.raises(ApplyError, match=r"place is 'there' and cannot become 'here'.*keeps data"):
+        plan([Thing("one", {"place": "here"}, there, keeps_data=True)], CLIENTS)
+
+
+def test_what_is_no_longer_declared_is_deleted() -> None:
+    """A row that left the table is planned as a deletion, and deleted last."""
+    there: dict[str, Any] = {}
+
+    class Labelled(Thing):
+        @classmethod
+        def ours(cls, clients: Any) -> Any:
+            return [cls(name, {}, there) for name in there]
+
+    apply([Labelled("one", {}, there), Labelled("two", {}, there)], CLIENTS)
+    rows = [Labelled("two", {}, there)]
+    assert [(change.address, change.action) for change in plan(rows, CLIENTS)] == [
+        ("thing/two", "unchanged"),
+        ("thing/one", "delete"),
+    ]
+    apply(rows, CLIENTS)
+    assert set(there) == {"two"}
+
+
+def test_a_plan_is_applied_as_it_was_read_or_not_at_all() -> None:
+    """What was done by hand since then stops it, with the name and the field; what it did itself does not."""
+    there: dict[str, Any] = {}
+    rows = [Thing("one", {"size": 1, "url": "known"}, there), Thing("two", {"size": 2}, there)]
+    planned = plan(rows, CLIENTS)
+    apply(rows[:1], CLIENTS)  # as a run that was cut short
+    check(planned, plan(rows, CLIENTS))
+    apply(rows, CLIENTS, planned=planned)
+    there["one"]["size"] = 5
+    planned = plan(rows, CLIENTS)
+    there["one"]["size"] = 6
+    with pytest.raises(Outdated, match="thing/one: size: was changed since"):
+        check(planned, plan(rows, CLIENTS))
+    with pytest.raises(Outdated, match="thing/one: size"):
+        apply(rows, CLIENTS, planned=planned)
+    assert there["one"]["size"] == 6
+    there["one"]["size"] = 1
+    there["two"]["size"] = 0
+    with pytest.raises(Outdated, match="thing/two was not in it"):
+        apply(rows, CLIENTS, planned=[])
+
+
+def test_a_value_that_was_not_known_yet_may_be_anything() -> None:
+    """A plan says so, and the value that turns up is in order."""
+    there = {"one": {"url": "old"}}
+    planned = plan([Thing("one", {"url": UNKNOWN}, there)], CLIENTS)
+    check(planned, plan([Thing("one", {"url": "https://known"}, there)], CLIENTS))
+
+
+def test_data_is_only_deleted_by_name() -> None:
+    """Named data goes with the rest; a name that is none is refused before anything is deleted."""
+    there: dict[str, Any] = {}
+    rows = [Thing("data", {}, there, keeps_data=True), Thing("one", {}, there)]
+    apply(rows, CLIENTS)
+    with pytest.raises(ApplyError, match="thing/dta: no such data; there are: thing/data"):
+        destroy(rows, CLIENTS, named=["thing/dta"])
+    assert set(there) == {"data", "one"}
+    destroy(rows, CLIENTS, named=["thing/data"])
+    assert there == {}

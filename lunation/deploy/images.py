@@ -1,0 +1,142 @@
+"""The container image of the archive pipeline's template: built by Cloud Build from the staged zip."""
+
+from lunation.clients import Clients
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.settings import Target
+
+BUILDER = "gcr.io/cloud-builders/docker"
+
+
+class Repository(Resource):
+    """An Artifact Registry repository for container images. Old ones are deleted, but the last ten of each."""
+
+    kind = "repository"
+    about = "container images of the functions and of the archive pipeline"
+    service = "artifactregistry"
+    api = "artifactregistry.googleapis.com"
+    managed_with = "roles/artifactregistry.admin"
+    fixed = frozenset({"format_"})
+
+    def path(self, target: Target) -> str:
+        """Full resource name."""
+        return f"{target.location}/repositories/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """Format and clean-up."""
+        return {
+            "format_": "DOCKER",
+            "labels": SYSTEM,
+            "cleanup_policies": {
+                "keep-last": {
+                    "id": "keep-last",
+                    "action": "KEEP",
+                    "most_recent_versions": {"keep_count": 10},
+                },
+                "drop-old": {
+                    "id": "drop-old",
+                    "action": "DELETE",
+                    "condition": {"tag_state": "ANY", "older_than": "7776000s"},
+                },
+            },
+        }
+
+    def summary(self, clients: Clients) -> str:
+        """What it holds."""
+        return "Docker images; the last ten of each stay, others for 90 days"
+
+    def read(self, clients: Clients) -> State | None:
+        """As it is."""
+        found = if_found(lambda: clients.artifact_registry.get_repository(name=self.path(clients.target)))
+        return None if found is None else state_of(found)
+
+    def create(self, clients: Clients) -> None:
+        """Create it and wait."""
+        from google.cloud.artifactregistry_v1.types import Repository as Message
+
+        clients.artifact_registry.create_repository(
+            parent=clients.location,
+            repository=message_of(Message, self.desired(clients)),
+            repository_id=self.name,
+        ).result(timeout=300)
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Set the fields that changed."""
+        from google.cloud.artifactregistry_v1.types import Repository as Message
+
+        wanted = message_of(Message, {"name": self.path(clients.target), **self.desired(clients)})
+        clients.artifact_registry.update_repository(request={"repository": wanted, "update_mask": {"paths": changed}})
+
+    def delete(self, clients: Clients) -> None:
+        """Delete it with its images: they can be built again from what is in the build bucket."""
+        clients.artifact_registry.delete_repository(name=self.path(clients.target)).result(timeout=300)
+
+
+class Image(Resource):
+    """An image built from a zip in the build bucket. Its tag is the zip's hash, so it is there or not.
+
+    Args:
+        name: ``<package>:<tag>``.
+        repository: where it goes.
+        source: ``(bucket, object)`` of the zip, with a Dockerfile at its root.
+        build_account: what builds it.
+    """
+
+    kind = "image"
+    about = "the archive pipeline's Flex Template"
+    service = "cloudbuild"
+    api = "cloudbuild.googleapis.com"
+    managed_with = "roles/cloudbuild.builds.editor"
+
+    def __init__(self, name: str, *, repository: Repository, source: tuple[str, str], build_account: str) -> None:
+        super().__init__(name)
+        self._repository = repository
+        self._source = source
+        self._build_account = build_account
+
+    def uri(self, target: Target) -> str:
+        """What a container engine pulls."""
+        return f"{target.region}-docker.pkg.dev/{target.project}/{self._repository.name}/{self.name}"
+
+    def desired(self, clients: Clients) -> State:
+        """Its tag."""
+        return {"tag": self.name.partition(":")[2]}
+
+    def summary(self, clients: Clients) -> str:
+        """What it is built from."""
+        return f"built by Cloud Build from gs://{'/'.join(self._source)} as {self._build_account}"
+
+    def read(self, clients: Clients) -> State | None:
+        """The tag, if it was pushed."""
+        package, _, tag = self.name.partition(":")
+        path = f"{self._repository.path(clients.target)}/packages/{package}/tags/{tag}"
+        found = if_found(lambda: clients.artifact_registry.get_tag(request={"name": path}))
+        return None if found is None else {"tag": tag}
+
+    def create(self, clients: Clients) -> None:
+        """Build it and wait; the build's log is in Cloud Logging."""
+        bucket, name = self._source
+        build = {
+            "source": {"storage_source": {"bucket": bucket, "object_": name}},
+            "steps": [{"name": BUILDER, "args": ["build", "--tag", self.uri(clients.target), "."]}],
+            "images": [self.uri(clients.target)],
+            "service_account": f"projects/{clients.project}/serviceAccounts/{self._build_account}",
+            "options": {"logging": "CLOUD_LOGGING_ONLY"},
+            "timeout": {"seconds": 1800},
+            "tags": ["lunation"],
+        }
+        request = {
+            "parent": clients.location,
+            "project_id": clients.project,
+            "build": build,
+        }
+        clients.cloud_build.create_build(request=request).result(timeout=1800)
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Never called: another content has another tag."""
+        raise ValueError(f"{self.address}: an image is never changed")
+
+    def delete(self, clients: Clients) -> None:
+        """It goes with the repository; only its tag is taken away here."""
+        package, _, tag = self.name.partition(":")
+        path = f"{self._repository.path(clients.target)}/packages/{package}/tags/{tag}"
+        clients.artifact_registry.delete_tag(request={"name": path})

@@ -1,0 +1,133 @@
+"""The units: what runs, as whom, and what each may do in the whole project.
+
+A unit has a service account and, for what can only be granted on a project, a custom role with exactly the permissions
+that it uses. What can be granted on a single bucket, topic, subscription or function is granted there, by the table.
+``python -m rehearsal`` records the calls of each unit and holds them against all of this, in both directions.
+"""
+
+from dataclasses import dataclass
+
+DATAFLOW_WORKER = (
+    "autoscaling.sites.readRecommendations",
+    "autoscaling.sites.writeMetrics",
+    "autoscaling.sites.writeState",
+    "compute.instanceGroupManagers.update",
+    "compute.instances.delete",
+    "compute.instances.setDiskAutoDelete",
+    "dataflow.jobs.get",
+    "dataflow.shuffle.read",
+    "dataflow.shuffle.write",
+    "dataflow.streamingWorkItems.ImportState",
+    "dataflow.streamingWorkItems.commitWork",
+    "dataflow.streamingWorkItems.getData",
+    "dataflow.streamingWorkItems.getWork",
+    "dataflow.streamingWorkItems.getWorkerMetadata",
+    "dataflow.workItems.lease",
+    "dataflow.workItems.sendMessage",
+    "dataflow.workItems.update",
+    "logging.logEntries.create",
+    "logging.logEntries.route",
+    "monitoring.timeSeries.create",
+)
+"""roles/dataflow.worker without its access to every bucket of the project, which is granted on ours instead."""
+
+DATAPROC_WORKER = (
+    "dataproc.agents.create",
+    "dataproc.agents.delete",
+    "dataproc.agents.get",
+    "dataproc.agents.list",
+    "dataproc.agents.update",
+    "dataproc.tasks.lease",
+    "dataproc.tasks.listInvalidatedLeases",
+    "dataproc.tasks.reportStatus",
+    "logging.logEntries.create",
+    "logging.logEntries.route",
+    "monitoring.metricDescriptors.create",
+    "monitoring.metricDescriptors.get",
+    "monitoring.metricDescriptors.list",
+    "monitoring.monitoredResourceDescriptors.get",
+    "monitoring.monitoredResourceDescriptors.list",
+    "monitoring.timeSeries.create",
+)
+"""roles/dataproc.worker without its access to every bucket of the project, which is granted on ours instead."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One of them.
+
+    Args:
+        name: its service account is ``lunation-<name>``.
+        purpose: what it does, in half a sentence.
+        uses: permissions that its own calls need and that only a project can grant.
+        platform: permissions that Google's own agent needs, which runs beside it on the unit's machines.
+    """
+
+    name: str
+    purpose: str
+    uses: tuple[str, ...] = ()
+    platform: tuple[str, ...] = ()
+
+    @property
+    def role_id(self) -> str:
+        """The id of its custom role."""
+        return "lunation" + "".join(part.capitalize() for part in self.name.split("-"))
+
+
+UNITS: dict[str, Unit] = {
+    unit.name: unit
+    for unit in (
+        Unit(
+            "ingest-fast",
+            "mirrors records into Datastore",
+            uses=("datastore.entities.create", "datastore.entities.update"),
+        ),
+        Unit(
+            "classify",
+            "classifies pushed records, stores and publishes the answers",
+            uses=("datastore.entities.create", "datastore.entities.get"),
+        ),
+        Unit("classify-http", "answers requests for a classification", uses=("datastore.entities.get",)),
+        Unit("archive", "files every message in the archive", platform=DATAFLOW_WORKER),
+        Unit("train", "converts, trains and evaluates on a cluster of its own", platform=DATAPROC_WORKER),
+        Unit(
+            "retrain",
+            "runs a training cycle and moves the model pointer",
+            uses=(
+                "dataproc.operations.get",
+                "dataproc.workflowTemplates.instantiate",
+                "datastore.entities.create",
+                "datastore.entities.get",
+                "datastore.entities.update",
+                "workflows.executions.get",
+            ),
+            platform=("logging.logEntries.create",),
+        ),
+        Unit("scheduler", "starts the retraining workflow", uses=("workflows.executions.create",)),
+        Unit("push", "is whom Pub/Sub calls the functions as"),
+        Unit("caller", "may ask for a classification over HTTP"),
+        Unit("build", "builds the functions and the archive's image", platform=("logging.logEntries.create",)),
+    )
+}
+"""Another unit is a row here, and its grants in the table."""
+
+SHARED_ROLES: dict[str, tuple[str, ...]] = {
+    "lunationObjectReader": ("storage.objects.get",),
+    "lunationObjectCreator": ("storage.objects.create",),
+    "lunationObjectWriter": (
+        "storage.objects.create",
+        "storage.objects.delete",
+        "storage.objects.get",
+        "storage.objects.list",
+    ),
+    "lunationObjectAppender": ("storage.objects.create", "storage.objects.get", "storage.objects.list"),
+    "lunationScratch": (
+        "storage.buckets.get",
+        "storage.objects.create",
+        "storage.objects.delete",
+        "storage.objects.get",
+        "storage.objects.list",
+    ),
+    "lunationSubscriptionReader": ("pubsub.subscriptions.consume", "pubsub.subscriptions.get"),
+}
+"""What is granted on single buckets and subscriptions: the predefined roles all give something too much there."""

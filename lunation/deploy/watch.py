@@ -1,0 +1,117 @@
+"""What is watched: the alerts and the charts, as rows of the table."""
+
+from lunation.deploy.monitoring import AlertPolicy, Dashboard, NotificationChannel, above, logged
+from lunation.deploy.resource import Resource
+from lunation.settings import Settings
+
+SUBSCRIPTION = 'resource.type = "pubsub_subscription"'
+TOPIC = 'resource.type = "pubsub_topic"'
+RUN = 'resource.type = "cloud_run_revision"'
+JOB = 'resource.type = "dataflow_job" AND resource.labels.job_name = "lunation-archive"'
+WORKFLOW = 'resource.type = "workflows.googleapis.com/Workflow" AND resource.labels.workflow_id = "retrain"'
+
+POINTER_NOT_FOLLOWED = "the pointer is not followed"
+MODEL_NOT_SERVED = "model is not served"
+"""What classify logs (functions/classify/serving.py); a test holds the two together."""
+
+
+def rows(settings: Settings) -> list[Resource]:
+    """The notification channel, if an address is set, the alerts and the dashboard."""
+    wanted = settings.monitoring
+    channel = NotificationChannel("team", wanted.email) if wanted.email is not None else None
+    oldest = f'{SUBSCRIPTION} AND metric.type = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"'
+    dead = (
+        f'{TOPIC} AND resource.labels.topic_id = "dead-letters" AND '
+        'metric.type = "pubsub.googleapis.com/topic/send_request_count"'
+    )
+    finished = f'{WORKFLOW} AND metric.type = "workflows.googleapis.com/finished_execution_count"'
+    lag = f'{JOB} AND metric.type = "dataflow.googleapis.com/job/data_watermark_age"'
+    alerts = [
+        AlertPolicy(
+            "messages wait",
+            condition=above(
+                f'{oldest} AND resource.labels.subscription_id = monitoring.regex.full_match("records-.*|labels-.*")',
+                60 * wanted.oldest_message_minutes,
+                aligner="ALIGN_MAX",
+                reducer="REDUCE_MAX",
+                group_by="resource.labels.subscription_id",
+            ),
+            advice="Messages of a subscription are not acknowledged. `lunation verify` tells which records are where; "
+            "the log of the function, or of the archive job, tells why. Nothing is lost for seven days.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "dead letters",
+            condition=above(dead, 0, aligner="ALIGN_DELTA", reducer="REDUCE_SUM", group_by="resource.labels.topic_id"),
+            advice="Somebody publishes what no one can read. `lunation dead-letters` lists them with their reasons.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "training failed",
+            condition=above(
+                f'{finished} AND metric.labels.status = "FAILED"',
+                0,
+                aligner="ALIGN_DELTA",
+                reducer="REDUCE_SUM",
+                group_by="resource.labels.workflow_id",
+            ),
+            advice="The serving model stays. `lunation runs` tells the cause; `lunation retrain --force` tries again.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "stale pointer",
+            condition=logged(f'{RUN} AND jsonPayload.message = ("{POINTER_NOT_FOLLOWED}" OR "{MODEL_NOT_SERVED}")'),
+            advice="An instance of classify keeps answering with an older model: Datastore is out of reach, or the new "
+            "model does not load. Its answers say `stale`. The log entry has the reason.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "archive lags",
+            condition=above(
+                lag,
+                60 * wanted.archive_lag_minutes,
+                aligner="ALIGN_MAX",
+                reducer="REDUCE_MAX",
+                group_by="resource.labels.job_name",
+            ),
+            advice="The archive job does not keep up, or is stuck. Its page in the console names the slow step. "
+            "Messages stay in their subscriptions for seven days.",
+            channel=channel,
+        ),
+    ]
+    charts = {
+        "Published, a second": (
+            f'{TOPIC} AND metric.type = "pubsub.googleapis.com/topic/send_message_operation_count"',
+            "ALIGN_RATE",
+            "REDUCE_SUM",
+            "resource.labels.topic_id",
+        ),
+        "Oldest message that waits, seconds": (
+            oldest,
+            "ALIGN_MAX",
+            "REDUCE_MAX",
+            "resource.labels.subscription_id",
+        ),
+        "Answers of the functions, a second": (
+            f'{RUN} AND metric.type = "run.googleapis.com/request_count"',
+            "ALIGN_RATE",
+            "REDUCE_SUM",
+            "metric.labels.response_code_class",
+        ),
+        "Latency of the functions, 99th percentile, ms": (
+            f'{RUN} AND metric.type = "run.googleapis.com/request_latencies"',
+            "ALIGN_PERCENTILE_99",
+            "REDUCE_MAX",
+            "resource.labels.service_name",
+        ),
+        "Instances": (
+            f'{RUN} AND metric.type = "run.googleapis.com/container/instance_count"',
+            "ALIGN_MAX",
+            "REDUCE_SUM",
+            "resource.labels.service_name",
+        ),
+        "The archive's lag, seconds": (lag, "ALIGN_MAX", "REDUCE_MAX", "resource.labels.job_name"),
+        "Trainings, by outcome": (finished, "ALIGN_DELTA", "REDUCE_SUM", "metric.labels.status"),
+        "Dead letters": (dead, "ALIGN_DELTA", "REDUCE_SUM", "resource.labels.topic_id"),
+    }
+    return [*([channel] if channel is not None else []), *alerts, Dashboard("Lunation", charts)]

@@ -1,0 +1,588 @@
+"""A project at Google's, as far as a deployment talks to it and the laptop's servers do not stand in: kept in memory.
+
+It answers what the services answer to the calls that a deployment makes, with names, etags and operations in their
+form, and refuses any other call by its name. What it is asked to keep has been judged already (:mod:`.validation`).
+"""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from google.iam.v1 import policy_pb2
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+
+from laptop.errors import ServiceError, already_exists, invalid, not_found
+from laptop.surface import Rpc
+
+NUMBER = "123456789012"
+"""The project's number."""
+
+Handler = Callable[["Project", Any], Message]
+_HANDLERS: dict[str, Handler] = {}
+
+
+def answers(*methods: str) -> Callable[[Handler], Handler]:
+    """Register what answers ``methods``, full names such as ``google.iam.admin.v1.IAM.GetRole``."""
+
+    def register(handler: Handler) -> Handler:
+        for method in methods:
+            _HANDLERS[method] = handler
+        return handler
+
+    return register
+
+
+class Project:
+    """What there is, by resource name.
+
+    Args:
+        project: its id. A request for another one is answered as for a project that is not there.
+    """
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.things: dict[str, Any] = {}
+        self.policies: dict[str, policy_pb2.Policy] = {}
+        self.deleted: list[str] = []
+        self._ids = itertools.count(1)
+
+    async def answer(self, rpc: Rpc, request: Message) -> Message:
+        """Answer one call.
+
+        Raises:
+            ServiceError: as the service would, or UNIMPLEMENTED.
+        """
+        method = f"{rpc.service}.{rpc.name}"
+        handler = _HANDLERS.get(method)
+        if rpc.name == "GetIamPolicy":
+            return self.policy(request.resource)  # type: ignore[attr-defined]
+        if rpc.name == "SetIamPolicy":
+            return self.set_policy(request.resource, request.policy)  # type: ignore[attr-defined]
+        if handler is None:
+            raise ServiceError("UNIMPLEMENTED", f"{method}: the rehearsal does not answer this call")
+        return handler(self, request)
+
+    def nothing(self) -> "Empty":
+        """The same project for services that are only asked what there is: nothing."""
+        return Empty()
+
+    # --- things
+
+    def next_id(self) -> int:
+        """A number that the service would choose."""
+        return next(self._ids)
+
+    def get(self, name: str) -> Any:
+        """The thing called ``name``.
+
+        Raises:
+            ServiceError: NOT_FOUND.
+        """
+        if name not in self.things:
+            raise not_found(name)
+        return self.things[name]
+
+    def add(self, name: str, thing: Any) -> Any:
+        """Keep a new thing.
+
+        Raises:
+            ServiceError: ALREADY_EXISTS.
+        """
+        if name in self.things:
+            raise already_exists(name)
+        return self.put(name, thing)
+
+    def put(self, name: str, thing: Any) -> Any:
+        """Keep a thing as it is now, with a new etag if its kind has one."""
+        kept = type(thing)()
+        kept.CopyFrom(thing)
+        if "etag" in kept.DESCRIPTOR.fields_by_name:
+            kept.ClearField("etag")
+            digest = hashlib.sha256(kept.SerializeToString(deterministic=True)).hexdigest()[:16]
+            kept.etag = digest.encode() if isinstance(kept.etag, bytes) else digest
+        self.things[name] = kept
+        return kept
+
+    def change(self, name: str, wanted: Any, paths: list[str]) -> Any:
+        """Take the fields ``paths`` of ``wanted``; all it fills, without paths.
+
+        Raises:
+            ServiceError: NOT_FOUND, or ABORTED for an etag that is not the current one.
+        """
+        current = self.get(name)
+        if getattr(wanted, "etag", None) and wanted.etag != current.etag:
+            raise ServiceError("ABORTED", f"{name}: it was changed since it was read (etag)")
+        changed = type(current)()
+        changed.CopyFrom(current)
+        for path in paths or [field.name for field, _ in wanted.ListFields()]:
+            field = changed.DESCRIPTOR.fields_by_name.get(path) or changed.DESCRIPTOR.fields_by_name.get(path + "_")
+            if field is None:
+                raise invalid(f"update_mask: {path} is no field of {changed.DESCRIPTOR.name}")
+            changed.ClearField(field.name)
+            part = type(current)()
+            for filled, value in wanted.ListFields():
+                if filled.name == field.name:
+                    if filled.is_repeated:
+                        getattr(part, filled.name).MergeFrom(value)
+                    elif filled.message_type is not None:
+                        getattr(part, filled.name).CopyFrom(value)
+                    else:
+                        setattr(part, filled.name, value)
+            changed.MergeFrom(part)
+        return self.put(name, changed)
+
+    def remove(self, name: str) -> empty_pb2.Empty:
+        """Take a thing away.
+
+        Raises:
+            ServiceError: NOT_FOUND.
+        """
+        self.get(name)
+        del self.things[name]
+        self.deleted.append(name)
+        self.policies = {key: one for key, one in self.policies.items() if not key.startswith(name)}
+        return empty_pb2.Empty()
+
+    def below(self, prefix: str) -> list[Any]:
+        """The things whose names begin with ``prefix``."""
+        return [thing for name, thing in sorted(self.things.items()) if name.startswith(prefix)]
+
+    # --- policies
+
+    def policy(self, resource: str) -> policy_pb2.Policy:
+        """The policy of a thing that is there; an empty one if none was set."""
+        if resource != f"projects/{self.project}":
+            self.get(resource)
+        return self.policies.get(resource, policy_pb2.Policy(version=1, etag=b"0"))
+
+    def set_policy(self, resource: str, policy: policy_pb2.Policy) -> policy_pb2.Policy:
+        """Replace a policy.
+
+        Raises:
+            ServiceError: ABORTED, if it was changed since its etag was read; INVALID_ARGUMENT for an unknown member.
+        """
+        if policy.etag != self.policy(resource).etag:
+            raise ServiceError("ABORTED", f"{resource}: the policy was changed since it was read (etag)")
+        for binding in policy.bindings:
+            if binding.HasField("condition") and policy.version != 3:
+                raise invalid(f"{resource}: a policy with conditions has version 3")
+            for member in binding.members:
+                self._check_member(member)
+        kept = policy_pb2.Policy()
+        kept.CopyFrom(policy)
+        kept.etag = hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
+        self.policies[resource] = kept
+        return kept
+
+    def _check_member(self, member: str) -> None:
+        email = member.removeprefix("serviceAccount:")
+        if member.startswith("serviceAccount:") and email.endswith(f"@{self.project}.iam.gserviceaccount.com"):
+            try:
+                self.get(f"projects/{self.project}/serviceAccounts/{email}")
+            except ServiceError:
+                raise invalid(f"Service account {email} does not exist.") from None
+
+
+class Empty:
+    """Answers for a service in which there is nothing yet."""
+
+    async def answer(self, rpc: Rpc, request: Message) -> Message:
+        """NOT_FOUND for what is asked by name, nothing for a list.
+
+        Raises:
+            ServiceError: NOT_FOUND, or UNIMPLEMENTED for a call that changes something.
+        """
+        if rpc.name.startswith("List"):
+            return rpc.response()
+        if rpc.name.startswith("Get"):
+            raise not_found(str(getattr(request, "name", "") or getattr(request, "resource", "")))
+        raise ServiceError("UNIMPLEMENTED", f"{rpc.service}.{rpc.name}: this is a plan, nothing is made")
+
+
+def done(response: Message) -> operations_pb2.Operation:
+    """An operation that is over."""
+    operation = operations_pb2.Operation(name=f"operations/{time.time_ns()}", done=True)
+    operation.response.Pack(response)
+    return operation
+
+
+# --- Resource Manager and Service Usage
+
+RESOURCE_MANAGER = "google.cloud.resourcemanager.v3.Projects"
+SERVICE_USAGE = "google.api.serviceusage.v1.ServiceUsage"
+
+
+@answers(f"{RESOURCE_MANAGER}.GetProject")
+def _get_project(project: Project, request: Any) -> Message:
+    from google.cloud.resourcemanager_v3 import types
+
+    if request.name != f"projects/{project.project}":
+        raise ServiceError("PERMISSION_DENIED", f"Permission 'resourcemanager.projects.get' denied on {request.name}")
+    return types.Project.pb()(name=f"projects/{NUMBER}", project_id=project.project)
+
+
+@answers(f"{SERVICE_USAGE}.GetService")
+def _get_service(project: Project, request: Any) -> Message:
+    from google.cloud.service_usage_v1 import types
+
+    return types.Service.pb()(name=request.name, state=2 if request.name in project.things else 1)
+
+
+@answers(f"{SERVICE_USAGE}.EnableService")
+def _enable_service(project: Project, request: Any) -> Message:
+    from google.cloud.service_usage_v1 import types
+
+    service = types.Service.pb()(name=request.name, state=2)
+    project.put(request.name, service)
+    return done(types.EnableServiceResponse.pb()(service=service))
+
+
+@answers(f"{SERVICE_USAGE}.DisableService")
+def _disable_service(project: Project, request: Any) -> Message:
+    from google.cloud.service_usage_v1 import types
+
+    project.remove(request.name)
+    return done(types.DisableServiceResponse.pb()())
+
+
+# --- IAM
+
+IAM = "google.iam.admin.v1.IAM"
+
+
+@answers(f"{IAM}.GetServiceAccount", f"{IAM}.GetRole")
+def _get_iam(project: Project, request: Any) -> Message:
+    return project.get(request.name)
+
+
+@answers(f"{IAM}.CreateServiceAccount")
+def _create_account(project: Project, request: Any) -> Message:
+    account = type(request.service_account)()
+    account.CopyFrom(request.service_account)
+    account.email = f"{request.account_id}@{project.project}.iam.gserviceaccount.com"
+    account.name = f"{request.name}/serviceAccounts/{account.email}"
+    return project.add(account.name, account)
+
+
+@answers(f"{IAM}.PatchServiceAccount")
+def _patch_account(project: Project, request: Any) -> Message:
+    return project.change(request.service_account.name, request.service_account, list(request.update_mask.paths))
+
+
+@answers(f"{IAM}.EnableServiceAccount")
+def _enable_account(project: Project, request: Any) -> Message:
+    account = project.get(request.name)
+    account.disabled = False
+    return empty_pb2.Empty()
+
+
+@answers(f"{IAM}.DeleteServiceAccount")
+def _delete_account(project: Project, request: Any) -> Message:
+    return project.remove(request.name)
+
+
+@answers(f"{IAM}.ListServiceAccounts")
+def _list_accounts(project: Project, request: Any) -> Message:
+    from google.cloud.iam_admin_v1 import types
+
+    return types.ListServiceAccountsResponse.pb()(accounts=project.below(f"{request.name}/serviceAccounts/"))
+
+
+@answers(f"{IAM}.CreateRole")
+def _create_role(project: Project, request: Any) -> Message:
+    role = type(request.role)()
+    role.CopyFrom(request.role)
+    role.name = f"{request.parent}/roles/{request.role_id}"
+    return project.add(role.name, role)
+
+
+@answers(f"{IAM}.UpdateRole")
+def _update_role(project: Project, request: Any) -> Message:
+    return project.change(request.name, request.role, list(request.update_mask.paths))
+
+
+@answers(f"{IAM}.DeleteRole", f"{IAM}.UndeleteRole")
+def _delete_role(project: Project, request: Any) -> Message:
+    role = type(project.get(request.name))()
+    role.CopyFrom(project.get(request.name))
+    role.deleted = not role.deleted  # its name stays taken, as it does at Google's
+    if role.deleted:
+        project.deleted.append(request.name)
+    return project.put(request.name, role)
+
+
+@answers(f"{IAM}.ListRoles")
+def _list_roles(project: Project, request: Any) -> Message:
+    from google.cloud.iam_admin_v1 import types
+
+    roles = [role for role in project.below(f"{request.parent}/roles/") if not role.deleted]
+    return types.ListRolesResponse.pb()(roles=roles)
+
+
+# --- Pub/Sub schemas
+
+SCHEMAS = "google.pubsub.v1.SchemaService"
+
+
+@answers(f"{SCHEMAS}.GetSchema")
+def _get_schema(project: Project, request: Any) -> Message:
+    return project.get(request.name)
+
+
+@answers(f"{SCHEMAS}.CreateSchema")
+def _create_schema(project: Project, request: Any) -> Message:
+    schema = type(request.schema)()
+    schema.CopyFrom(request.schema)
+    schema.name = f"{request.parent}/schemas/{request.schema_id}"
+    return project.add(schema.name, schema)
+
+
+@answers(f"{SCHEMAS}.CommitSchema")
+def _commit_schema(project: Project, request: Any) -> Message:
+    project.get(request.name)
+    return project.put(request.name, request.schema)
+
+
+@answers(f"{SCHEMAS}.DeleteSchema")
+def _delete_schema(project: Project, request: Any) -> Message:
+    return project.remove(request.name)
+
+
+@answers(f"{SCHEMAS}.ListSchemas")
+def _list_schemas(project: Project, request: Any) -> Message:
+    from google.pubsub_v1 import types
+
+    return types.ListSchemasResponse.pb()(schemas=project.below(f"{request.parent}/schemas/"))
+
+
+# --- Firestore
+
+FIRESTORE = "google.firestore.admin.v1.FirestoreAdmin"
+
+
+@answers(f"{FIRESTORE}.GetDatabase", f"{FIRESTORE}.GetField")
+def _get_firestore(project: Project, request: Any) -> Message:
+    return project.get(request.name)
+
+
+@answers(f"{FIRESTORE}.CreateDatabase")
+def _create_database(project: Project, request: Any) -> Message:
+    database = type(request.database)()
+    database.CopyFrom(request.database)
+    database.name = f"{request.parent}/databases/{request.database_id}"
+    return done(project.add(database.name, database))
+
+
+@answers(f"{FIRESTORE}.UpdateDatabase")
+def _update_database(project: Project, request: Any) -> Message:
+    return done(project.change(request.database.name, request.database, list(request.update_mask.paths)))
+
+
+@answers(f"{FIRESTORE}.DeleteDatabase")
+def _delete_database(project: Project, request: Any) -> Message:
+    database = project.get(request.name)
+    if database.delete_protection_state == 2:
+        raise ServiceError("FAILED_PRECONDITION", f"{request.name}: delete protection is enabled")
+    project.remove(request.name)
+    return done(database)
+
+
+@answers(f"{FIRESTORE}.UpdateField")
+def _update_field(project: Project, request: Any) -> Message:
+    field = type(request.field)()
+    field.CopyFrom(request.field)
+    if field.HasField("ttl_config"):
+        field.ttl_config.state = 2
+    return done(project.put(field.name, field))
+
+
+# --- Artifact Registry and Cloud Build
+
+REGISTRY = "google.devtools.artifactregistry.v1.ArtifactRegistry"
+BUILD = "google.devtools.cloudbuild.v1.CloudBuild"
+
+
+@answers(f"{REGISTRY}.GetRepository", f"{REGISTRY}.GetTag")
+def _get_registry(project: Project, request: Any) -> Message:
+    return project.get(request.name)
+
+
+@answers(f"{REGISTRY}.CreateRepository")
+def _create_repository(project: Project, request: Any) -> Message:
+    repository = type(request.repository)()
+    repository.CopyFrom(request.repository)
+    repository.name = f"{request.parent}/repositories/{request.repository_id}"
+    return done(project.add(repository.name, repository))
+
+
+@answers(f"{REGISTRY}.UpdateRepository")
+def _update_repository(project: Project, request: Any) -> Message:
+    return project.change(request.repository.name, request.repository, list(request.update_mask.paths))
+
+
+@answers(f"{REGISTRY}.DeleteRepository")
+def _delete_repository(project: Project, request: Any) -> Message:
+    for tag in [name for name in project.things if name.startswith(f"{request.name}/packages/")]:
+        project.remove(tag)
+    return done(project.remove(request.name))
+
+
+@answers(f"{REGISTRY}.DeleteTag")
+def _delete_tag(project: Project, request: Any) -> Message:
+    return project.remove(request.name)
+
+
+@answers(f"{BUILD}.CreateBuild")
+def _create_build(project: Project, request: Any) -> Message:
+    from google.cloud.artifactregistry_v1 import types
+
+    account = request.build.service_account
+    project.get(account)
+    for image in request.build.images:
+        host, own, repository, rest = image.split("/", 3)
+        package, _, tag = rest.partition(":")
+        location = host.removesuffix("-docker.pkg.dev")
+        parent = f"projects/{own}/locations/{location}/repositories/{repository}"
+        project.get(parent)
+        name = f"{parent}/packages/{package}/tags/{tag}"
+        project.put(name, types.Tag.pb()(name=name, version=f"{parent}/packages/{package}/versions/sha256:0"))
+    build = type(request.build)()
+    build.CopyFrom(request.build)
+    build.id, build.status = str(project.next_id()), 3
+    return done(build)
+
+
+# --- Monitoring
+
+ALERTS = "google.monitoring.v3.AlertPolicyService"
+CHANNELS = "google.monitoring.v3.NotificationChannelService"
+DASHBOARDS = "google.monitoring.dashboard.v1.DashboardsService"
+
+
+@answers(f"{ALERTS}.ListAlertPolicies")
+def _list_alerts(project: Project, request: Any) -> Message:
+    from google.cloud.monitoring_v3 import types
+
+    return types.ListAlertPoliciesResponse.pb()(alert_policies=project.below(f"{request.name}/alertPolicies/"))
+
+
+@answers(f"{ALERTS}.CreateAlertPolicy")
+def _create_alert(project: Project, request: Any) -> Message:
+    policy = type(request.alert_policy)()
+    policy.CopyFrom(request.alert_policy)
+    policy.name = f"{request.name}/alertPolicies/{project.next_id()}"
+    for index, condition in enumerate(policy.conditions):
+        condition.name = f"{policy.name}/conditions/{index}"
+    return project.add(policy.name, policy)
+
+
+@answers(f"{ALERTS}.UpdateAlertPolicy")
+def _update_alert(project: Project, request: Any) -> Message:
+    return project.change(request.alert_policy.name, request.alert_policy, list(request.update_mask.paths))
+
+
+@answers(f"{ALERTS}.DeleteAlertPolicy", f"{CHANNELS}.DeleteNotificationChannel", f"{DASHBOARDS}.DeleteDashboard")
+def _delete_monitoring(project: Project, request: Any) -> Message:
+    return project.remove(request.name)
+
+
+@answers(f"{CHANNELS}.ListNotificationChannels")
+def _list_channels(project: Project, request: Any) -> Message:
+    from google.cloud.monitoring_v3 import types
+
+    channels = project.below(f"{request.name}/notificationChannels/")
+    return types.ListNotificationChannelsResponse.pb()(notification_channels=channels)
+
+
+@answers(f"{CHANNELS}.CreateNotificationChannel")
+def _create_channel(project: Project, request: Any) -> Message:
+    channel = type(request.notification_channel)()
+    channel.CopyFrom(request.notification_channel)
+    channel.name = f"{request.name}/notificationChannels/{project.next_id()}"
+    return project.add(channel.name, channel)
+
+
+@answers(f"{CHANNELS}.UpdateNotificationChannel")
+def _update_channel(project: Project, request: Any) -> Message:
+    wanted = request.notification_channel
+    return project.change(wanted.name, wanted, list(request.update_mask.paths))
+
+
+@answers(f"{DASHBOARDS}.ListDashboards")
+def _list_dashboards(project: Project, request: Any) -> Message:
+    from google.cloud.monitoring_dashboard_v1 import types
+
+    return types.ListDashboardsResponse.pb()(dashboards=project.below(f"{request.parent}/dashboards/"))
+
+
+@answers(f"{DASHBOARDS}.CreateDashboard")
+def _create_dashboard(project: Project, request: Any) -> Message:
+    dashboard = type(request.dashboard)()
+    dashboard.CopyFrom(request.dashboard)
+    dashboard.name = f"{request.parent}/dashboards/{project.next_id()}"
+    return project.add(dashboard.name, dashboard)
+
+
+@answers(f"{DASHBOARDS}.UpdateDashboard")
+def _update_dashboard(project: Project, request: Any) -> Message:
+    if request.dashboard.etag != project.get(request.dashboard.name).etag:
+        raise ServiceError("ABORTED", f"{request.dashboard.name}: it was changed since it was read (etag)")
+    return project.put(request.dashboard.name, request.dashboard)
+
+
+# --- Dataflow: at Google's it takes a container image, which the laptop cannot run
+
+DATAFLOW = "google.dataflow.v1beta3"
+RUNNING, DRAINED, UPDATED = 2, 7, 8  # google.dataflow.v1beta3.JobState
+
+
+@answers(f"{DATAFLOW}.FlexTemplatesService.LaunchFlexTemplate")
+def _launch(project: Project, request: Any) -> Message:
+    from google.cloud.dataflow_v1beta3 import types
+
+    wanted = request.launch_parameter
+    if not wanted.job_name or not wanted.container_spec_gcs_path.startswith("gs://"):
+        raise invalid("launch_parameter: job_name and container_spec_gcs_path are required")
+    running = [job for job in project.below("jobs/") if job.name == wanted.job_name and job.current_state == RUNNING]
+    if bool(running) != wanted.update:
+        raise ServiceError("FAILED_PRECONDITION", f"{wanted.job_name}: {len(running)} run, update is {wanted.update}")
+    job = types.Job.pb()(
+        id=f"2026-01-01_00_00_00-{project.next_id():06d}",
+        project_id=request.project_id,
+        location=request.location,
+        name=wanted.job_name,
+        type_=2,
+        current_state=RUNNING,
+        labels=wanted.environment.additional_user_labels,
+    )
+    for old in running:
+        old.current_state = UPDATED
+    return types.LaunchFlexTemplateResponse.pb()(job=project.add(f"jobs/{job.id}", job))
+
+
+@answers(f"{DATAFLOW}.JobsV1Beta3.GetJob")
+def _get_job(project: Project, request: Any) -> Message:
+    return project.get(f"jobs/{request.job_id}")
+
+
+@answers(f"{DATAFLOW}.JobsV1Beta3.ListJobs")
+def _list_jobs(project: Project, request: Any) -> Message:
+    from google.cloud.dataflow_v1beta3 import types
+
+    active = request.filter == types.ListJobsRequest.Filter.ACTIVE
+    jobs = [job for job in project.below("jobs/") if not active or job.current_state == RUNNING]
+    return types.ListJobsResponse.pb()(jobs=jobs)
+
+
+@answers(f"{DATAFLOW}.JobsV1Beta3.UpdateJob")
+def _update_job(project: Project, request: Any) -> Message:
+    job = project.get(f"jobs/{request.job_id}")
+    if request.job.requested_state != DRAINED:
+        raise invalid("requested_state: a streaming job is drained, never cancelled")
+    job.current_state = DRAINED
+    project.deleted.append(f"jobs/{job.id}")
+    return job

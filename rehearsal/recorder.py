@@ -1,0 +1,176 @@
+"""A server that stands before one service for one caller: it judges every request, notes it, and passes it on."""
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import grpc
+from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from laptop.errors import ServiceError, invalid
+from laptop.service import Api, Server
+from laptop.surface import Rpc
+from rehearsal.validation import faults
+
+Answer = Callable[[Rpc, Message], Awaitable[Message]]
+HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that was made.
+
+    Args:
+        caller: the unit, or ``deployer``.
+        method: ``google.pubsub.v1.Publisher.Publish``, or ``storage.objects.insert``.
+        request: the message; for Cloud Storage, the path.
+        faults: what is wrong with it; empty if nothing is.
+    """
+
+    caller: str
+    method: str
+    request: Message | str
+    faults: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = self.request if isinstance(self.request, str) else json_format.MessageToJson(self.request, indent=None)
+        return f"{self.caller}: {self.method} {text[:200]}"
+
+
+@dataclass
+class Notes:
+    """All calls of a rehearsal, from every recorder."""
+
+    calls: list[Call] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, call: Call) -> None:
+        """Note one."""
+        with self._lock:
+            self.calls.append(call)
+
+    def of(self, caller: str) -> list[Call]:
+        """The calls of one caller."""
+        with self._lock:
+            return [call for call in self.calls if call.caller == caller]
+
+    @property
+    def invalid(self) -> list[Call]:
+        """Those that Google would have refused."""
+        with self._lock:
+            return [call for call in self.calls if call.faults]
+
+
+class Recorder(Server):
+    """Serves the surface of one service.
+
+    Args:
+        caller: whose calls come in here.
+        service: its name, for the log.
+        rpcs: its surface.
+        answer: answers what is in order.
+        notes: where calls are noted.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        service: str,
+        rpcs: list[Rpc],
+        answer: Answer,
+        notes: Notes,
+        routes: Sequence[web.RouteDef] = (),
+        stop: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(f"{service} for {caller}", Api(rpcs, [], routes=list(routes), stop=stop))
+        self._caller = caller
+        self._answer = answer
+        self._notes = notes
+
+    async def call(self, rpc: Rpc, request: Message) -> Message:
+        """Judge it, note it, answer it."""
+        wrong = tuple(faults(rpc, request))
+        method = f"{rpc.service}.{rpc.name}"
+        self._notes.add(Call(self._caller, method, request, wrong))
+        if wrong:
+            raise invalid("; ".join(wrong))
+        await self.faults.check(method)
+        answer = await self._answer(rpc, request)
+        await self.faults.check(method, "after")
+        return answer
+
+
+def forwarding(address: str) -> tuple[Answer, Callable[[], Awaitable[None]]]:
+    """An answer that asks the server at ``host:port`` over gRPC, and what closes the connection."""
+    channels: list[grpc.aio.Channel] = []
+
+    async def answer(rpc: Rpc, request: Message) -> Message:
+        if not channels:  # inside the loop that it belongs to
+            channels.append(grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]))
+        method = channels[0].unary_unary(
+            rpc.path, request_serializer=rpc.request.SerializeToString, response_deserializer=rpc.response.FromString
+        )
+        try:
+            return await method(request, timeout=600)
+        except grpc.aio.AioRpcError as error:
+            raise ServiceError(error.code(), error.details() or "") from None
+
+    async def close() -> None:
+        for channel in channels:
+            await channel.close()
+
+    return answer, close
+
+
+def storage_routes(caller: str, base: str, notes: Notes) -> list[web.RouteDef]:
+    """Cloud Storage's JSON API, passed on to ``base``. Its client sends no protobufs, so the path is noted."""
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        notes.add(Call(caller, _storage_method(request), request.path_qs))
+        headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP}
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            content = await request.read()
+            async with session.request(
+                request.method, base + request.raw_path, headers=headers, data=content, allow_redirects=False
+            ) as response:
+                body = await response.read()
+                answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
+                if "Location" in answered:  # a resumable upload goes on where it began
+                    answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")
+                return web.Response(status=response.status, headers=answered, body=body)
+
+    return [
+        web.route("*", prefix + "/{path:.*}", forward)
+        for prefix in ("/storage/v1/b", "/upload/storage/v1/b", "/download/storage/v1/b")
+    ] + [web.route("*", "/storage/v1/b", forward)]
+
+
+def _storage_method(request: web.Request) -> str:
+    """The method's name in the JSON API."""
+    parts = [part for part in request.raw_path.partition("?")[0].split("/") if part]
+    upload = parts[0] == "upload"
+    parts = parts[parts.index("b") + 1 :]
+    if parts[1:] == ["iam"]:
+        return "storage.buckets." + {"GET": "getIamPolicy", "PUT": "setIamPolicy"}[request.method]
+    verbs: dict[str, str]
+    if len(parts) <= 1 and not upload:
+        verbs = {"GET": "get" if parts else "list", "POST": "insert", "PATCH": "patch", "PUT": "update",
+                 "DELETE": "delete"}  # fmt: skip
+        return f"storage.buckets.{verbs[request.method]}"
+    if upload:
+        return "storage.objects.insert"
+    if parts[1:2] == ["storageLayout"]:
+        return "storage.buckets.getStorageLayout"
+    if request.method == "POST":
+        return f"storage.objects.{next((one for one in ('rewrite', 'copy', 'compose') if one in parts[-1]), 'rewrite')}"
+    verbs = {"GET": "get" if len(parts) > 2 else "list", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
+    return f"storage.objects.{verbs[request.method]}"
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """A message as JSON, for texts."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)

@@ -1,0 +1,92 @@
+"""Trains one model with Spark and leaves it in both shapes: as Spark saved it, and as the folder that is served.
+
+``python -m benchmarks.streaming.train FOLDER`` writes ``spark/`` (a GBTClassificationModel), ``categories.json``, and
+``served/`` (``model.onnx``, ``golden.json``, and a manifest for each of two versions of the same model).
+"""
+
+import hashlib
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyspark.ml.classification import GBTClassifier
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql.functions import col
+
+from schemas import GoldenRow, ModelFile, ModelManifest, Verdict, use_case
+from schemas.shapes import model_inputs, spark_ddl
+from spark.export import read_forest, to_onnx
+from spark.features import assembled, known_values
+from spark.session import start
+from spark.train import MAX_CATEGORIES, PARAMETERS, SEED
+
+UNTIL = datetime(2013, 2, 12, tzinfo=UTC)
+VERSIONS = ("first", "second")
+
+
+def main(folder: Path) -> None:
+    """Train on six weeks of flights."""
+    case = use_case("flights")
+    history = folder / "history.ndjson"
+    with history.open("w") as lines:
+        for record, label in case.history(UNTIL):
+            if label is not None:
+                lines.write(json.dumps({**record, "label": label["label"]}) + "\n")
+    spark = start("streaming benchmark")
+    inputs = model_inputs(case)
+    rows = (
+        spark.read.schema(f"{spark_ddl(case)}, label STRING")
+        .json(history.as_uri())
+        .selectExpr("features", f"CAST(label = '{case.positive}' AS DOUBLE) AS target")
+    )
+    categories = known_values(rows, inputs, MAX_CATEGORIES)
+    table = assembled(rows, inputs, categories).cache()
+    model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **PARAMETERS).fit(table)
+    model.write().overwrite().save((folder / "spark").as_uri())
+    golden = [
+        GoldenRow(features=row.features.asDict(), probability=row.probability).model_dump(mode="json")
+        for row in model.transform(table.limit(20))
+        .select("features", vector_to_array(col("probability"))[1].alias("probability"))
+        .collect()
+    ]
+    served = folder / "served"
+    served.mkdir()
+    files = {
+        "model.onnx": to_onnx(read_forest(spark, (folder / "spark").as_uri())),
+        "golden.json": json.dumps(golden).encode(),
+    }
+    for name, content in files.items():
+        (served / name).write_bytes(content)
+    (folder / "categories.json").write_text(json.dumps(categories))
+    for version in VERSIONS:
+        manifest = ModelManifest(
+            run_id=version,
+            model_version=f"2013-02-12/{version}",
+            use_case=case.name,
+            trained_at=datetime.now(UTC),
+            seed=SEED,
+            threshold=0.5,
+            inputs=[item.name for item in inputs],
+            input_kinds=[item.kind for item in inputs],
+            categories=categories,
+            files=[
+                ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+                for name, content in files.items()
+            ],
+            rows={},
+            windows={},
+            parameters={},
+            versions={},
+            metrics={},
+            parity_max_abs_diff=0.0,
+            champion=None,
+            verdict=Verdict.PROMOTE,
+            reasons=[],
+        )
+        (served / f"manifest-{version}.json").write_text(manifest.model_dump_json())
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -86,7 +86,7 @@ class Deployments:
         for task in self._retiring:
             task.cancel()
         revisions = [door.revision for door in self._doors.values() if door.revision is not None]
-        await asyncio.gather(*(instance.stop(0) for revision in revisions for instance in revision.instances))
+        await asyncio.gather(*(revision.stop(0) for revision in revisions))
         await asyncio.gather(*self._retiring, return_exceptions=True)
         self._guard.close()
 
@@ -164,7 +164,7 @@ class Deployments:
         if door is not None:
             await door.close()
             if door.revision is not None:
-                await asyncio.gather(*(instance.stop(0) for instance in door.revision.instances))
+                await door.revision.stop(0)
         await self._registry.delete(name)
         shutil.rmtree(self._home(name), ignore_errors=True)
 
@@ -196,8 +196,9 @@ class Deployments:
     def _revision(self, name: str, declared: Any) -> Revision:
         service = declared.service_config
         door = self._doors[name]
-        instances = [
-            Instance(
+
+        def make() -> Instance:
+            return Instance(
                 service.revision,
                 self._source(name, service.revision),
                 declared.build_config.entry_point,
@@ -206,9 +207,11 @@ class Deployments:
                 self._guard,
                 door.admit,
             )
-            for _ in range(max(1, service.min_instance_count))
-        ]
-        return Revision(service.revision, instances, service.max_instance_request_concurrency, service.timeout_seconds)
+
+        least = max(1, service.min_instance_count)
+        most = max(least, min(service.max_instance_count, os.cpu_count() or 1))
+        concurrency, timeout = service.max_instance_request_concurrency, service.timeout_seconds
+        return Revision(service.revision, make, least, most, concurrency, timeout)
 
     def _environment(self, name: str, declared: Any) -> Mapping[str, str]:
         """What the platform gives a process, and what the declaration adds."""
@@ -259,8 +262,8 @@ class Deployments:
 
     async def _retire(self, name: str, revision: Revision) -> None:
         with contextlib.suppress(asyncio.CancelledError):
-            await revision.stop()
-        await asyncio.gather(*(instance.stop(0) for instance in revision.instances))
+            await revision.stop(revision.timeout)
+        await revision.stop(0)
         shutil.rmtree(self._source(name, revision.name), ignore_errors=True)
 
     def _home(self, name: str) -> Path:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
@@ -15,24 +16,34 @@ from laptop.ports import HOST
 QUEUE_SECONDS = 10.0
 """How long a request waits for room at an instance, as on Cloud Run."""
 MAX_WAITING = 2000
+IDLE_SECONDS = 60.0
+"""How long an instance beyond the minimum is kept without a request."""
 log = logging.getLogger("laptop.functions")
 
 
 class Revision:
-    """What serves: instances of one source with one configuration.
+    """What serves: instances of one source with one configuration, as many as the requests ask for.
 
     Args:
         name: of the revision.
-        instances: all equal.
+        make: makes one instance more, all equal.
+        least: instances that always run.
+        most: instances that run at most.
         concurrency: requests that one instance takes at a time.
         timeout: seconds a request may take.
     """
 
-    def __init__(self, name: str, instances: list[Instance], concurrency: int, timeout: float) -> None:
+    def __init__(
+        self, name: str, make: Callable[[], Instance], least: int, most: int, concurrency: int, timeout: float
+    ) -> None:
         self.name = name
-        self.instances = instances
+        self.instances = [make() for _ in range(least)]
         self.concurrency = concurrency
         self.timeout = timeout
+        self._make = make
+        self._least = least
+        self._most = most
+        self._shrinking: asyncio.Task[None] | None = None
 
     def pick(self) -> Instance | None:
         """The instance with the most room; None if there is none."""
@@ -46,6 +57,26 @@ class Revision:
                 best = instance
         return best
 
+    def grow(self, waiting: int) -> None:
+        """Start one instance more, if one may run and those that start already have no room for all that wait."""
+        starting = sum(not instance.ready for instance in self.instances)
+        if len(self.instances) >= self._most or starting * self.concurrency >= waiting:
+            return
+        instance = self._make()
+        self.instances.append(instance)
+        instance.keep()
+        if self._shrinking is None or self._shrinking.done():
+            self._shrinking = asyncio.create_task(self._shrink())
+
+    async def _shrink(self) -> None:
+        """End instances beyond the least once they have been idle for long."""
+        while len(self.instances) > self._least:
+            await asyncio.sleep(IDLE_SECONDS / 4)
+            for instance in self.instances[self._least :]:
+                if instance.ready and instance.idle_for() > IDLE_SECONDS:
+                    self.instances.remove(instance)
+                    await instance.stop(0)
+
     async def start(self) -> None:
         """Start all instances; all or none.
 
@@ -55,7 +86,7 @@ class Revision:
         try:
             await asyncio.gather(*(instance.start() for instance in self.instances))
         except BaseException:
-            await self.stop()
+            await self.stop(self.timeout)
             raise
 
     def keep(self) -> None:
@@ -63,9 +94,13 @@ class Revision:
         for instance in self.instances:
             instance.keep()
 
-    async def stop(self) -> None:
-        """End all instances once they have answered what is under way."""
-        await asyncio.gather(*(instance.stop(self.timeout) for instance in self.instances))
+    async def stop(self, drain_seconds: float) -> None:
+        """End all instances once they have answered what is under way, at the latest after ``drain_seconds``."""
+        self._most = 0
+        if self._shrinking is not None:
+            self._shrinking.cancel()
+            await asyncio.gather(self._shrinking, return_exceptions=True)
+        await asyncio.gather(*(instance.stop(drain_seconds) for instance in self.instances))
 
 
 class Refused(Exception):
@@ -199,6 +234,8 @@ class Door:
             raise Refused(429, "The request was aborted because there was no available instance.")
         place: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        if revision is not None:
+            revision.grow(len(self._waiting))
         limit = min(QUEUE_SECONDS, revision.timeout) if revision is not None else QUEUE_SECONDS
         try:
             return await asyncio.wait_for(place, limit)

@@ -65,6 +65,7 @@ class Instance:
         self._idle: list[Upstream] = []
         self._connections: set[Upstream] = set()
         self._drained = asyncio.Event()
+        self._idle_since = time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -141,6 +142,11 @@ class Instance:
         self.in_flight -= 1
         if not self.in_flight:
             self._drained.set()
+            self._idle_since = time.monotonic()
+
+    def idle_for(self) -> float:
+        """Seconds since the last request was answered, or since it was made; 0 while one is under way."""
+        return 0.0 if self.in_flight else time.monotonic() - self._idle_since
 
     def acquire(self) -> None:
         """One request more is under way."""

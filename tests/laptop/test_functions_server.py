@@ -1,0 +1,396 @@
+"""Cloud Functions through Google's client: deployed from a zip, called at their doors, replaced, scaled, killed."""
+
+import io
+import json
+import os
+import signal
+import threading
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from google.api_core import exceptions, operation
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.functions_v2 import Function, FunctionServiceClient
+from google.iam.v1 import policy_pb2
+
+from laptop.faults import FaultInjector
+from laptop.functions import build, deployments, door
+from laptop.identity import Identity
+from laptop.service import Context
+from tests.laptop.in_thread import serving
+from tests.support import ServerProcess, eventually
+
+PARENT = "projects/local-dev/locations/us-central1"
+CALLER = "caller@local-dev.iam.gserviceaccount.com"
+SOURCE = """
+import asyncio, json, os
+import functions_framework.aio
+from starlette.responses import JSONResponse
+
+@functions_framework.aio.http
+async def answer(request):
+    await asyncio.sleep(float(request.query_params.get("sleep", 0)))
+    if "end" in request.query_params:
+        os._exit(3)
+    body = (await request.body()).decode()
+    return JSONResponse({"version": VERSION, "pid": os.getpid(), "word": os.environ.get("WORD"), "body": body,
+                         "path": request.url.path, "revision": os.environ["K_REVISION"]})
+"""
+
+
+def source(version: int = 1, **files: str | None) -> bytes:
+    """A zip with a function that tells which version it is; ``main__py`` and the like replace a file."""
+    content = {"main.py": f"VERSION = {version}\n{SOURCE}", "requirements.txt": "functions-framework\n"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in {**content, **{key.replace("__", "."): text for key, text in files.items()}}.items():
+            if text is not None:
+                archive.writestr(name, text)
+    return packed.getvalue()
+
+
+class Google:
+    """Google's client of a server, and what a deployer does with it."""
+
+    def __init__(self, http: str, state: Path) -> None:
+        transport = FunctionServiceClient.get_transport_class("rest")(host=http, credentials=AnonymousCredentials())
+        self.client = FunctionServiceClient(transport=transport)
+        self.state = state
+        self.identity = Identity(state)
+        self.http = http
+
+    def upload(self, content: bytes) -> Any:
+        """Upload a source; answers what stands for it in a declaration."""
+        answer = self.client.generate_upload_url(request={"parent": PARENT})
+        put(answer.upload_url, content)
+        return answer.storage_source
+
+    def declared(self, content: bytes, entry_point: str = "answer", **service: Any) -> dict[str, Any]:
+        """A function's declaration."""
+        build_config = {"runtime": "python311", "entry_point": entry_point}
+        build_config["source"] = {"storage_source": self.upload(content)}  # type: ignore[assignment]
+        return {"build_config": build_config, "service_config": service}
+
+    def create(self, name: str, content: bytes | None = None, **more: Any) -> Function:
+        """Deploy a new function."""
+        function = self.declared(content or source(), **more)
+        return ended(self.client.create_function(parent=PARENT, function=function, function_id=name))
+
+    def update(self, name: str, content: bytes, **more: Any) -> operation.Operation:
+        """Deploy a new source."""
+        function = {"name": path(name), **self.declared(content, **more)}
+        return self.client.update_function(function=function, update_mask={"paths": ["build_config"]})
+
+    def allow(self, name: str, *members: str) -> None:
+        """Give ``roles/run.invoker`` to ``members``, and to nobody else."""
+        policy = policy_pb2.Policy(bindings=[policy_pb2.Binding(role="roles/run.invoker", members=members)])
+        self.client.set_iam_policy(request={"resource": path(name), "policy": policy})
+
+    def caller(self, function: Function) -> Callable[..., Any]:
+        """Calls a function with a token of CALLER, who is made an invoker."""
+        self.allow(function.name.rsplit("/", 1)[1], f"serviceAccount:{CALLER}")
+        return lambda query="", body=None: call(function.url + query, self.identity.token(CALLER, function.url), body)
+
+    def running(self, name: str) -> dict[str, Any]:
+        """The processes behind a function."""
+        with urllib.request.urlopen(f"{self.http}/_laptop/functions", timeout=10) as response:
+            return next(one for one in json.load(response) if one["name"] == path(name))
+
+
+def path(name: str) -> str:
+    """A function's full name."""
+    return f"{PARENT}/functions/{name}"
+
+
+def put(url: str, content: bytes, kind: str = "application/zip") -> None:
+    """Upload, as a signed URL wants it."""
+    request = urllib.request.Request(url, data=content, method="PUT", headers={"Content-Type": kind})
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def call(url: str, token: str | None = None, body: bytes | None = None) -> Any:
+    """A function's answer, or the status that it did not answer with."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body, headers=headers), timeout=30) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except urllib.error.URLError:
+        return None  # nobody listens
+
+
+def ended(started: operation.Operation) -> Any:
+    """What an operation answers once it is done."""
+    eventually(started.done, 60)
+    return started.result()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for all tests; each has functions of its own."""
+    server = ServerProcess("functions", tmp_path_factory.mktemp("functions"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def google(server: ServerProcess) -> Google:
+    """The client of the server."""
+    return Google(server.http, server.state)
+
+
+@pytest.fixture(scope="module")
+def steady(server: ServerProcess) -> Function:
+    """A function that no test changes."""
+    return Google(server.http, server.state).create("steady")
+
+
+# --- the life of a function
+
+
+def test_a_function_is_deployed_called_and_deleted(google: Google) -> None:
+    """From an uploaded zip; told, listed and answering at its URL; relabelled without a new revision; then gone."""
+    made = google.create("lived", environment_variables={"WORD": "moon"})
+    assert (made.state, made.name) == (Function.State.ACTIVE, path("lived"))
+    assert google.client.get_function(name=made.name) == made
+    assert made.name in [one.name for one in google.client.list_functions(parent=PARENT)]
+    with pytest.raises(exceptions.Conflict, match="lived"):
+        google.create("lived")
+    ask = google.caller(made)
+    found = ask("/some/path", b"hello")
+    assert (found["version"], found["word"], found["body"], found["path"]) == (1, "moon", "hello", "/some/path")
+    assert found["revision"] == made.service_config.revision
+    labelled = ended(
+        google.client.update_function(
+            function={"name": made.name, "labels": {"a": "b"}}, update_mask={"paths": ["labels"]}
+        )
+    )
+    assert (labelled.labels, labelled.service_config) == ({"a": "b"}, made.service_config)
+    pid = found["pid"]
+    assert ask()["pid"] == pid
+    ended(google.client.delete_function(name=made.name))
+    assert ask() is None
+    assert not psutil.pid_exists(pid)
+    for missing in (google.client.get_function, google.client.delete_function):
+        with pytest.raises(exceptions.NotFound, match="lived"):
+            missing(name=made.name)
+
+
+def test_an_upload_url_takes_one_zip(google: Google) -> None:
+    """With the type that it is signed for; a declaration whose zip never came is refused with the reason."""
+    answer = google.client.generate_upload_url(request={"parent": PARENT})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        put(answer.upload_url, source(), "text/plain")
+    put(answer.upload_url, source())
+    for url in (answer.upload_url, answer.upload_url + "x"):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            put(url, source())
+    fresh = google.client.generate_upload_url(request={"parent": PARENT})
+    function = {
+        "build_config": {
+            "runtime": "python311", "entry_point": "answer", "source": {"storage_source": fresh.storage_source},
+        },
+    }  # fmt: skip
+    with pytest.raises(exceptions.GoogleAPICallError, match="PUT the zip first"):
+        ended(google.client.create_function(parent=PARENT, function=function, function_id="no-zip"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "words"),
+    [
+        ({"event_trigger": {"event_type": "x"}}, exceptions.MethodNotImplemented, "no Eventarc"),
+        ({"build_config": {"runtime": "nodejs20"}}, exceptions.BadRequest, "runs python311 only"),
+        ({"build_config": {"runtime": "python311", "entry_point": "a b"}}, exceptions.BadRequest, "'a b' is no name"),
+        ({"service_config": {"environment_variables": {"PORT": "1"}}}, exceptions.BadRequest, "PORT is set by"),
+        ({"service_config": {"timeout_seconds": 3601}}, exceptions.BadRequest, "1 to 3600"),
+        ({"service_config": {"min_instance_count": 3, "max_instance_count": 2}}, exceptions.BadRequest, "between 0"),
+        ({"service_config": {"secret_volumes": [{"secret": "x"}]}}, exceptions.MethodNotImplemented, "Secret Manager"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_when_it_is_declared(
+    google: Google, fields: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    """At once, by name."""
+    build_config = {
+        "runtime": "python311", "entry_point": "answer",
+        "source": {"storage_source": {"bucket": "b", "object": "o"}},
+    }  # fmt: skip
+    function = {"build_config": build_config, **fields}
+    if "build_config" in fields:
+        function["build_config"] = {**build_config, **fields["build_config"]}
+    with pytest.raises(kind, match=words):
+        google.client.create_function(parent=PARENT, function=function, function_id="refused")
+
+
+# --- revisions
+
+
+def test_an_update_fails_no_request(google: Google) -> None:
+    """Callers who never pause see the old version, then the new one, and nothing else."""
+    made = google.create("replaced", max_instance_request_concurrency=80)
+    ask = google.caller(made)
+    seen: list[list[Any]] = [[] for _ in range(3)]
+    stopped = threading.Event()
+
+    def hammer(answers: list[Any]) -> None:
+        while not stopped.is_set():
+            found = ask("?sleep=0.02")
+            answers.append(found["version"] if isinstance(found, dict) else found)
+
+    callers = [threading.Thread(target=hammer, args=(answers,)) for answers in seen]
+    for one in callers:
+        one.start()
+    try:
+        eventually(lambda: all(seen))
+        updated = ended(google.update("replaced", source(2)))
+        eventually(lambda: all(answers[-1] == 2 for answers in seen))
+    finally:
+        stopped.set()
+        for one in callers:
+            one.join()
+    assert updated.service_config.revision != made.service_config.revision
+    assert updated.url == made.url
+    for answers in seen:
+        assert set(answers) == {1, 2}
+        assert answers == sorted(answers)
+
+
+@pytest.mark.parametrize(
+    ("content", "entry_point", "words"),
+    [
+        (source(main__py="raise RuntimeError('on purpose')"), "answer", r"(?s)ended with 1 .*on purpose"),
+        (source(), "nothing", "(?s)expected to contain a function named 'nothing'"),
+        (
+            source(requirements__txt="functions-framework\nno-such-package==1\n"),
+            "answer",
+            "no-such-package is not inst",
+        ),
+        (source(requirements__txt="functions-framework==0.1\n"), "answer", r"functions-framework \S+ is installed"),
+        (b"no zip", "answer", "no zip that can be read"),
+    ],
+    ids=["raises", "entry-point", "package", "version", "zip"],
+)
+def test_a_revision_that_does_not_come_up_changes_nothing(
+    google: Google, steady: Function, content: bytes, entry_point: str, words: str
+) -> None:
+    """The operation's error and the function tell why; what served still does."""
+    with pytest.raises(exceptions.GoogleAPICallError, match=words):
+        ended(google.update("steady", content, entry_point=entry_point))
+    shown = google.client.get_function(name=path("steady"))
+    assert (shown.state, shown.service_config.revision) == (Function.State.ACTIVE, steady.service_config.revision)
+    assert shown.state_messages[-1].type_ == "DeploymentFailed"
+    assert google.caller(steady)()["version"] == 1
+
+
+def test_a_function_that_never_came_up_can_be_mended(google: Google) -> None:
+    """It is FAILED, with the reason; the next source makes it ACTIVE at the same URL."""
+    with pytest.raises(exceptions.GoogleAPICallError, match=r"missing main\.py.*found: requirements\.txt"):
+        google.create("mended", source(main__py=None))
+    shown = google.client.get_function(name=path("mended"))
+    assert (shown.state, "main.py" in shown.state_messages[-1].message) == (Function.State.FAILED, True)
+    mended = ended(google.update("mended", source(2)))
+    assert (mended.state, mended.url, list(mended.state_messages)) == (Function.State.ACTIVE, shown.url, [])
+    assert google.caller(mended)()["version"] == 2
+
+
+# --- the front door
+
+
+def test_the_door_checks_who_calls(google: Google, steady: Function, tmp_path: Path) -> None:
+    """A token of an invoker, for this function, signed, not expired; anything else is 401 or 403, as on Cloud Run."""
+    url = steady.url
+    google.allow("steady")
+    token = google.identity.token(CALLER, url)
+    assert call(url, token) == 403  # nobody is an invoker yet
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    assert call(url, token)["version"] == 1
+    assert call(url) == 403
+    assert call(url, google.identity.token("other@local-dev.iam.gserviceaccount.com", url)) == 403
+    for bad in (
+        "nonsense",
+        google.identity.token(CALLER, "https://another.function"),
+        Identity(tmp_path).token(CALLER, url),  # signed by a key of somebody else
+        Identity(google.state, now=lambda: 1_000_000_000).token(CALLER, url),  # expired long ago
+        token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBB"),
+    ):
+        assert call(url, bad) == 401, bad
+    google.allow("steady", "allUsers")
+    assert call(url)["version"] == 1
+    policy = google.client.get_iam_policy(request={"resource": steady.name})
+    google.allow("steady")
+    assert call(url, token) == 403
+    with pytest.raises(exceptions.Conflict, match="changed since"):
+        google.client.set_iam_policy(request={"resource": steady.name, "policy": policy})
+
+
+def test_a_request_beyond_the_limits_is_turned_away(google: Google) -> None:
+    """429 when no instance has room in time, 504 when the function takes too long; then it answers again."""
+    made = google.create("limited", timeout_seconds=1, max_instance_count=1, max_instance_request_concurrency=1)
+    ask = google.caller(made)
+    assert ask("?sleep=9") == 504
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask("?sleep=0.8"), range(6)))
+    statuses = [one if isinstance(one, int) else 200 for one in answers]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) <= 2
+    assert ask()["version"] == 1
+
+
+def test_instances_come_with_the_requests_and_go_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the minimum to the maximum while more ask than the running ones take, and back after a while of rest."""
+    monkeypatch.setattr(door, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(deployments.os, "cpu_count", lambda: 2)
+    with serving(lambda: build(Context(tmp_path, FaultInjector()))) as http:
+        (tmp_path / "endpoints.json").write_text(json.dumps({"functions": {"http": http}}))
+        google = Google(http, tmp_path)
+        made = google.create("scaled", max_instance_count=5, max_instance_request_concurrency=1)
+        ask = google.caller(made)
+        assert len(google.running("scaled")["instances"]) == 1
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: ask("?sleep=0.5"), range(8)))
+        assert {one["version"] for one in answers} == {1}
+        assert len({one["pid"] for one in answers}) == 2
+        eventually(lambda: len(google.running("scaled")["instances"]) == 1)
+        assert ask()["version"] == 1
+
+
+# --- kill -9
+
+
+def test_an_instance_that_dies_is_started_again(google: Google) -> None:
+    """The request that it held is 503, for the caller to repeat; killed or ended by itself."""
+    made = google.create("mortal", max_instance_count=1)
+    ask = google.caller(made)
+    first = ask()["pid"]
+    assert ask("?end=1") == 503
+    second = eventually(lambda: found if isinstance(found := ask(), dict) else None)["pid"]
+    os.kill(google.running("mortal")["instances"][0]["pid"], signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(second))
+    third = eventually(lambda: found if isinstance(found := ask(), dict) else None)["pid"]
+    assert len({first, second, third}) == 3
+    assert google.running("mortal")["instances"][0]["starts"] == 3
+
+
+def test_functions_serve_again_after_the_server_was_killed(serve: Any) -> None:
+    """At the same URLs, with their policies; the old processes are gone; a deployment under way is taken up."""
+    server = serve("functions")
+    google = Google(server.http, server.state)
+    made = google.create("kept", environment_variables={"WORD": "moon"})
+    ask = google.caller(made)
+    pid = ask()["pid"]
+    started = google.client.create_function(parent=PARENT, function=google.declared(source(7)), function_id="under-way")
+    server.kill()
+    server.start()
+    found = eventually(lambda: one if isinstance(one := ask(), dict) else None)
+    assert (found["version"], found["word"], found["pid"] != pid) == (1, "moon", True)
+    eventually(lambda: not psutil.pid_exists(pid))
+    assert google.caller(ended(started))()["version"] == 7

@@ -1,4 +1,5 @@
-"""Exports a trained Spark GBT as ONNX: one ``TreeEnsemble`` (ai.onnx.ml opset 5) in double precision.
+"""Exports a trained Spark GBT as ONNX: one ``TreeEnsemble`` (ai.onnx.ml opset 5) in double precision, behind the
+tables of its history features.
 
 Why our own: the public converter works in single precision, which moves rows across thresholds, and builds graphs that
 onnxruntime refuses. Spark's trees are simple enough to copy. They are read from the model as Spark saved it (Parquet),
@@ -20,6 +21,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import expr
 
 from spark.job import JobFailed
+from spark.rates import Table
 
 BRANCH_LEQ = 0
 BRANCH_MEMBER = 6
@@ -137,10 +139,14 @@ class _Ensemble:
             self.membership_values += [*node.members, float("nan")]
 
 
-def to_onnx(forest: Forest) -> bytes:
+def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[Table]) -> bytes:
     """The artefact: input ``features`` double [N, inputs], output ``probability`` double [N].
 
-    The same forest gives the same bytes.
+    The same arguments give the same bytes.
+
+    Args:
+        direct: which of the inputs the forest sees, in its order.
+        rates: what it sees after them; the artefact looks them up in its own tables.
     """
     ensemble = _Ensemble()
     for tree, weight in zip(forest.trees, forest.weights, strict=True):
@@ -157,20 +163,23 @@ def to_onnx(forest: Forest) -> bytes:
     }
     if not ensemble.membership_values:
         del attributes["membership_values"]
+    nodes, constants = _columns(direct, rates)
     graph = helper.make_graph(
         [
-            helper.make_node("TreeEnsemble", ["features"], ["margin"], domain="ai.onnx.ml", **attributes),
+            *nodes,
+            helper.make_node("TreeEnsemble", ["columns"], ["margin"], domain="ai.onnx.ml", **attributes),
             # Spark: probability = 1 / (1 + exp(-2 * margin)).
             helper.make_node("Mul", ["margin", "two"], ["doubled"]),
             helper.make_node("Sigmoid", ["doubled"], ["column"]),
             helper.make_node("Reshape", ["column", "flat"], ["probability"]),
         ],
         "gbt",
-        [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["N", forest.inputs])],
+        [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["N", inputs])],
         [helper.make_tensor_value_info("probability", TensorProto.DOUBLE, ["N"])],
         [
             helper.make_tensor("two", TensorProto.DOUBLE, [], [2.0]),
             helper.make_tensor("flat", TensorProto.INT64, [1], [-1]),
+            *constants,
         ],
     )
     model = helper.make_model(
@@ -181,6 +190,61 @@ def to_onnx(forest: Forest) -> bytes:
     )
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
+
+
+def _columns(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
+    """Nodes and constants that turn ``features`` into the forest's ``columns``."""
+    nodes = [helper.make_node("Gather", ["features", "direct"], ["plain"], axis=1)]
+    constants = [helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))]
+    if not rates:
+        nodes[0].output[:] = ["columns"]
+        return nodes, constants
+    lookup, tables = _lookup(rates)
+    joined = helper.make_node("Concat", ["plain", "rate_values"], ["columns"], axis=1)
+    return [*nodes, *lookup, joined], [*constants, *tables]
+
+
+def _lookup(rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
+    """Nodes and constants that turn ``features`` into ``rate_values``.
+
+    All rates at once: pick the keys' inputs, find each one's place (``rates.Key.place``), add places up to a cell by
+    one multiplication with the strides, and gather from one long table.
+    """
+    parts = [(part, stride) for rate in rates for part, stride in zip(rate.key.parts, rate.key.strides, strict=True)]
+    owners = [number for number, rate in enumerate(rates) for _ in rate.key.parts]
+    strides = np.zeros((len(parts), len(rates)))
+    for place, (owner, (_, stride)) in enumerate(zip(owners, parts, strict=True)):
+        strides[place, owner] = stride
+    offsets = np.cumsum([0, *(rate.key.cells for rate in rates[:-1])])
+    nodes = [
+        helper.make_node("Gather", ["features", "key_inputs"], ["key_values"], axis=1),
+        helper.make_node("Div", ["key_values", "widths"], ["key_quotients"]),
+        helper.make_node("Floor", ["key_quotients"], ["key_floors"]),
+        helper.make_node("Sub", ["key_floors", "lows"], ["key_steps"]),
+        # Neither holds for NaN, so a missing number gets the last place, like what is out of range.
+        helper.make_node("GreaterOrEqual", ["key_steps", "zero"], ["key_not_below"]),
+        helper.make_node("Less", ["key_steps", "sizes"], ["key_not_above"]),
+        helper.make_node("And", ["key_not_below", "key_not_above"], ["key_within"]),
+        helper.make_node("Where", ["key_within", "key_steps", "sizes"], ["key_places"]),
+        helper.make_node("MatMul", ["key_places", "strides"], ["key_sums"]),
+        helper.make_node("Add", ["key_sums", "offsets"], ["key_cells"]),
+        helper.make_node("Cast", ["key_cells"], ["cells"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["rates", "cells"], ["rate_values"]),
+    ]
+    inputs = [part.input for part, _ in parts]
+    doubles: dict[str, Sequence[float]] = {
+        "widths": [part.width for part, _ in parts],
+        "lows": [part.low for part, _ in parts],
+        "sizes": [float(part.size) for part, _ in parts],
+        "zero": [0.0],
+        "offsets": offsets.astype(float).tolist(),
+        "rates": np.concatenate([rate.values for rate in rates]).tolist(),
+    }
+    return nodes, [
+        helper.make_tensor("key_inputs", TensorProto.INT64, [len(inputs)], inputs),
+        helper.make_tensor("strides", TensorProto.DOUBLE, strides.shape, strides.ravel()),
+        *(helper.make_tensor(name, TensorProto.DOUBLE, [len(values)], values) for name, values in doubles.items()),
+    ]
 
 
 def _tensor(kind: int, values: Sequence[float]) -> Any:

@@ -23,9 +23,9 @@ MISSING_NUMBER = -1.0e9
 """What Spark's trees are trained on in place of a missing number. No feature may come near it."""
 
 
-def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limit: int) -> dict[str, list[str]]:
-    """The values of each category in ``rows.features``, in alphabetical order: all of them, or the ``limit`` most
-    frequent of a category that has more (Spark's trees take no category with more values than bins)."""
+def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limits: Mapping[str, int]) -> dict[str, list[str]]:
+    """The values of each category in ``rows.features``, in alphabetical order: all of them, or the most frequent of a
+    category that has more than its limit."""
     names = [item.name for item in inputs if item.kind == "category"]
     if not names:
         return {}
@@ -37,16 +37,23 @@ def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limit: int) -> d
         .selectExpr(
             "position", "value", "row_number() OVER (PARTITION BY position ORDER BY count DESC, value) AS place"
         )
-        .where(col("place") <= limit)
+        .where(col("place") <= max(limits.values()))
     )
     found: dict[str, list[str]] = defaultdict(list)
-    for row in counted.collect():  # at most `limit` rows a category
-        found[names[row.position]].append(row.value)
+    for row in counted.collect():  # at most the limit for each category
+        name = names[row.position]
+        if row.place <= limits[name]:
+            found[name].append(row.value)
     return {name: sorted(found[name]) for name in names}
 
 
-def assembled(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping[str, list[str]]) -> DataFrame:
-    """``rows`` with a vector column ``vector``: the inputs in order, read from the struct ``features``."""
+def columns(inputs: Sequence[ModelInput]) -> list[str]:
+    """The names of the inputs' columns in :func:`indexed`."""
+    return [f"x_{item.name}" for item in inputs]
+
+
+def indexed(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping[str, list[str]]) -> DataFrame:
+    """``rows`` with a column of doubles for each input, read from the struct ``features``."""
     texts = [item.name for item in inputs if item.kind == "category"]
     frame = rows.selectExpr(
         "*",
@@ -57,17 +64,27 @@ def assembled(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping
             for item in inputs
         ),
     )
-    if texts:
-        frame = StringIndexerModel.from_arrays_of_labels(
-            [categories[name] for name in texts],
-            inputCols=[f"in_{name}" for name in texts],
-            outputCols=[f"x_{name}" for name in texts],
-            handleInvalid="keep",
-        ).transform(frame)
-    assembler = VectorAssembler(
-        inputCols=[f"x_{item.name}" for item in inputs], outputCol="vector", handleInvalid="error"
+    if not texts:
+        return frame
+    indexer = StringIndexerModel.from_arrays_of_labels(
+        [categories[name] for name in texts],
+        inputCols=[f"in_{name}" for name in texts],
+        outputCols=[f"x_{name}" for name in texts],
+        handleInvalid="keep",
     )
-    return assembler.transform(frame).drop(*(f"in_{name}" for name in texts), *(f"x_{item.name}" for item in inputs))
+    return indexer.transform(frame).drop(*(f"in_{name}" for name in texts))
+
+
+def assembled(rows: DataFrame, names: Sequence[str]) -> DataFrame:
+    """``rows`` with a vector column ``vector`` in place of the columns ``names``."""
+    return (
+        VectorAssembler(inputCols=list(names), outputCol="vector", handleInvalid="error").transform(rows).drop(*names)
+    )
+
+
+def vectors(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping[str, list[str]]) -> DataFrame:
+    """``rows`` with a vector column ``vector`` of the inputs alone, for a model without rates."""
+    return assembled(indexed(rows, inputs, categories), columns(inputs))
 
 
 def matrix(

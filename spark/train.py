@@ -3,7 +3,8 @@
 Writes ``model.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder, Spark's own
 probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
 
-The evaluation window is the last 28 days, up to the last day that has labels. Missing values: see ``features.py``.
+The evaluation window is the last 28 days, up to the last day that has labels; trained is on the records before it
+whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
 The same Parquet gives the same trees: seed and category order are fixed, no rows are sampled, and the rows are put in
 a fixed order before the fit. (Sums over more than two partitions are added in the order in which Spark merges them,
 which is fixed on one machine; on several executors the last bit of a leaf may differ.)
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from math import isqrt
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,27 +28,26 @@ from pyspark.sql.functions import col, expr
 from schemas.model_manifest import GoldenRow
 from schemas.shapes import ModelInput, model_inputs
 from schemas.use_cases import UseCase
-from spark import objects
+from spark import objects, rates
 from spark.export import read_forest, to_onnx
-from spark.features import assembled, known_values
+from spark.features import assembled, columns, indexed, known_values
 from spark.job import Job, JobFailed, exit_code, parse, progress
 from spark.session import start
 
 EVALUATION_DAYS = 28
 SEED = 20130101
+# Measured on flights (docs/backtest.md). A tree sees a third of the columns at each split: that is what keeps boosting
+# from following the noise of so few weeks, and it costs a third of the time. More or deeper trees, or finer bins, lose.
 PARAMETERS: dict[str, Any] = {
-    "maxIter": 20,
+    "maxIter": 30,
     "maxDepth": 5,
-    "maxBins": 128,
-    "stepSize": 0.1,
-    # Measured on two cycles of flights (25,000 and 48,000 rows) against 20: the same AUC and the better log-loss on the
-    # first, both better on the second. More and deeper trees took longer and gained less than the cycles differ.
-    "minInstancesPerNode": 100,
+    "maxBins": 32,
+    "stepSize": 0.15,
     "subsamplingRate": 1.0,
-    "featureSubsetStrategy": "all",
+    "featureSubsetStrategy": "onethird",
 }
-# A category's values and the bucket of the unseen must fit into the bins.
-MAX_CATEGORIES = 127
+MAX_KEYED = 1000
+"""So many values of a category are told apart in the groups of a rate."""
 GOLDEN_PLAIN = 30
 GOLDEN_CHANGED = 20
 UNSEEN = "~new"
@@ -90,11 +91,18 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
     )
     inputs = model_inputs(job.case)
-    rows = labelled.where(col("dt") <= windows.train_to)
-    categories = known_values(rows, inputs, MAX_CATEGORIES)
+    rows = labelled.where(_training(windows.evaluate_from))
+    # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
+    most = parameters["maxBins"] - 1
+    keyed = {part for rate in job.case.rates for part in rate.by}
+    categories = known_values(rows, inputs, {item.name: MAX_KEYED if item.name in keyed else most for item in inputs})
+    direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
+    encoder = _encoder(job.case, rows, inputs, categories, direct, windows.evaluate_from)
     # Rows in a fixed order and fixed partitions, whatever order the files were listed in.
     ordered = rows.repartition(spark.sparkContext.defaultParallelism, "record_id").sortWithinPartitions("record_id")
-    table = assembled(ordered, inputs, categories).select("vector", "target").cache()
+    table = encoder.past(ordered).select("vector", "target").cache()
+    # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
+    parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters).fit(table)
     progress(
         f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
@@ -104,14 +112,14 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
 
     saved = f"{job.work}/gbt"
     model.write().overwrite().save(saved)
-    artefact = to_onnx(read_forest(spark, saved))
+    artefact = to_onnx(read_forest(spark, saved), len(inputs), direct, encoder.tables())
     objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
 
     window = labelled.where(col("dt") >= windows.evaluate_from)
     records = _golden_records(job.case, window, inputs)
-    golden = _golden(model, assembled(records, inputs, categories))
+    golden = _golden(model, encoder.present(records))
     objects.write_once(storage, f"{job.model}/golden.json", golden)
-    scored = _scored(model, assembled(window, inputs, categories))
+    scored = _scored(model, encoder.present(window))
     scored.select("record_id", "dt", "target", "features", "probability").write.mode("overwrite").parquet(
         f"{job.work}/scores"
     )
@@ -123,6 +131,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         "inputs": [item.name for item in inputs],
         "input_kinds": [item.kind for item in inputs],
         "categories": categories,
+        "columns": encoder.names,
         "threshold": threshold,
         "rows": {name: counts[name] for name in ("train", "evaluate")},
         "windows": {name: day.isoformat() for name, day in vars(windows).items()},
@@ -136,7 +145,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
 
 def _labelled(spark: SparkSession, job: Job) -> DataFrame:
     """The run's labelled rows, with ``target`` 1.0 for the positive label."""
-    columns = f"record_id STRING, {_features(job.case)}, label STRING, dt DATE"
+    columns = f"record_id STRING, {_features(job.case)}, label STRING, label_time TIMESTAMP, dt DATE"
     return (
         spark.read.schema(columns)
         .parquet(f"{job.work}/data")
@@ -154,32 +163,92 @@ def _features(case: UseCase) -> str:
 
 
 def _windows(labelled: DataFrame, job: Job) -> tuple[Windows, dict[str, int]]:
-    days = labelled.groupBy("dt").agg(expr("count(1) AS rows"), expr("sum(target) AS positive")).collect()
-    if not days:
+    (first, last), *_ = labelled.agg(expr("min(dt)"), expr("max(dt)")).collect()
+    if last is None:
         raise JobFailed(
             f"no record below {job.work}/data has a label, so there is nothing to learn from; check that labels are "
             "published with the record's record_id, and that the archive has them (archive/labels)"
         )
-    last = max(day.dt for day in days)
-    first_evaluated = last - timedelta(days=EVALUATION_DAYS - 1)
-    before = [day for day in days if day.dt < first_evaluated]
-    if not before:
+    begin = last - timedelta(days=EVALUATION_DAYS - 1)
+    (counts, *_) = labelled.agg(
+        expr(f"count_if({_training(begin)}) AS train"),
+        expr(f"count_if({_training(begin)} AND target = 1) AS positive"),
+        expr(f"count_if(dt >= DATE '{begin}') AS evaluate"),
+        expr(f"max(dt) FILTER (WHERE {_training(begin)}) AS train_to"),
+    ).collect()
+    if counts.train == 0:
         raise JobFailed(
-            f"all labelled records are of {min(day.dt for day in days)} or later, within the evaluation window of "
-            f"{EVALUATION_DAYS} days up to {last}: none is left to train on; wait for more history, or backfill it"
+            f"all labelled records are of {first} or later, within the evaluation window of {EVALUATION_DAYS} days up "
+            f"to {last}, or their labels came within it: none is left to train on; wait for more history, or backfill "
+            "it"
         )
-    counts = {
-        "train": sum(day.rows for day in before),
-        "positive": int(sum(day.positive for day in before)),
-        "evaluate": sum(day.rows for day in days if day.dt >= first_evaluated),
-    }
-    if counts["positive"] in (0, counts["train"]):
-        only = job.case.labels[0] if counts["positive"] == 0 else job.case.positive
+    if counts.positive in (0, counts.train):
+        only = job.case.labels[0] if counts.positive == 0 else job.case.positive
         raise JobFailed(
-            f"all {counts['train']} training rows are labelled {only!r}: one class teaches nothing; check the "
+            f"all {counts.train} training rows are labelled {only!r}: one class teaches nothing; check the "
             "publisher of the labels"
         )
-    return Windows(min(day.dt for day in before), max(day.dt for day in before), first_evaluated, last), counts
+    return Windows(first, counts.train_to, begin, last), counts.asDict()
+
+
+def _training(begin: date) -> str:
+    """Which rows are trained on when evaluation begins at ``begin``: those whose outcome was known by then."""
+    return f"(dt < DATE '{begin}' AND label_time <= TIMESTAMP '{begin} 00:00:00')"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """From rows to the model's vector: the inputs, then the rates."""
+
+    inputs: Sequence[ModelInput]
+    categories: Mapping[str, list[str]]
+    direct: Sequence[int]
+    """Which of the inputs the trees see as they are."""
+    keys: Sequence[rates.Key]
+    cells: DataFrame | None
+    """What ``rates.history`` gave; None for a use case without rates."""
+    end: date
+    """Where training ends and evaluation begins."""
+
+    @property
+    def names(self) -> list[str]:
+        """What the vector's columns are called."""
+        return [self.inputs[place].name for place in self.direct] + [key.name for key in self.keys]
+
+    def past(self, rows: DataFrame) -> DataFrame:
+        """Training rows, each with the rates as of its own time."""
+        return self._assembled(rows, self.end)
+
+    def present(self, rows: DataFrame) -> DataFrame:
+        """Rows with the rates that the artefact carries."""
+        return self._assembled(rows, None)
+
+    def tables(self) -> list[rates.Table]:
+        """Those rates."""
+        return [] if self.cells is None else rates.tables(self.cells, self.keys)
+
+    def _assembled(self, rows: DataFrame, end: date | None) -> DataFrame:
+        names = columns(self.inputs)
+        frame = indexed(rows, self.inputs, self.categories)
+        if self.cells is not None:
+            frame = rates.joined(frame, self.cells, self.keys, names, end)
+        return assembled(frame, [*(names[place] for place in self.direct), *(f"r_{key.name}" for key in self.keys)])
+
+
+def _encoder(
+    case: UseCase,
+    rows: DataFrame,
+    inputs: Sequence[ModelInput],
+    categories: Mapping[str, list[str]],
+    direct: Sequence[int],
+    end: date,
+) -> _Encoder:
+    if not case.rates:
+        return _Encoder(inputs, categories, direct, [], None, end)
+    frame = indexed(rows, inputs, categories)
+    keys = rates.keys(frame, case.rates, inputs, categories)
+    cells = rates.history(frame, case.rates, keys, columns(inputs), end).cache()
+    return _Encoder(inputs, categories, direct, keys, cells, end)
 
 
 def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:

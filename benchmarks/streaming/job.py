@@ -18,7 +18,7 @@ from pyspark.sql.functions import col, from_json
 
 from schemas import use_case
 from schemas.shapes import model_inputs, spark_ddl
-from spark.features import assembled
+from spark.features import vectors
 from spark.session import start
 
 
@@ -32,7 +32,7 @@ def main(folder: Path, port: int, seconds: float) -> None:
     categories = json.loads((folder / "categories.json").read_text())
     lines = spark.readStream.format("socket").option("host", "127.0.0.1").option("port", port).load()
     records = lines.select(from_json("value", spark_ddl(case)).alias("record")).select("record.*")
-    scored = model.transform(assembled(records, model_inputs(case), categories)).select(
+    scored = model.transform(vectors(records, model_inputs(case), categories)).select(
         "record_id", vector_to_array(col("probability"))[1].alias("probability")
     )
     scored.writeStream.foreachBatch(_print).trigger(processingTime=f"{seconds} seconds").start().awaitTermination()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas.label import Label
+from schemas.rate import Rate
 from schemas.record import Record
 from schemas.use_cases import flights
 
@@ -27,6 +28,8 @@ class UseCase:
     """``(negative, positive)``."""
     history: Callable[[datetime | None], Iterator[Example]]
     """The real data set that the demo replays, in order of the records' event time, up to a time or whole."""
+    rates: tuple[Rate, ...] = ()
+    """History features, computed in training and carried by the artefact."""
 
     @property
     def positive(self) -> str:
@@ -57,6 +60,7 @@ USE_CASES: dict[str, UseCase] = {
             features=flights.FlightFeatures,
             labels=flights.LABELS,
             history=flights.history,
+            rates=flights.RATES,
         ),
     )
 }

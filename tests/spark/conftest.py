@@ -13,6 +13,7 @@ import pytest
 from google.api_core.exceptions import NotFound, PreconditionFailed
 from pydantic import BaseModel
 
+from schemas.rate import Rate, Step
 from schemas.use_cases import UseCase
 from spark.job import Job
 
@@ -35,7 +36,8 @@ def no_history(until: datetime | None = None) -> Iterator[Any]:
     return iter(())
 
 
-SHOP = UseCase(name="shop", features=ShopFeatures, labels=("kept", "returned"), history=no_history)
+RATES = (Rate("by_coupon", by=("country", "coupon"), days=28), Rate("by_price", by=(Step("price", 5.0),)))
+SHOP = UseCase(name="shop", features=ShopFeatures, labels=("kept", "returned"), history=no_history, rates=RATES)
 
 
 class FolderStorage:

@@ -12,7 +12,7 @@ from pyspark.sql.functions import col
 
 from schemas.shapes import MISSING, ModelInput
 from spark.export import read_forest, to_onnx
-from spark.features import assembled, known_values
+from spark.features import known_values, vectors
 from spark.job import JobFailed
 from spark.served import ServedModel
 
@@ -42,6 +42,11 @@ def hash_free(name, value):
     return (sum(map(ord, f"{name}{value}")) % 7 - 3) / 2
 
 
+def exported(forest):
+    """The artefact of a use case without rates."""
+    return to_onnx(forest, forest.inputs, range(forest.inputs), [])
+
+
 def frame(spark, rows, texts, numbers):
     fields = [f"`{name}`: STRING" for name in texts] + [f"`{name}`: DOUBLE" for name in numbers]
     return spark.createDataFrame(rows, f"features STRUCT<{', '.join(fields)}>, target DOUBLE")
@@ -61,17 +66,17 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
     inputs = [ModelInput(name, "category", False) for name in texts]
     inputs += [ModelInput(name, "number", False) for name in numbers]
     train = frame(spark, random_rows(seed, texts, numbers, 800), texts, numbers)
-    categories = known_values(train, inputs, limit)
+    categories = known_values(train, inputs, dict.fromkeys(texts, limit))
     model = GBTClassifier(
         featuresCol="vector", labelCol="target", maxIter=4, maxDepth=depth, maxBins=128, seed=seed
-    ).fit(assembled(train, inputs, categories))
+    ).fit(vectors(train, inputs, categories))
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
 
     fresh = random_rows(seed + 100, texts, numbers, 1500)
     for name in texts:
         fresh += [(features | {name: "never seen"}, target) for features, target in fresh[:50]]
-    scored = model.transform(assembled(frame(spark, fresh, texts, numbers), inputs, categories))
+    scored = model.transform(vectors(frame(spark, fresh, texts, numbers), inputs, categories))
     sparks = [row.p for row in scored.select(vector_to_array(col("probability"))[1].alias("p")).collect()]
     columns = {item.name: [features[item.name] for features, _ in fresh] for item in inputs}
     served = ServedModel(artefact, [item.name for item in inputs], [item.kind for item in inputs], categories)
@@ -88,13 +93,13 @@ def test_columns_that_are_missing_throughout_are_no_obstacle(spark, tmp_path):
     inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False), ModelInput("y", "number", False)]
     rows = [({"a": None, "x": None, "y": float(row % 10)}, float(row % 10 > 4)) for row in range(200)]
     train = frame(spark, rows, ["a"], ["x", "y"])
-    categories = known_values(train, inputs, 100)
+    categories = known_values(train, inputs, {"a": 100})
     assert categories == {"a": [MISSING]}
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(
-        assembled(train, inputs, categories)
+        vectors(train, inputs, categories)
     )
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
     served = ServedModel(artefact, ["a", "x", "y"], ["category", "number", "number"], categories)
     low, high = served.probabilities({"a": [None, "new"], "x": [None, 3.0], "y": [1.0, 9.0]})
     assert low < 0.5 < high
@@ -105,12 +110,12 @@ def test_trees_without_a_split_are_exported(spark, tmp_path):
     inputs = [ModelInput("x", "number", False)]
     train = frame(spark, [({"x": float(row)}, float(row % 3 == 0)) for row in range(60)], [], ["x"])
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, minInstancesPerNode=50, seed=1).fit(
-        assembled(train, inputs, {})
+        vectors(train, inputs, {})
     )
     assert model.totalNumNodes == 2
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
-    row = model.transform(assembled(train, inputs, {})).first()
+    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
+    row = model.transform(vectors(train, inputs, {})).first()
     ours = ServedModel(artefact, ["x"], ["number"], {}).probabilities({"x": [1.0, None]})
     assert ours == pytest.approx([row.probability[1]] * 2, abs=1e-12)
 
@@ -119,17 +124,17 @@ def test_the_artefact_keeps_the_serving_contract(spark, tmp_path):
     """One input `features` double [N, F], one output `probability` double [N]; checked; the same bytes again."""
     inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False)]
     train = frame(spark, random_rows(5, ["a"], ["x"], 300), ["a"], ["x"])
-    table = assembled(train, inputs, known_values(train, inputs, 100))
+    table = vectors(train, inputs, known_values(train, inputs, {"a": 100}))
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(table)
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = to_onnx(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
     onnx.checker.check_model(onnx.load_from_string(artefact), full_check=True)
     session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("features", "tensor(double)", ["N", 2])
     assert (answer.name, answer.type, answer.shape) == ("probability", "tensor(double)", ["N"])
     assert session.run(None, {"features": np.zeros((3, 2))})[0].shape == (3,)
-    assert to_onnx(read_forest(spark, f"file://{tmp_path}/gbt")) == artefact
+    assert exported(read_forest(spark, f"file://{tmp_path}/gbt")) == artefact
 
 
 def test_another_model_is_refused(spark, tmp_path):
@@ -138,7 +143,7 @@ def test_another_model_is_refused(spark, tmp_path):
 
     inputs = [ModelInput("x", "number", False)]
     train = frame(spark, [({"x": float(row)}, float(row % 2)) for row in range(20)], [], ["x"])
-    model = LogisticRegression(featuresCol="vector", labelCol="target", maxIter=1).fit(assembled(train, inputs, {}))
+    model = LogisticRegression(featuresCol="vector", labelCol="target", maxIter=1).fit(vectors(train, inputs, {}))
     model.write().overwrite().save(f"file://{tmp_path}/other")
     with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
         read_forest(spark, f"file://{tmp_path}/other")

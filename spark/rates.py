@@ -1,0 +1,185 @@
+"""History features: how often the positive label occurred of late in a row's group (``schemas.rate.Rate``).
+
+A rate is computed as it could have been at the time. Days are cut into blocks of two weeks that end where the
+evaluation window begins; a row sees what was known when its block began: records of the blocks before it, with labels
+that had come in by then. The block after the last one is what the artefact carries, as a table, into evaluation and
+serving. (Encodings that let a row see its own label, even left out, leak: they cost a model a tenth of AUC.)
+
+A cell holds the difference to the overall rate, drawn towards zero where there are few records; a group without any
+has 0. Rows find their cell by positions, not by words, with the same arithmetic in Spark (:meth:`Key.place`) and in the
+artefact (``export.py``).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from math import floor
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql.functions import broadcast, expr
+
+from schemas.rate import Rate, Step
+from schemas.shapes import ModelInput
+from spark.job import JobFailed
+
+BLOCK_DAYS = 14
+PRIOR = 20.0
+"""So many records at the overall rate are added to each group."""
+MAX_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a key: the input's place among ``size`` places of ``width``, or the place ``size`` for all that is
+    missing, unseen or out of range."""
+
+    input: int
+    """Position among the model's inputs."""
+    width: float
+    low: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Key:
+    """How a row finds its cell."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return int(np.prod([part.size + 1 for part in self.parts]))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """What each part's place is multiplied by."""
+        sizes = [part.size + 1 for part in self.parts]
+        return tuple(int(np.prod(sizes[place + 1 :])) for place in range(len(sizes)))
+
+    def place(self, columns: Sequence[str]) -> str:
+        """The cell as a SQL expression; ``columns`` are those of the model's inputs, in order."""
+        terms = []
+        for part, stride in zip(self.parts, self.strides, strict=True):
+            step = f"(floor(`{columns[part.input]}` / {part.width!r}D) - {part.low!r}D)"
+            terms.append(f"{stride} * CAST(IF({step} BETWEEN 0 AND {part.size - 1}, {step}, {part.size}) AS INT)")
+        return " + ".join(terms)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A rate as the artefact carries it."""
+
+    key: Key
+    values: np.ndarray
+    """One double for each cell."""
+
+
+def keys(
+    rows: DataFrame, rates: Sequence[Rate], inputs: Sequence[ModelInput], categories: Mapping[str, Sequence[str]]
+) -> list[Key]:
+    """The keys of ``rates``, with the steps that ``rows`` (with columns ``x_<input>``) have.
+
+    Raises:
+        JobFailed: a rate by something that is no feature, or with too many cells.
+    """
+    position = {item.name: place for place, item in enumerate(inputs)}
+    steps = sorted({part for rate in rates for part in rate.by if isinstance(part, Step)}, key=repr)
+    ranges: dict[Step, tuple[float, float]] = {}
+    if steps:
+        wanted = [
+            f"{what}(floor(features.`{step.feature}` / {step.width!r}D))" for step in steps for what in ("min", "max")
+        ]
+        (found,) = rows.selectExpr(*wanted).collect()
+        for place, step in enumerate(steps):
+            low, high = found[2 * place], found[2 * place + 1]
+            ranges[step] = (0.0, 0.0) if low is None else (float(low), float(high))
+    result = []
+    for rate in rates:
+        parts = []
+        for part in rate.by:
+            if isinstance(part, Step):
+                low, high = ranges[part]
+                parts.append(Part(position[part.feature], part.width, low, floor(high - low) + 1))
+            else:
+                parts.append(Part(position[part], 1.0, 0.0, len(categories[part])))
+        key = Key(rate.name, tuple(parts))
+        if key.cells > MAX_CELLS:
+            raise JobFailed(
+                f"rate {rate.name} would have {key.cells} groups, more than {MAX_CELLS}: a table of that size does not "
+                "belong into an artefact; take fewer or coarser parts (schemas/use_cases/)"
+            )
+        result.append(key)
+    return result
+
+
+def history(
+    rows: DataFrame, rates: Sequence[Rate], keys: Sequence[Key], columns: Sequence[str], end: date
+) -> DataFrame:
+    """The cells of every block up to the one that begins at ``end`` (block 0): columns ``rate``, ``block``, ``cell``
+    and ``value``; cells without records are left out.
+
+    Args:
+        rows: labelled rows with ``dt``, ``label_time``, ``target`` and the inputs' columns.
+    """
+    start = f"TIMESTAMP '{end.isoformat()} 00:00:00'"
+    entries = ", ".join(
+        f"struct({number} AS rate, {rate.days // BLOCK_DAYS} AS blocks, {key.place(columns)} AS cell)"
+        for number, (rate, key) in enumerate(zip(rates, keys, strict=True))
+    )
+    known = f"ceil((unix_seconds(label_time) - unix_seconds({start})) / {BLOCK_DAYS * 86400}D)"
+    return (
+        rows.selectExpr("target", f"{_block(end)} AS block", f"{known} AS known", f"inline(array({entries}))")
+        # A record counts in the blocks after its own, from the one that began with its label known.
+        .selectExpr("rate", "cell", "target", "greatest(block + 1, known) AS first", "least(block + blocks, 0) AS last")
+        .where("first <= last")
+        .groupBy("rate", "cell", "first", "last")
+        .agg(expr("count(1) AS rows"), expr("sum(target) AS positive"))
+        .selectExpr("rate", "cell", "rows", "positive", "explode(sequence(first, last)) AS block")
+        .groupBy("rate", "block", "cell")
+        .agg(expr("sum(rows) AS rows"), expr("sum(positive) AS positive"))
+        .selectExpr(
+            "*", "sum(positive) OVER (PARTITION BY rate, block) / sum(rows) OVER (PARTITION BY rate, block) AS overall"
+        )
+        .selectExpr(
+            "rate", "block", "cell", f"(positive + {PRIOR!r}D * overall) / (rows + {PRIOR!r}D) - overall AS value"
+        )
+    )
+
+
+def joined(
+    rows: DataFrame, cells: DataFrame, keys: Sequence[Key], columns: Sequence[str], end: date | None
+) -> DataFrame:
+    """``rows`` with a column ``r_<rate>`` each: as of the block of their day ``dt``, or of block 0 if ``end`` is
+    None."""
+    frame = rows.withColumn("row_block", expr("0L" if end is None else _block(end)))
+    for number, key in enumerate(keys):
+        side = cells.where(f"rate = {number}").selectExpr(
+            "block AS side_block", "cell AS side_cell", f"value AS side_{number}"
+        )
+        frame = (
+            frame.withColumn("row_cell", expr(key.place(columns)))
+            .join(broadcast(side), expr("row_block = side_block AND row_cell = side_cell"), "left")
+            .withColumn(f"r_{key.name}", expr(f"coalesce(side_{number}, 0D)"))
+            .drop("side_block", "side_cell", f"side_{number}", "row_cell")
+        )
+    return frame.drop("row_block")
+
+
+def tables(cells: DataFrame, keys: Sequence[Key]) -> list[Table]:
+    """Block 0, for the artefact: at most :data:`MAX_CELLS` numbers a rate."""
+    found = cells.where("block = 0").collect()
+    result = []
+    for number, key in enumerate(keys):
+        values = np.zeros(key.cells)
+        for row in found:
+            if row.rate == number:
+                values[row.cell] = row.value
+        result.append(Table(key, values))
+    return result
+
+
+def _block(end: date) -> str:
+    return f"CAST(floor(datediff(dt, DATE '{end.isoformat()}') / {BLOCK_DAYS}D) AS BIGINT)"

@@ -72,6 +72,7 @@ class Functions(_Table):
 
     ingest_fast: FunctionSize = FunctionSize()
     classify: FunctionSize = FunctionSize()
+    submit: FunctionSize = FunctionSize()
 
 
 class Monitoring(_Table):

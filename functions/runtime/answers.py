@@ -29,10 +29,12 @@ def problem(
     detail: str,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
     """An error for a program and a person: ``detail`` says what is wrong and what to do.
 
-    ``errors`` names the fields at fault, each with a JSON ``pointer`` and a ``detail``.
+    ``errors`` names the fields at fault, each with a JSON ``pointer`` and a ``detail``; ``members`` is what else an
+    answer of its kind holds.
     """
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -42,12 +44,14 @@ def problem(
     }
     if errors:
         body["errors"] = list(errors)
+    if members:
+        body |= members
     return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type=PROBLEM)
 
 
-def unavailable(detail: str, retry_after_seconds: int = 1) -> Response:
+def unavailable(detail: str, retry_after_seconds: int = 1, members: Mapping[str, Any] | None = None) -> Response:
     """503: not now; the message stays, the caller may come again."""
-    return problem(503, detail, headers={"Retry-After": str(retry_after_seconds)})
+    return problem(503, detail, headers={"Retry-After": str(retry_after_seconds)}, members=members)
 
 
 def fields_at_fault(error: ValidationError) -> list[dict[str, str]]:

@@ -132,7 +132,7 @@ def _database(row: Any, settings: Settings) -> tuple[float, str]:
 
 def _function(row: Any, settings: Settings) -> tuple[float, str]:
     size = row.size
-    requests = 0.0 if row.name == "classify-http" else settings.volumes.records_per_day * DAYS
+    requests = 0.0 if row.name in ("classify-http", "submit") else settings.volumes.records_per_day * DAYS
     memory = float(size.memory[:-2]) / (1024 if size.memory.endswith("Mi") else 1)
     # An instance is busy, and billed, while it has any request: measured, some 20 ms of a push at moderate load, and
     # at this rate pushes overlap less than once.

@@ -125,7 +125,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     def consumes(unit: str) -> Grant:
         return shared("lunationSubscriptionReader", unit, "reads and acknowledges; Dataflow looks at it before")
 
-    ingest_zip, classify_zip = stage_function("ingest_fast"), stage_function("classify")
+    zips = {unit: stage_function(unit) for unit in ("ingest_fast", "classify", "submit")}
     dataflow_zip, spark_files = stage_dataflow(), stage_spark()
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
     spec_name = template_spec(target)
@@ -172,14 +172,20 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     ingest = function(
         "ingest-fast",
         "ingest_fast",
-        ingest_zip,
+        zips["ingest_fast"],
         sizes.ingest_fast,
         environment=lambda clients: {**environment(clients), "RECORD_TTL_DAYS": str(settings.records.ttl_days)},
     )
-    classify = function("classify", "classify_push", classify_zip, sizes.classify, environment=classify_environment)
+    classify = function("classify", "classify_push", zips["classify"], sizes.classify, environment=classify_environment)
     classify_http = function(
-        CLASSIFY_HTTP, "classify_http", classify_zip, sizes.classify, environment=classify_environment, internal=False
+        CLASSIFY_HTTP,
+        "classify_http",
+        zips["classify"],
+        sizes.classify,
+        environment=classify_environment,
+        internal=False,
     )
+    submit = function("submit", "submit", zips["submit"], sizes.submit, environment=environment, internal=False)
 
     def workflow_variables(clients: Clients, current: dict[str, str]) -> dict[str, str]:
         first = settings.schedule.first_cycle
@@ -231,7 +237,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
         *owned("archive", Bucket(archive, versioned=True)),
         *owned("train", Bucket(models, versioned=True)),
         *owned("build", Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False), repository),
-        *owned("build", *(StagedFile.of(build, one) for one in (ingest_zip, classify_zip, dataflow_zip, *spark_files))),
+        *owned("build", *(StagedFile.of(build, one) for one in (*zips.values(), dataflow_zip, *spark_files))),
         *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),
         *owned(
             "build",
@@ -283,6 +289,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
             Access(topic_policy("classifications"), publishes("classify")),
             Access(topic_policy("comparisons"), publishes("classify")),
         ),
+        *owned("submit", Access(topic_policy("records"), publishes("submit"))),
         *owned(
             "archive",
             Access(
@@ -311,6 +318,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
         ),
         *owned("ingest-fast", ingest, Access(function_policy(ingest.name), _invokes(member("push")))),
         *owned("classify", classify, Access(function_policy(classify.name), _invokes(member("push")))),
+        *owned("submit", submit, Access(function_policy(submit.name), _invokes(member("caller")))),
         *owned("classify-http", classify_http, Access(function_policy(classify_http.name), _invokes(member("caller")))),
         *owned(
             "archive",

@@ -88,6 +88,11 @@ UNITS: dict[str, Unit] = {
             uses=("datastore.entities.create", "datastore.entities.get"),
         ),
         Unit("classify-http", "answers requests for a classification", uses=("datastore.entities.get",)),
+        Unit(
+            "submit",
+            "publishes records for callers, and shows what became of them",
+            uses=("datastore.entities.get",),
+        ),
         Unit("archive", "files every message in the archive", platform=DATAFLOW_WORKER),
         Unit("train", "converts, trains and evaluates on a cluster of its own", platform=DATAPROC_WORKER),
         Unit(
@@ -105,7 +110,7 @@ UNITS: dict[str, Unit] = {
         ),
         Unit("scheduler", "starts the retraining workflow", uses=("workflows.executions.create",)),
         Unit("push", "is whom Pub/Sub calls the functions as"),
-        Unit("caller", "may ask for a classification over HTTP"),
+        Unit("caller", "may submit records and ask for classifications over HTTP"),
         Unit("build", "builds the functions and the archive's image", platform=("logging.logEntries.create",)),
     )
 }

@@ -191,3 +191,52 @@ def test_a_model_in_the_bucket_serves_once_the_pointer_names_it(laptop):
                         break
                 assert time.monotonic() < deadline
         assert seen == sorted(seen)
+
+
+def test_what_submit_accepts_arrives_and_what_pubsub_has_not_is_never_accepted(laptop):
+    """From a POST to the classification in its answer; with Pub/Sub killed in mid-stream every answer is 202 for what
+    arrives in the end, or 503 with Retry-After."""
+    laptop.promote(1, 0.75)
+    records = laptop.topic("records")
+    laptop.topic("classifications")
+    laptop.topic("dead-letters")
+    accepted: list[str] = []
+    statuses: list[int] = []
+    with (
+        laptop.function("ingest_fast", "ingest_fast") as mirror,
+        laptop.function("classify", "classify_push") as classify,
+        laptop.function("submit", "submit") as submit,
+        httpx.Client(base_url=submit.url, timeout=30) as caller,
+    ):
+        laptop.push_to(mirror, records, "records-ingest-fast")
+        laptop.push_to(classify, records, "records-classify")
+        answer = caller.post("/v1/records", params={"wait": 20}, json=models.record("first"))
+        assert answer.status_code == 200
+        assert answer.json()["classification"]["probability"] == 0.75
+        assert caller.get("/v1/classifications/first").json() == answer.json()["classification"]
+        eventually(lambda: caller.get("/v1/records/first").status_code == 200)
+        assert caller.get("/v1/records/first").json()["record"] == models.record("first")
+
+        def send(number: int) -> None:
+            answer = caller.post("/v1/records", json=[models.record(f"r{number}.{one}") for one in range(5)])
+            statuses.append(answer.status_code)
+            if answer.status_code == 202:
+                accepted.extend(one["record_id"] for one in answer.json()["results"])
+            else:
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+        for number in range(10):
+            send(number)
+        laptop.servers["pubsub"].kill()
+        send(10)
+        assert statuses[-1] == 503
+        laptop.servers["pubsub"].start()
+
+        def taken() -> bool:
+            send(10 + len(statuses))
+            return statuses[-1] == 202
+
+        eventually(taken, 30)
+        eventually(lambda: set(accepted) <= laptop.stored("Record").keys(), 30)
+        eventually(lambda: set(accepted) <= laptop.stored("Classification").keys(), 30)
+        assert len(accepted) >= 55

@@ -74,7 +74,7 @@ def test_the_first_run_makes_everything(deployment: Deployment) -> None:
     assert {one.name for one in clients.publisher.list_topics(project=project)} == {
         f"{project}/topics/{name}" for name in ("records", "labels", "classifications", "dead-letters", "comparisons")
     }
-    assert set(deployment.revisions()) == {"ingest-fast", "classify", "classify-http"}
+    assert set(deployment.revisions()) == {"ingest-fast", "classify", "classify-http", "submit"}
     assert deployment.jobs() == ["JOB_STATE_RUNNING"]
     assert [one.schedule for one in clients.scheduler.list_jobs(parent=clients.location)] == ["0 3 * * 1"]
     assert len(list(clients.workflows.list_workflows(parent=clients.location))) == 1

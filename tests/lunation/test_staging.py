@@ -17,7 +17,7 @@ def _own_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
 
 
-@pytest.mark.parametrize("unit", ["ingest_fast", "classify"])
+@pytest.mark.parametrize("unit", ["ingest_fast", "classify", "submit"])
 def test_staging_twice_gives_the_same_bytes(unit: str) -> None:
     """Equal sources, equal hash: a deployment without changes changes nothing."""
     first = staging.stage_function(unit)
@@ -53,7 +53,7 @@ def test_the_staged_spark_code_imports_with_nothing_else_on_the_path() -> None:
 def test_every_deployable_pins_what_the_shared_environment_has() -> None:
     """A deployable's requirements.txt names exact versions, the ones that the tests ran with."""
     shared = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split() if "==" in line)
-    for folder in ("functions/ingest_fast", "functions/classify", "dataflow", "spark"):
+    for folder in ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark"):
         lines = [
             line.split("#")[0].strip()
             for line in (ROOT / folder / "requirements.txt").read_text().splitlines()

@@ -1,0 +1,96 @@
+"""From a request's body to records that may be published, and refusals that say why not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from functions.runtime.answers import fields_at_fault
+from schemas import Record
+
+MAX_RECORDS = 1000
+MAX_RECORD_BYTES = 1_000_000
+"""The record's copy in Datastore, an entity of at most 1 MiB, must hold it."""
+
+
+class BodyRefused(ValueError):
+    """The body as a whole cannot be read; the text says why."""
+
+
+class TooMany(BodyRefused):
+    """More records than one request may hold."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A record that consumers will be able to read."""
+
+    record_id: str
+    data: bytes
+    """As it is published: as it was sent, where it was sent alone or on a line of its own."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A document that is no record."""
+
+    status: int
+    """What it means alone: 400 not JSON, 413 too large, 422 a field does not fit."""
+    detail: str
+    record_id: str | None = None
+    """What it calls itself, so that its sender finds it; None if it has no id that could be one."""
+    errors: Sequence[dict[str, str]] = field(default_factory=list)
+    """The fields at fault, each with a JSON pointer within the document."""
+
+
+def read_one(record: type[Record[Any]], data: bytes) -> Accepted | Refused:
+    """A document, read as each consumer will read it."""
+    if len(data) > MAX_RECORD_BYTES:
+        return Refused(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
+    try:
+        return Accepted(record.model_validate_json(data).record_id, data)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
+            return Refused(400, "the record is not JSON")
+        errors = fields_at_fault(error)
+        named = not any(one["pointer"] in ("#", "#/record_id") for one in errors)
+        return Refused(
+            422,
+            f"{error.error_count()} fields do not fit; errors names the first of them",
+            from_json(data)["record_id"] if named else None,
+            errors,
+        )
+
+
+def read_list(record: type[Record[Any]], body: bytes) -> list[Accepted | Refused]:
+    """A JSON array of documents, each published as compact JSON.
+
+    Raises:
+        BodyRefused: it is none.
+    """
+    try:
+        documents = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BodyRefused(f"the body is not JSON: {error}") from None
+    if len(documents) > MAX_RECORDS:
+        raise TooMany(_too_many(len(documents)))
+    return [read_one(record, orjson.dumps(document)) for document in documents]
+
+
+def read_lines(record: type[Record[Any]], body: bytes) -> list[Accepted | Refused]:
+    """Newline-delimited JSON, a document a line; empty lines are none.
+
+    Raises:
+        TooMany: more lines than one request may hold.
+    """
+    lines = [line for line in body.splitlines() if line.strip()]
+    if len(lines) > MAX_RECORDS:
+        raise TooMany(_too_many(len(lines)))
+    return [read_one(record, line) for line in lines]
+
+
+def _too_many(count: int) -> str:
+    return f"{count} records; the limit is {MAX_RECORDS}. Send fewer at a time"

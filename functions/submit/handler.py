@@ -1,0 +1,219 @@
+"""Decides what to answer: publishes records for callers, and shows them what the fast path holds.
+
+A record is accepted when Pub/Sub has it for good, and not before. Its id is the idempotency key: to send a record
+again is never wrong, and the way to go on after any answer that is not 200 or 202.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from functions.runtime.answers import json_answer, problem, unavailable
+from functions.runtime.batcher import Overloaded
+from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.publisher import MessageRefused, Publisher
+from functions.runtime.push import crashed
+from functions.runtime.rpc import RpcError
+from schemas import Classification, Record, RecordId
+
+from .batch import Accepted, BodyRefused, Refused, TooMany, read_lines, read_list, read_one
+from .waiting import Waiting
+
+if TYPE_CHECKING:
+    from functions.runtime.datastore import Lookup
+
+MAX_BODY_BYTES = 10_000_000
+MAX_BODIES_BYTES = 24_000_000
+"""Of all bodies under way in an instance: read, they take several times as much of its memory."""
+MAX_WAIT_SECONDS = 30.0
+MAX_WAITED_FOR = 100
+"""Records of one request that may be waited for."""
+LINES = "application/x-ndjson"
+RECORDS, CLASSIFICATIONS = "/v1/records", "/v1/classifications"
+WHAT_THERE_IS = "POST /v1/records, GET /v1/records/{id}, GET /v1/classifications/{id}, GET /healthz"
+
+_RECORD_ID: Any = TypeAdapter(RecordId)
+Result = dict[str, Any]
+"""What became of one record: its id, a status, and what belongs to that."""
+
+
+class Submit:
+    """The function, with its collaborators."""
+
+    def __init__(self, record: type[Record[Any]], records: Publisher, lookup: "Lookup", waiting: Waiting) -> None:
+        self._record = record
+        self._records = records
+        self._lookup = lookup
+        self._waiting = waiting
+        self._bodies_bytes = 0
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request. Never raises."""
+        try:
+            return await self._route(request)
+        except ClientDisconnect:
+            return problem(400, "the caller went away before its body was complete")
+        except Overloaded as error:
+            return unavailable(str(error))
+        except RpcError as error:
+            return unavailable(f"Datastore cannot be read: {error}")
+        except Exception as error:
+            return crashed(error)
+
+    async def _route(self, request: Request) -> Response:
+        path, method = request.scope["path"], request.scope["method"]
+        folder, _, record_id = path.rpartition("/")
+        reads = {RECORDS: self._read_record, CLASSIFICATIONS: self._read_classification}
+        allowed = "GET"
+        if path == RECORDS:
+            if method == "POST":
+                return await self._submit(request)
+            allowed = "POST"
+        elif folder in reads:
+            if method in ("GET", "HEAD"):
+                return await self._read(reads[folder], record_id)
+        elif path == "/healthz":
+            if method in ("GET", "HEAD"):
+                return json_answer(b'{"status":"ok"}')
+        else:
+            return problem(404, f"there is no {path}; there are: {WHAT_THERE_IS}")
+        return problem(405, f"{path} takes {allowed}", headers={"Allow": allowed})
+
+    # --- taking records
+
+    async def _submit(self, request: Request) -> Response:
+        try:
+            seconds = _wait_seconds(request.query_params.get("wait"))
+        except ValueError as error:
+            return problem(422, str(error))
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        with self._room_for(request):
+            try:
+                body = await read_body(request, MAX_BODY_BYTES)
+                if content_type == LINES:
+                    read = read_lines(self._record, body)
+                elif body.lstrip()[:1] == b"[":
+                    read = read_list(self._record, body)
+                else:
+                    return await self._submit_one(read_one(self._record, body), seconds)
+            except (BodyTooLarge, TooMany) as error:
+                return problem(413, str(error))
+            except BodyRefused as error:
+                return problem(400, str(error))
+            if seconds and len(read) > MAX_WAITED_FOR:
+                return problem(422, f"wait is for at most {MAX_WAITED_FOR} records; this request has {len(read)}")
+            return _batch_answer(await self._results(read, seconds))
+
+    async def _submit_one(self, read: Accepted | Refused, seconds: float) -> Response:
+        if isinstance(read, Refused):
+            return problem(read.status, read.detail, errors=read.errors)
+        (result,) = await self._results([read], seconds)
+        if result["status"] == "not_published":
+            return unavailable(result["detail"])
+        if result["status"] == "refused":
+            return problem(422, result["detail"])
+        answer = json_answer(orjson.dumps(result), 200 if result["status"] == "classified" else 202)
+        answer.headers["location"] = f"{CLASSIFICATIONS}/{read.record_id}"
+        return answer
+
+    async def _results(self, read: Sequence[Accepted | Refused], seconds: float) -> list[Result]:
+        results = list(await asyncio.gather(*(self._publish(one) for one in read)))
+        accepted = [result["record_id"] for result in results if result["status"] == "accepted"]
+        if seconds and accepted:
+            found = await self._waiting.classifications(accepted, seconds)
+            for result in results:
+                if result["status"] == "accepted" and result["record_id"] in found:
+                    result |= {"status": "classified", "classification": found[result["record_id"]]}
+        return results
+
+    async def _publish(self, read: Accepted | Refused) -> Result:
+        if isinstance(read, Refused):
+            errors = {"errors": read.errors} if read.errors else {}
+            return {"record_id": read.record_id, "status": "refused", "detail": read.detail, **errors}
+        try:
+            await self._records.publish(read.data, {"record_id": read.record_id})
+        except MessageRefused as error:
+            return {"record_id": read.record_id, "status": "refused", "detail": str(error)}
+        except (RpcError, Overloaded) as error:
+            detail = f"Pub/Sub has not confirmed it, so send it again: {error}"
+            return {"record_id": read.record_id, "status": "not_published", "detail": detail}
+        return {"record_id": read.record_id, "status": "accepted"}
+
+    @contextlib.contextmanager
+    def _room_for(self, request: Request) -> Iterator[None]:
+        """Keep room in memory for the body while it is worked on.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        length = request.headers.get("content-length", "")
+        size = min(int(length), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
+        if self._bodies_bytes + size > MAX_BODIES_BYTES:
+            raise Overloaded(f"bodies of {self._bodies_bytes} bytes are under way already. Come again a little later")
+        self._bodies_bytes += size
+        try:
+            yield
+        finally:
+            self._bodies_bytes -= size
+
+    # --- showing what became of them
+
+    async def _read(self, read: Any, record_id: str) -> Response:
+        try:
+            _RECORD_ID.validate_python(record_id)
+        except ValidationError:
+            return problem(422, "the path ends in no record id: 1 to 128 of A-Z a-z 0-9 . _ : -")
+        return await read(record_id)
+
+    async def _read_record(self, record_id: str) -> Response:
+        found = await self._lookup.one("Record", record_id)
+        if found is None:
+            return problem(404, f"there is no record {record_id}: not yet, or no longer. The archive keeps all")
+        shown = {
+            "record_id": record_id,
+            "record": orjson.Fragment(found["payload"]),
+            "stored_at": found["stored_at"],
+            "expire_at": found["expire_at"],
+        }
+        return json_answer(orjson.dumps(shown))
+
+    async def _read_classification(self, record_id: str) -> Response:
+        found = await self._lookup.one("Classification", record_id)
+        if found is None:
+            return problem(404, f"there is no classification of {record_id}: not yet, or it was never submitted")
+        return json_answer(orjson.dumps(Classification.model_validate(found).model_dump()))
+
+
+def _wait_seconds(text: str | None) -> float:
+    if text is None:
+        return 0.0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise ValueError(f"wait: expected seconds from 0 to {MAX_WAIT_SECONDS:.0f}")
+    return seconds
+
+
+def _batch_answer(results: list[Result]) -> Response:
+    """200: all are classified; 202: all are accepted; 207: some are, others refused; 422: all are refused.
+
+    503 as soon as one that is good was not published: a caller that looks at nothing but the status must not take it
+    for done.
+    """
+    statuses = {result["status"] for result in results}
+    members = {"results": results}
+    if "not_published" in statuses:
+        missing = [result for result in results if result["status"] == "not_published"]
+        detail = f"{len(missing)} of {len(results)} records are not published: {missing[0]['detail']}"
+        return unavailable(detail, members=members)
+    if statuses == {"refused"}:
+        return problem(422, "none of the records fits; results says why", members=members)
+    return json_answer(orjson.dumps(members), 207 if "refused" in statuses else 202 if "accepted" in statuses else 200)

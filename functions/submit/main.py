@@ -1,0 +1,37 @@
+"""Cloud Function ``submit``: wires the settings and the clients to the handler."""
+
+import os
+from functools import cache
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.runtime.channel import open_channel
+from functions.runtime.datastore import Lookup
+from functions.runtime.publisher import Publisher
+from schemas import use_case
+
+from .handler import Submit
+from .settings import Settings
+from .waiting import Waiting
+
+SETTINGS = Settings.read(os.environ)
+
+
+@cache
+def _function() -> Submit:
+    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    lookup = Lookup(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project)
+    return Submit(
+        record=use_case(SETTINGS.use_case).record,
+        records=Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.records_topic),
+        lookup=lookup,
+        waiting=Waiting(lookup, SETTINGS.project),
+    )
+
+
+@functions_framework.aio.http
+async def submit(request: Request) -> Response:
+    """Takes records from callers, and gives back what became of them."""
+    return await _function().handle(request)

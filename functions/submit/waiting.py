@@ -1,0 +1,90 @@
+"""Waits for classifications: all that wait in an instance share its lookups.
+
+Datastore is asked, rather than the topic of answers listened to: a subscription for each instance would bring every
+answer to every instance, whoever waits for it. A lookup costs one read for each record that still waits. An answer is
+there within a tenth of a second or two as a rule, so a record that is waited for costs two or three reads.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from functions.runtime.datastore import Lookup, key, path, values
+from functions.runtime.rpc import RpcError
+from schemas import Classification
+
+PAUSES_SECONDS = (0.05, 0.05, 0.1, 0.2, 0.4)
+"""Between the lookups of one record; the last one is repeated."""
+TOGETHER_SECONDS = 0.02
+"""What is due within this time is looked up with what is due now."""
+MAX_KEYS = 1000
+"""Datastore's own limit for a lookup."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    record_id: str
+    path: bytes
+    due: float
+    found: "asyncio.Future[dict[str, Any]]"
+    looks: int = 1
+
+
+@dataclass
+class Waiting:
+    """Those that wait, in one event loop."""
+
+    lookup: Lookup
+    project: str
+    clock: Callable[[], float] = time.monotonic
+    _waiters: set[_Waiter] = field(default_factory=set)
+    _task: "asyncio.Task[None] | None" = None
+
+    async def classifications(self, record_ids: Sequence[str], seconds: float) -> dict[str, dict[str, Any]]:
+        """Those classifications that are there within ``seconds``, by record id, in the shape of the schema.
+
+        A Datastore that is away only means that nothing is found: the records are published all the same.
+        """
+        loop = asyncio.get_running_loop()
+        due = self.clock() + PAUSES_SECONDS[0]
+        mine = [
+            _Waiter(one, path(key(self.project, "Classification", one)), due, loop.create_future())
+            for one in dict.fromkeys(record_ids)
+        ]
+        self._waiters.update(mine)
+        if self._task is None:
+            self._task = asyncio.create_task(self._look())
+        try:
+            await asyncio.wait([one.found for one in mine], timeout=seconds)
+        finally:
+            self._waiters.difference_update(mine)
+        return {one.record_id: one.found.result() for one in mine if one.found.done()}
+
+    async def _look(self) -> None:
+        try:
+            while self._waiters:
+                now = self.clock()
+                due = [one for one in self._waiters if one.due <= now + TOGETHER_SECONDS][:MAX_KEYS]
+                if not due:
+                    await asyncio.sleep(min(one.due for one in self._waiters) - now)
+                    continue
+                for one in due:
+                    one.due = now + PAUSES_SECONDS[min(one.looks, len(PAUSES_SECONDS) - 1)]
+                    one.looks += 1
+                await self._ask(due)
+        finally:
+            self._task = None
+
+    async def _ask(self, due: list[_Waiter]) -> None:
+        keys = {one.path: key(self.project, "Classification", one.record_id) for one in due}
+        try:
+            found = await self.lookup.entities(keys.values())
+        except RpcError:
+            return
+        for one in due:
+            stored = found.get(one.path)
+            if stored is not None and not one.found.done():
+                one.found.set_result(Classification.model_validate(values(stored)).model_dump())
+                self._waiters.discard(one)

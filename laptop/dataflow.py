@@ -41,6 +41,16 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 ENDED = {State.JOB_STATE_DONE, State.JOB_STATE_FAILED, State.JOB_STATE_CANCELLED, State.JOB_STATE_DRAINED,
          State.JOB_STATE_UPDATED}  # fmt: skip
 STOP_SECONDS = 30.0
+DRAIN_SECONDS = 900.0
+MAX_PAGE = 1000
+# Parts of a launch that would change what the job does, and that a laptop has nothing for.
+REFUSED = ("container_spec", "launch_options", "transform_name_mappings")
+REFUSED_OF_ENVIRONMENT = (
+    "additional_experiments",
+    "additional_pipeline_options",
+    "kms_key_name",
+    "sdk_container_image",
+)
 BACKOFF_SECONDS = (0.5, 20.0)
 BAD_ARGUMENTS = 2
 """The exit code by which a launcher says that it will never work."""
@@ -63,6 +73,8 @@ class Dataflow:
         self._guard = Guard(STOP_SECONDS)
         self._children: dict[str, Child] = {}
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self._launching = asyncio.Lock()
         self._jobs: dict[str, tuple[Any, dict[str, Any]]] = {}
         """Job and launch, by id."""
 
@@ -73,14 +85,17 @@ class Dataflow:
             self._jobs[job.id] = (job, launch)
             if job.current_state == State.JOB_STATE_DRAINING:
                 await self._move(job, State.JOB_STATE_DRAINED)
+            elif job.current_state == State.JOB_STATE_CANCELLING:
+                await self._move(job, State.JOB_STATE_CANCELLED)
             elif job.current_state not in ENDED:
                 self._keepers[job.id] = asyncio.create_task(self._keep(job, launch))
 
     async def stop(self) -> None:
         """End the processes; the jobs go on when the server is started again."""
-        for keeper in self._keepers.values():
-            keeper.cancel()
-        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        tasks = [*self._keepers.values(), *self._endings.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*[child.stop(STOP_SECONDS) for child in self._children.values()])
         self._guard.close()
         self._store.close()
@@ -92,11 +107,18 @@ class Dataflow:
         wanted = request.launch_parameter
         if not JOB_NAME.fullmatch(wanted.job_name):
             raise invalid(f"job_name {wanted.job_name!r}: lower-case letters, digits and dashes")
+        _refuse(wanted, REFUSED)
+        _refuse(wanted.environment, REFUSED_OF_ENVIRONMENT)
         if not wanted.container_spec_gcs_path:
             raise invalid("container_spec_gcs_path is required")
-        spec = json.loads(await self._object(wanted.container_spec_gcs_path))
+        async with self._launching:  # or two of one name at the same time would both find none running
+            return await self._launch(request, wanted)
+
+    async def _launch(self, request: Any, wanted: Any) -> Any:
+        spec = _spec(await self._object(wanted.container_spec_gcs_path), wanted.container_spec_gcs_path)
+        metadata = spec.get("metadata") or {}
         parameters = dict(wanted.parameters)
-        _check_parameters(spec.get("metadata", {}).get("parameters", []), parameters)
+        _check_parameters(metadata.get("parameters") or [], parameters)
         running = self._running(request.project_id, wanted.job_name)
         if running is not None and not wanted.update:
             raise ServiceError("ALREADY_EXISTS", f"a job named {wanted.job_name} runs already, with id {running.id}")
@@ -107,9 +129,17 @@ class Dataflow:
             raise ServiceError(
                 "UNIMPLEMENTED", f"image {image!r}: a laptop has no container engine; it takes a zip at gs://…"
             )
-        if request.validate_only:
-            return LaunchFlexTemplateResponse()
+        content = await self._object(image)
         identifier = f"{time.strftime('%Y-%m-%d_%H_%M_%S', time.gmtime())}-{secrets.randbelow(10**18)}"
+        folder = self._folder / identifier
+        try:
+            launcher, path = _unpack(content, folder / "template")
+        except ServiceError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if request.validate_only:
+            shutil.rmtree(folder)
+            return LaunchFlexTemplateResponse()
         job = Job(
             id=identifier,
             project_id=request.project_id,
@@ -117,92 +147,146 @@ class Dataflow:
             name=wanted.job_name,
             labels=wanted.environment.additional_user_labels,
         )
-        streaming = bool(spec.get("metadata", {}).get("streaming")) and not any(
-            name.startswith("backfill") for name in parameters
-        )
-        job.type_ = types.JobType.JOB_TYPE_STREAMING if streaming else types.JobType.JOB_TYPE_BATCH
+        # Until the runner tells better.
+        job.type_ = types.JobType.JOB_TYPE_STREAMING if metadata.get("streaming") else types.JobType.JOB_TYPE_BATCH
         job.create_time.GetCurrentTime()
-        launcher, path = _unpack(await self._object(image), self._folder / identifier / "template")
+        job.start_time.GetCurrentTime()
         launch = {"launcher": str(launcher), "path": path, "parameters": parameters}
         self._jobs[identifier] = (job, launch)
         if running is not None:
             job.replace_job_id = running.id
             running.replaced_by_job_id = identifier
-            await self._end(running, State.JOB_STATE_UPDATED)
+            await self._move(running, State.JOB_STATE_UPDATED)
         await self._move(job, State.JOB_STATE_PENDING)
-        self._keepers[identifier] = asyncio.create_task(self._keep(job, launch))
+        self._keepers[identifier] = asyncio.create_task(self._keep(job, launch, running))
         return LaunchFlexTemplateResponse(job=job)
 
     async def get_job(self, request: Any) -> Any:
         """Look at a job."""
-        return self._job(request.job_id)
+        return self._job(request)
 
     async def list_jobs(self, request: Any) -> Any:
-        """The jobs of a project, newest first."""
+        """The jobs of a project and region, newest first."""
         states = {
             types.ListJobsRequest.Filter.ACTIVE: lambda job: job.current_state not in ENDED,
             types.ListJobsRequest.Filter.TERMINATED: lambda job: job.current_state in ENDED,
         }
         fits = states.get(request.filter, lambda _: True)
-        jobs = [job for job, _ in self._jobs.values() if job.project_id == request.project_id and fits(job)]
-        return ListJobsResponse(jobs=reversed(jobs))
+        jobs = [
+            self._with_kind(job)
+            for job, _ in reversed(self._jobs.values())
+            if job.project_id == request.project_id
+            and request.location in ("", "-", job.location)
+            and request.name in ("", job.name)
+            and fits(job)
+        ]
+        try:
+            start = int(request.page_token or 0)
+        except ValueError:
+            raise invalid(f"page_token {request.page_token!r} is none that this server gave out") from None
+        end = start + min(request.page_size or MAX_PAGE, MAX_PAGE)
+        return ListJobsResponse(jobs=jobs[start:end], next_page_token=str(end) if len(jobs) > end else "")
 
     async def aggregated_list_jobs(self, request: Any) -> Any:
-        """The jobs of a project in all regions: there is one."""
-        return await self.list_jobs(request)
+        """The jobs of a project in all regions."""
+        anywhere = types.ListJobsRequest.pb()()
+        anywhere.CopyFrom(request)
+        anywhere.location = ""
+        return await self.list_jobs(anywhere)
 
     async def update_job(self, request: Any) -> Any:
-        """Drain or cancel a job."""
-        job = self._job(request.job_id)
+        """Drain or cancel a job. The answer does not wait for its end."""
+        job = self._job(request)
         wanted = request.job.requested_state
         if wanted not in (State.JOB_STATE_DRAINED, State.JOB_STATE_CANCELLED):
             raise invalid("requested_state must be JOB_STATE_DRAINED or JOB_STATE_CANCELLED")
         if job.current_state in ENDED:
             raise ServiceError("FAILED_PRECONDITION", f"job {job.id} has ended: {State(job.current_state).name}")
+        if wanted == State.JOB_STATE_DRAINED and job.type_ == types.JobType.JOB_TYPE_BATCH:
+            raise ServiceError(
+                "FAILED_PRECONDITION", f"job {job.id} is a batch job, which cannot be drained: cancel it"
+            )
+        if job.requested_state in (wanted, State.JOB_STATE_CANCELLED):
+            return job
         job.requested_state = wanted
-        await self._move(job, State.JOB_STATE_DRAINING if wanted == State.JOB_STATE_DRAINED else job.current_state)
-        await self._end(job, wanted)
+        drain = wanted == State.JOB_STATE_DRAINED
+        await self._move(job, State.JOB_STATE_DRAINING if drain else State.JOB_STATE_CANCELLING)
+        before = self._endings.get(job.id)
+        if before is not None:
+            before.cancel()  # a drain that takes too long for whoever cancels now
+        self._endings[job.id] = asyncio.create_task(self._end(job, wanted, DRAIN_SECONDS if drain else STOP_SECONDS))
         return job
 
     # --- inside
 
-    async def _keep(self, job: Any, launch: dict[str, Any]) -> None:
-        """Run the launcher until it ends by itself; after a crash, again: what it held is delivered again."""
+    async def _keep(self, job: Any, launch: dict[str, Any], before: Any | None = None) -> None:
+        """Run the launcher until it ends by itself; after a crash, again: what it held is delivered again.
+
+        Args:
+            before: the job that this one replaces, whose process finishes what it has read first.
+        """
+        if before is not None:
+            await self._stop_process(before, DRAIN_SECONDS)
         pause = BACKOFF_SECONDS[0]
         while True:
-            output = self._context.state / "logs" / f"job-{job.name}.log"
-            child = await Child.start(
-                self._command(job, launch),
-                cwd=self._folder / job.id,
-                environment=self._environment(job.project_id, launch["path"]),
-                log=output,
-                watch=self._guard,
-            )
-            self._children[job.id] = child
-            await self._move(job, State.JOB_STATE_RUNNING)
             started = time.monotonic()
-            code = await child.wait()
-            if code == 0:
-                await self._move(job, State.JOB_STATE_DONE)
-                return
-            log.warning("job %s ended with %s:\n%s", job.name, code, tail(output, 1500))
-            if code == BAD_ARGUMENTS or job.type_ == types.JobType.JOB_TYPE_BATCH:
-                await self._move(job, State.JOB_STATE_FAILED)
+            if await self._run(job, launch):
                 return
             if time.monotonic() - started > 30:
                 pause = BACKOFF_SECONDS[0]
             await asyncio.sleep(pause)
             pause = min(BACKOFF_SECONDS[1], pause * 2)
 
-    async def _end(self, job: Any, state: int) -> None:
+    async def _run(self, job: Any, launch: dict[str, Any]) -> bool:
+        """Run the launcher once; answers whether that was the last time."""
+        output = self._context.state / "logs" / f"job-{job.name}.log"
+        try:
+            child = await Child.start(
+                self._command(job, launch),
+                cwd=self._folder / job.id,
+                environment=self._environment(job, launch["path"]),
+                log=output,
+                watch=self._guard,
+            )
+        except (ServiceError, OSError) as error:
+            log.warning("job %s could not be started: %s", job.name, error)
+            return False
+        self._children[job.id] = child
+        await self._move(job, State.JOB_STATE_RUNNING)
+        code = await child.wait()
+        if code == 0:
+            await self._move(job, State.JOB_STATE_DONE)
+            return True
+        log.warning("job %s ended with %s:\n%s", job.name, code, tail(output, 1500))
+        if code == BAD_ARGUMENTS or self._with_kind(job).type_ == types.JobType.JOB_TYPE_BATCH:
+            await self._move(job, State.JOB_STATE_FAILED)
+            return True
+        return False
+
+    async def _end(self, job: Any, state: int, seconds: float) -> None:
+        await self._stop_process(job, seconds)
+        await self._move(job, state)
+        self._endings.pop(job.id, None)
+
+    async def _stop_process(self, job: Any, seconds: float) -> None:
+        """Tell a job's process to end, and kill it if it has not after ``seconds``."""
         keeper = self._keepers.pop(job.id, None)
         if keeper is not None:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-        child = self._children.pop(job.id, None)
+        child = self._children.get(job.id)
         if child is not None:
-            await child.stop(STOP_SECONDS)
-        await self._move(job, state)
+            await child.stop(seconds)
+            self._children.pop(job.id, None)
+
+    def _with_kind(self, job: Any) -> Any:
+        """The job, with what its runner has told about its pipeline."""
+        if self._kind(job).exists() and self._kind(job).read_text() == "batch":
+            job.type_ = types.JobType.JOB_TYPE_BATCH
+        return job
+
+    def _kind(self, job: Any) -> Path:
+        return self._folder / job.id / "kind"
 
     async def _move(self, job: Any, state: int) -> None:
         job.current_state = state
@@ -224,22 +308,23 @@ class Dataflow:
         }
         return [sys.executable, launch["launcher"], *(f"--{name}={value}" for name, value in options.items())]
 
-    def _environment(self, project: str, path: list[str]) -> dict[str, str]:
-        endpoints = json.loads((self._context.state / "endpoints.json").read_text())
+    def _environment(self, job: Any, path: list[str]) -> dict[str, str]:
         ours = str(Path(__file__).resolve().parent.parent)  # the runner's own package
         return {
             **{name: os.environ[name] for name in INHERITED if name in os.environ},
             "PYTHONPATH": os.pathsep.join([*path, ours]),
             "PYTHONUNBUFFERED": "1",
-            "GOOGLE_CLOUD_PROJECT": project,
-            "PUBSUB_EMULATOR_HOST": endpoints["pubsub"]["grpc"],
-            "STORAGE_EMULATOR_HOST": endpoints["storage"]["http"],
+            "GOOGLE_CLOUD_PROJECT": job.project_id,
+            "PUBSUB_EMULATOR_HOST": self._context.endpoint("pubsub", "grpc"),
+            "STORAGE_EMULATOR_HOST": self._context.endpoint("storage"),
+            "LAPTOP_DATAFLOW_KIND": str(self._kind(job)),
         }
 
-    def _job(self, identifier: str) -> Any:
-        if identifier not in self._jobs:
-            raise not_found(f"job {identifier}")
-        return self._jobs[identifier][0]
+    def _job(self, request: Any) -> Any:
+        job, _ = self._jobs.get(request.job_id, (None, None))
+        if job is None or job.project_id != request.project_id or request.location not in ("", job.location):
+            raise not_found(f"job {request.job_id}")
+        return self._with_kind(job)
 
     def _running(self, project: str, name: str) -> Any | None:
         for job, _ in self._jobs.values():
@@ -255,6 +340,22 @@ class Dataflow:
             if response.status != 200:
                 raise invalid(f"{uri} cannot be read: {response.status}")
             return await response.read()
+
+
+def _refuse(message: Any, fields: tuple[str, ...]) -> None:
+    for field, _ in message.ListFields():
+        if field.name in fields:
+            raise ServiceError("UNIMPLEMENTED", f"{field.name} is not served on a laptop (LIMITATIONS.md)")
+
+
+def _spec(content: bytes, uri: str) -> dict[str, Any]:
+    try:
+        spec = json.loads(content)
+    except ValueError as error:
+        raise invalid(f"{uri} is no container spec: {error}") from error
+    if not isinstance(spec, dict):
+        raise invalid(f"{uri} is no container spec: a JSON object is wanted")
+    return spec
 
 
 def _check_parameters(declared: list[dict[str, Any]], given: dict[str, str]) -> None:
@@ -275,11 +376,14 @@ def _unpack(content: bytes, folder: Path) -> tuple[Path, list[str]]:
     """Unpack a template; answers the launcher and the folders of its Python path."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for name in archive.namelist():
-            if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise invalid(f"the template's entry {name!r} leaves its folder")
-        archive.extractall(folder)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                    raise invalid(f"the template's entry {name!r} leaves its folder")
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise invalid(f"the template's image is no zip: {error}") from error
     dockerfile = folder / "Dockerfile"
     if not dockerfile.exists():
         raise invalid("the template's zip has no Dockerfile")

@@ -13,12 +13,14 @@ needs more is refused: state, timers, panes that accumulate, another endless sou
 
 import contextlib
 import logging
+import os
 import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -66,6 +68,7 @@ class MicroBatchRunner(PipelineRunner):
         sources = _ReplacePubSub()
         pipeline.replace_all([sources])
         runner = FnApiRunner()
+        _tell_kind("streaming" if sources.subscriptions else "batch")
         if not sources.subscriptions:
             return runner.run_pipeline(pipeline, options)
         pipeline.visit(_RefuseWhatOutlivesABatch())
@@ -74,6 +77,13 @@ class MicroBatchRunner(PipelineRunner):
         proto = pipeline.to_runner_api(default_environment=environment)
         loop = _Loop(sources.subscriptions, lambda: _run_once(proto, options))
         return loop.run()
+
+
+def _tell_kind(kind: str) -> None:
+    """Tell the Dataflow server, if it started this process, what kind of job this is: the pipeline decides."""
+    path = os.environ.get("LAPTOP_DATAFLOW_KIND")
+    if path:
+        Path(path).write_text(kind)
 
 
 def _run_once(proto: Any, options: PipelineOptions) -> None:

@@ -311,8 +311,9 @@ def test_what_it_does_not_support_is_refused_by_name(kind: str) -> None:
         pipeline.run()
 
 
-def test_a_pipeline_without_pub_sub_is_run_to_its_end(tmp_path: Path) -> None:
-    """Once, like any bounded pipeline."""
+def test_a_pipeline_without_pub_sub_is_run_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, like any bounded pipeline; the Dataflow server is told that it is a batch job."""
+    monkeypatch.setenv("LAPTOP_DATAFLOW_KIND", str(tmp_path / "kind"))
     with beam.Pipeline(runner=MicroBatchRunner()) as pipeline:
         _ = (
             pipeline
@@ -321,3 +322,4 @@ def test_a_pipeline_without_pub_sub_is_run_to_its_end(tmp_path: Path) -> None:
             | beam.Map(lambda words: (tmp_path / "words").write_text("".join(sorted(words))))
         )
     assert (tmp_path / "words").read_text() == "ab"
+    assert (tmp_path / "kind").read_text() == "batch"

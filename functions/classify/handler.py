@@ -15,6 +15,7 @@ from functions.runtime.push import NotNow, crashed, read_record, receive
 from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
 
+from . import lines
 from .answer import Answer, answer, answers
 from .canary import answer_each, answer_one
 from .serving import NoModel, Serving
@@ -31,11 +32,11 @@ MAX_RECORDS = 1000
 KIND = "Classification"
 UNINDEXED = frozenset(unindexed(Classification))
 
-ROUTES = {"/v1/classify": "POST", "/v1/model": "GET", "/healthz": "GET"}
+ROUTES = {"/v1/classify": "POST", "/v1/model": "GET", "/healthz": "GET", "/openapi.json": "GET"}
 
 
 class ClassifyHttp:
-    """``POST /v1/classify``, ``GET /v1/model``, ``GET /healthz``. Nothing is stored."""
+    """``POST /v1/classify``, and what tells about it (:data:`ROUTES`). Nothing is stored."""
 
     def __init__(self, case: UseCase, serving: Serving) -> None:
         self._case = case
@@ -54,6 +55,8 @@ class ClassifyHttp:
                 return await self._model()
             if path == "/healthz" and method in ("GET", "HEAD"):
                 return self._health()
+            if path == "/openapi.json" and method in ("GET", "HEAD"):
+                return self._openapi()
         except NoModel as error:
             return unavailable(str(error))
         except ClientDisconnect:
@@ -70,16 +73,25 @@ class ClassifyHttp:
             body = await read_body(request, MAX_BODY_BYTES)
         except BodyTooLarge as error:
             return problem(413, f"{error}. Send fewer records at a time")
+        are_lines = b"\n" in body and lines.are_sent(request)
         is_list = body[:1] == b"[" or body.lstrip()[:1] == b"["
         try:
-            records: Any = (self._many if is_list else self._one)(body)
+            records: Any = (self._many if is_list else self._one)(body) if not are_lines else self._lines(body)
         except ValidationError as error:
             return _refusal(error)
+        except lines.LinesRefused as error:
+            return problem(error.status, str(error), errors=error.errors)
         served = self._serving.fresh() or await self._serving.take()
-        if served.canary is not None:
-            with_canary = answer_each if is_list else answer_one
-            return json_answer(orjson.dumps(with_canary(self._case, served, served.canary, records)))
-        return json_answer(orjson.dumps((answers if is_list else answer)(self._case, served, records)))
+        many = is_list or are_lines
+        given: Any
+        if served.canary is None:
+            given = (answers if many else answer)(self._case, served, records)
+        else:
+            given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
+        return lines.write(given) if are_lines else json_answer(orjson.dumps(given))
+
+    def _lines(self, body: bytes) -> list[Any]:
+        return lines.read(self._one, body, MAX_RECORDS)
 
     async def _model(self) -> Response:
         if self._serving.fresh() is None:
@@ -91,6 +103,11 @@ class ClassifyHttp:
         report = self._serving.report()
         shown = {name: report[name] for name in ("model_version", "generation", "stale")}
         return json_answer(orjson.dumps({"status": "ok", **shown}))
+
+    def _openapi(self) -> Response:
+        from .openapi import document  # nobody else needs it
+
+        return json_answer(orjson.dumps(document(self._case)))
 
 
 def _refusal(error: ValidationError) -> Response:

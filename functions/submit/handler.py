@@ -20,7 +20,7 @@ from functions.runtime.body import BodyTooLarge, read_body
 from functions.runtime.publisher import MessageRefused, Publisher
 from functions.runtime.push import crashed
 from functions.runtime.rpc import RpcError
-from schemas import Classification, Record, RecordId
+from schemas import Classification, RecordId, UseCase
 
 from .batch import Accepted, BodyRefused, Refused, TooMany, read_lines, read_list, read_one
 from .waiting import Waiting
@@ -36,7 +36,7 @@ MAX_WAITED_FOR = 100
 """Records of one request that may be waited for."""
 LINES = "application/x-ndjson"
 RECORDS, CLASSIFICATIONS = "/v1/records", "/v1/classifications"
-WHAT_THERE_IS = "POST /v1/records, GET /v1/records/{id}, GET /v1/classifications/{id}, GET /healthz"
+WHAT_THERE_IS = "POST /v1/records, GET /v1/records/{id}, GET /v1/classifications/{id}, GET /healthz, GET /openapi.json"
 
 _RECORD_ID: Any = TypeAdapter(RecordId)
 Result = dict[str, Any]
@@ -46,8 +46,9 @@ Result = dict[str, Any]
 class Submit:
     """The function, with its collaborators."""
 
-    def __init__(self, record: type[Record[Any]], records: Publisher, lookup: "Lookup", waiting: Waiting) -> None:
-        self._record = record
+    def __init__(self, case: UseCase, records: Publisher, lookup: "Lookup", waiting: Waiting) -> None:
+        self._case = case
+        self._record = case.record
         self._records = records
         self._lookup = lookup
         self._waiting = waiting
@@ -81,9 +82,17 @@ class Submit:
         elif path == "/healthz":
             if method in ("GET", "HEAD"):
                 return json_answer(b'{"status":"ok"}')
+        elif path == "/openapi.json":
+            if method in ("GET", "HEAD"):
+                return self._openapi()
         else:
             return problem(404, f"there is no {path}; there are: {WHAT_THERE_IS}")
         return problem(405, f"{path} takes {allowed}", headers={"Allow": allowed})
+
+    def _openapi(self) -> Response:
+        from .openapi import document  # nobody else needs it
+
+        return json_answer(orjson.dumps(document(self._case)))
 
     # --- taking records
 

@@ -24,7 +24,7 @@ def _function() -> Submit:
     """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
     lookup = Lookup(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project)
     return Submit(
-        record=use_case(SETTINGS.use_case).record,
+        case=use_case(SETTINGS.use_case),
         records=Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.records_topic),
         lookup=lookup,
         waiting=Waiting(lookup, SETTINGS.project),

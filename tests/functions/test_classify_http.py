@@ -13,6 +13,7 @@ from starlette.routing import Route
 from functions.classify.handler import MAX_BODY_BYTES, ClassifyHttp
 from functions.classify.model import load_model
 from functions.classify.serving import Serving
+from functions.openapi import documents
 from schemas import Classification, ModelPointer, use_case
 from tests.functions.doubles import models
 
@@ -80,6 +81,60 @@ def test_a_list_gets_a_list_in_its_order(count):
         assert [item["record_id"] for item in given] == [item["record_id"] for item in records]
         assert [item["probability"] for item in given] == pytest.approx([i % 100 / 100 for i in range(count)])
         assert [item["label"] for item in given] == ["late" if i % 100 >= 50 else "on_time" for i in range(count)]
+
+    ask(talk)
+
+
+LINES = {"content-type": "application/x-ndjson; charset=utf-8"}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n"])
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_lines_get_lines_in_their_order(count, end):
+    """Newline-delimited JSON in and out: each record's answer is the one it gets alone."""
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        records = [models.record(f"r{i}", temp=float(i % 100)) for i in range(count)]
+        content = b"".join(json.dumps(one).encode() + end for one in records)
+        answer = await client.post("/v1/classify", content=content, headers=LINES)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        assert answer.content.endswith(b"\n")
+        given = [json.loads(line) for line in answer.content.splitlines()]
+        assert [item["record_id"] for item in given] == [item["record_id"] for item in records]
+        assert [item["probability"] for item in given] == pytest.approx([i % 100 / 100 for i in range(count)])
+
+    ask(talk)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "pointer", "words"),
+    [
+        (b"\n", 200, None, ""),
+        (b"{}\n{}\n", 422, "#/0/record_id", "nothing was classified"),
+        (b"[]\n", 422, "#/0", ""),
+        (b"not json\n", 400, None, "record 0 is not JSON"),
+        (b"1\n" * 1001, 413, None, "more than 1000 lines"),
+    ],
+)
+def test_lines_that_do_not_fit_are_told_the_record_and_the_field(content, status, pointer, words):
+    """All or nothing, as with a list; a record must stand on one line, and a line hold one record."""
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v1/classify", content=content, headers=LINES)
+        assert answer.status_code == status
+        if status != 200:
+            assert words in answer.json()["detail"]
+        if pointer is not None:
+            assert answer.json()["errors"][0]["pointer"] == pointer
+        two = [models.record("a"), models.record("b")]
+        spread = json.dumps(two[0], indent=1).encode() + b"\n" + json.dumps(two[1]).encode()
+        answer = await client.post("/v1/classify", content=spread, headers=LINES)
+        assert (answer.status_code, answer.json()["detail"][:20]) == (400, "record 0 is not JSON")
+        crowded = b"".join(json.dumps(one).encode() for one in two) + b"\n"
+        assert (await client.post("/v1/classify", content=crowded, headers=LINES)).status_code == 400
+        answer = await client.post("/v1/classify", content=json.dumps(two[0], indent=1).encode())
+        assert answer.status_code == 200
 
     ask(talk)
 
@@ -203,7 +258,7 @@ def test_the_model_tells_about_itself():
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/", 404, "POST /v1/classify, GET /v1/model, GET /healthz"),
+        ("GET", "/", 404, "POST /v1/classify, GET /v1/model, GET /healthz, GET /openapi.json"),
         ("POST", "/v1/classify/", 404, "there is no /v1/classify/"),
         ("GET", "/v1/classify", 405, "/v1/classify takes POST"),
         ("DELETE", "/v1/model", 405, "/v1/model takes GET"),
@@ -218,3 +273,14 @@ def test_other_paths_and_methods_are_told_what_there_is(method, path, status, wo
         assert words in answer.json()["detail"]
 
     ask(talk)
+
+
+def test_the_document_of_the_api_is_served():
+    """The one that lies in docs/openapi, also before the first model."""
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/openapi.json")
+        assert answer.status_code == 200
+        assert answer.json() == json.loads(documents("flights")["classify.json"])
+
+    ask(talk, promoted=False)

@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from functions.openapi import documents
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup, entity, path
 from functions.runtime.publisher import Publisher
@@ -30,7 +31,7 @@ def client(google: GoogleServer) -> httpx.AsyncClient:
     """A caller of the function."""
     lookup = Lookup(open_channel(google.endpoint), "local-dev")
     function = Submit(
-        record=CASE.record,
+        case=CASE,
         records=Publisher(open_channel(google.endpoint), "local-dev", "records"),
         lookup=lookup,
         waiting=Waiting(lookup, "local-dev"),
@@ -333,5 +334,15 @@ def test_bodies_under_way_do_not_outgrow_the_memory(google, run):
         gate.set()
         assert [one.status_code for one in await asyncio.gather(*held)] == [202, 202]
         assert (await caller.post("/v1/records", content=b" " * 9_000_000)).status_code == 413
+
+    run(scenario)
+
+
+def test_the_document_of_the_api_is_served(google, run):
+    """The one that lies in docs/openapi."""
+
+    async def scenario() -> None:
+        answer = await client(google).get("/openapi.json")
+        assert answer.text == json.dumps(json.loads(documents("flights")["submit.json"]), separators=(",", ":"))
 
     run(scenario)

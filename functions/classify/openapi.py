@@ -1,0 +1,116 @@
+"""The OpenAPI document of ``classify`` over HTTP."""
+
+from typing import Any
+
+from functions.runtime.openapi import answer, body, problems, ref
+from functions.runtime.openapi import document as whole
+from schemas import Classification, UseCase
+
+from . import lines
+from .handler import MAX_BODY_BYTES, MAX_RECORDS
+
+CANDIDATE: dict[str, Any] = {
+    "type": ["object", "null"],
+    "required": ["model_version", "state", "trouble"],
+    "properties": {
+        "model_version": {"type": "string"},
+        "state": {"enum": ["loading", "loaded", "refused"]},
+        "trouble": {"type": ["string", "null"]},
+        "share": {"type": "number", "description": "Of the record ids; a canary's only."},
+    },
+}
+MODEL: dict[str, Any] = {
+    "type": "object",
+    "required": ["model_version", "generation", "pointer_age_seconds", "stale", "trouble", "history"],
+    "properties": {
+        "model_version": {"type": ["string", "null"]},
+        "generation": {"type": ["integer", "null"]},
+        "serving_since": {"type": ["string", "null"], "format": "date-time"},
+        "pointer_age_seconds": {
+            "type": ["number", "null"],
+            "description": "How long ago the pointer was last seen to name nothing newer.",
+        },
+        "stale": {"type": "boolean", "description": "The pointer could not be followed within 30 s."},
+        "trouble": {"type": ["string", "null"], "description": "Why the pointer is not followed."},
+        "canary": CANDIDATE,
+        "shadow": CANDIDATE,
+        "history": {
+            "type": "array",
+            "description": "What this instance loaded or refused, oldest first.",
+            "items": {
+                "type": "object",
+                "required": ["at", "model_version", "generation", "outcome", "seconds"],
+                "properties": {
+                    "at": {"type": "string", "format": "date-time"},
+                    "model_version": {"type": "string"},
+                    "generation": {"type": "integer"},
+                    "outcome": {"type": "string", "description": "`serving`, or `refused: ` and the reason."},
+                    "seconds": {"type": "number"},
+                },
+            },
+        },
+    },
+}
+HEALTH: dict[str, Any] = {
+    "type": "object",
+    "required": ["status", "model_version", "generation", "stale"],
+    "properties": {
+        "status": {"const": "ok"},
+        "model_version": {"type": ["string", "null"]},
+        "generation": {"type": ["integer", "null"]},
+        "stale": {"type": "boolean"},
+    },
+}
+
+
+def document(case: UseCase) -> dict[str, Any]:
+    """The document for this use case."""
+    many = {"type": "array", "items": ref("Classification")}
+    given = answer("In the order of the records.", {"oneOf": [ref("Classification"), many]})
+    given["content"][lines.MEDIA_TYPE] = {"schema": {"type": "string", "description": "One on each line."}}
+    paths = {
+        "/v1/classify": {
+            "post": {
+                "operationId": "classify",
+                "summary": "What the model says of one record or more. Nothing is kept.",
+                "requestBody": body("Record", MAX_RECORDS, lines.MEDIA_TYPE),
+                "responses": {
+                    "200": given,
+                    **problems(
+                        s400="not JSON",
+                        s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records",
+                        s422="a field does not fit; errors says which",
+                        s503="no model yet; come again after Retry-After seconds",
+                    ),
+                },
+            }
+        },
+        "/v1/model": {
+            "get": {
+                "operationId": "model",
+                "summary": "Which model answers here, its candidates, and what was loaded when.",
+                "responses": {"200": answer("As this instance knows it.", ref("Model")), **problems(s503="no model")},
+            }
+        },
+        "/healthz": {
+            "get": {
+                "operationId": "health",
+                "summary": "200 as long as the process lives.",
+                "responses": {"200": answer("It lives.", ref("Health"))},
+            }
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This document.",
+                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
+            }
+        },
+    }
+    return whole(
+        "Lunation: classify",
+        f"Classifications of use case {case.name} by the newest model.",
+        paths,
+        {"Record": case.record, "Classification": Classification},
+        {"Model": MODEL, "Health": HEALTH},
+    )

@@ -1,0 +1,118 @@
+"""The OpenAPI document of ``submit``."""
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from functions.runtime.openapi import answer, body, parameter, problems, ref
+from functions.runtime.openapi import document as whole
+from schemas import Classification, RecordId, UseCase
+
+from .batch import MAX_RECORDS
+from .handler import LINES, MAX_BODY_BYTES, MAX_WAIT_SECONDS, MAX_WAITED_FOR
+
+RESULT: dict[str, Any] = {
+    "type": "object",
+    "required": ["record_id", "status"],
+    "properties": {
+        "record_id": {"type": ["string", "null"], "description": "Null if the document has no id that could be one."},
+        "status": {
+            "enum": ["accepted", "classified", "refused", "not_published"],
+            "description": "`not_published`: Pub/Sub has not confirmed it; send it again.",
+        },
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+        "classification": ref("Classification"),
+    },
+}
+RESULTS: dict[str, Any] = {
+    "type": "object",
+    "required": ["results"],
+    "properties": {"results": {"type": "array", "items": ref("Result")}},
+}
+STORED: dict[str, Any] = {
+    "type": "object",
+    "required": ["record_id", "record", "stored_at", "expire_at"],
+    "properties": {
+        "record_id": {"type": "string"},
+        "record": {"type": "object", "description": "As it was sent, unknown fields included."},
+        "stored_at": {"type": "string", "format": "date-time"},
+        "expire_at": {"type": "string", "format": "date-time"},
+    },
+}
+
+
+def document(case: UseCase) -> dict[str, Any]:
+    """The document for this use case."""
+    one_or_more = {"oneOf": [ref("Result"), ref("Results")]}
+    wait = parameter(
+        "wait",
+        "query",
+        {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
+        f"Hold the answer so many seconds for the classifications of up to {MAX_WAITED_FOR} records.",
+    )
+    by_id = [parameter("record_id", "path", TypeAdapter(RecordId).json_schema(), "The record's id.")]
+    paths = {
+        "/v1/records": {
+            "post": {
+                "operationId": "submit",
+                "summary": "Publish one record or more. The id is the idempotency key.",
+                "parameters": [wait],
+                "requestBody": body("Record", MAX_RECORDS, LINES),
+                "responses": {
+                    "200": answer("All are accepted, and classified in time.", one_or_more),
+                    "202": answer("All are accepted: Pub/Sub has them for good.", one_or_more),
+                    "207": answer("Some are accepted, others refused.", ref("Results")),
+                    **problems(
+                        s400="not JSON: nothing is published",
+                        s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records: nothing is published",
+                        s422="no record fits, or wait does not: nothing is published",
+                        s503="not confirmed by Pub/Sub: send the same again after Retry-After seconds",
+                    ),
+                },
+            }
+        },
+        "/v1/records/{record_id}": {
+            "get": {
+                "operationId": "record",
+                "summary": "The mirrored record, as it was sent.",
+                "parameters": by_id,
+                "responses": {
+                    "200": answer("The fast copy.", ref("StoredRecord")),
+                    **problems(s404="not yet, or no longer", s422="no record id", s503="Datastore is out of reach"),
+                },
+            }
+        },
+        "/v1/classifications/{record_id}": {
+            "get": {
+                "operationId": "classification",
+                "summary": "The answer that was served for a record.",
+                "parameters": by_id,
+                "responses": {
+                    "200": answer("The first answer, which stays.", ref("Classification")),
+                    **problems(s404="not yet", s422="no record id", s503="Datastore is out of reach"),
+                },
+            }
+        },
+        "/healthz": {
+            "get": {
+                "operationId": "health",
+                "summary": "200 as long as the process lives.",
+                "responses": {"200": answer("It lives.", {"type": "object"})},
+            }
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This document.",
+                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
+            }
+        },
+    }
+    return whole(
+        "Lunation: submit",
+        f"Records of use case {case.name}: taken, and shown.",
+        paths,
+        {"Record": case.record, "Classification": Classification},
+        {"Result": RESULT, "Results": RESULTS, "StoredRecord": STORED},
+    )

@@ -64,15 +64,12 @@ def indexed(rows: DataFrame, inputs: Sequence[ModelInput], categories: Mapping[s
             for item in inputs
         ),
     )
-    if not texts:
-        return frame
-    indexer = StringIndexerModel.from_arrays_of_labels(
-        [categories[name] for name in texts],
-        inputCols=[f"in_{name}" for name in texts],
-        outputCols=[f"x_{name}" for name in texts],
-        handleInvalid="keep",
-    )
-    return indexer.transform(frame).drop(*(f"in_{name}" for name in texts))
+    # One by one: given together, pyspark pads the shorter lists to the length of the longest.
+    for name in texts:
+        frame = StringIndexerModel.from_labels(
+            categories[name], inputCol=f"in_{name}", outputCol=f"x_{name}", handleInvalid="keep"
+        ).transform(frame)
+    return frame.drop(*(f"in_{name}" for name in texts))
 
 
 def assembled(rows: DataFrame, names: Sequence[str]) -> DataFrame:

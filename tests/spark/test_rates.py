@@ -125,3 +125,12 @@ def test_a_rate_with_too_many_groups_is_refused(spark):
     fine = [Rate("by_size", by=(Step("size", 1e-6),))]
     with pytest.raises(JobFailed, match=r"by_size would have \d+ groups.*coarser parts"):
         prepared(spark, sold(4, 50), fine)
+
+
+def test_lists_of_any_length_keep_their_own_bucket_of_the_unseen(spark):
+    """The shorter list's unseen value is one past its own end, and the trees are told how many values there are."""
+    inputs = [ModelInput("shop", "category", True), ModelInput("who", "category", False)]
+    frame = spark.createDataFrame(sold(5, 20), FIELDS)
+    found = indexed(frame, inputs, {"shop": ["z"], "who": [f"w{number}" for number in range(40)]})
+    assert {row.x_shop for row in found.collect()} == {1.0}
+    assert len(found.schema["x_shop"].metadata["ml_attr"]["vals"]) == 2

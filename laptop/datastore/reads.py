@@ -23,8 +23,9 @@ MoreResults: Any = types.QueryResultBatch.pb().MoreResultsType
 MAX_KEYS = 1000
 """Of one lookup: https://cloud.google.com/datastore/docs/concepts/limits."""
 MAX_RESULTS = 1000
-MAX_BYTES = 3 * 1024 * 1024
-"""A batch that is larger is handed out in parts: a gRPC client takes 4 MiB if nobody has told it otherwise."""
+MAX_BYTES = 2_900_000
+"""An answer that has more than this is handed out in parts. One entity (1 MiB) above it is still within the 4 MiB that
+a gRPC client takes if nobody has told it otherwise."""
 
 
 class Reads:

@@ -457,7 +457,8 @@ def test_order(balls: Clients) -> None:
     assert things(balls, order=["-size"]) == ["d", "c", "b", "a"]
     assert things(balls, order=["color"]) == ["b", "e", "d", "a", "c"]
     assert things(balls, ("color", "=", "red"), order=["-size"]) == ["c", "a"]
-    assert things(balls, order=["size", "-color"]) == ["a", "b", "c", "d"]
+    balls.put("Thing", "f", color="white", size=1)
+    assert things(balls, order=["size", "-color"]) == ["f", "a", "b", "c", "d"]
 
 
 def test_two_inequalities(balls: Clients) -> None:

@@ -233,6 +233,8 @@ def test_a_query_reads_its_index(clients: Clients) -> None:
         query = clients.client.query(kind="Thing")
         query.add_filter(filter=PropertyFilter(name, "=", value))
         found[name, value] = names(query.fetch())
+        (counted,) = list(clients.client.aggregation_query(query).count().fetch())
+        assert counted[0].value == len(found[name, value])
     assert found == {("size", 1): ["a"], ("size", 2): ["b"], ("tags", "x"): ["a"], ("tags", "y"): ["a", "b"]}
 
 
@@ -280,11 +282,11 @@ def test_a_bad_filter(clients: Clients, filters: dict[str, Any]) -> None:
 # --- composite indexes
 
 
-def make_index(server: ServerProcess, project: str, kind: str, **properties: str) -> Any:
+def make_index(server: ServerProcess, project: str, kind: str, ancestor: str = "NONE", **properties: str) -> Any:
     """Make a composite index over REST; answers what the operation ends with."""
     body = {
         "kind": kind,
-        "ancestor": "NONE",
+        "ancestor": ancestor,
         "properties": [{"name": name, "direction": direction} for name, direction in properties.items()],
     }
     return admin(server).create_index(request={"project_id": project, "index": body}).result()
@@ -312,6 +314,25 @@ def test_an_index_is_made_used_and_deleted(clients: Clients, server: ServerProce
     client.delete_index(request={"project_id": clients.project, "index_id": index.index_id}).result()
     with pytest.raises(exceptions.FailedPrecondition):
         list(query.fetch())
+
+
+def test_an_index_with_ancestors(clients: Clients, server: ServerProcess) -> None:
+    """Serves queries within an ancestor; one without does not, and the other way round."""
+    top = clients.client.key("Thing", "a")
+    clients.put("Thing", "a", color="red", size=1)
+
+    def query(**options: Any) -> list[Any]:
+        query = clients.client.query(kind="Thing", order=["size"], **options)
+        query.add_filter(filter=PropertyFilter("color", "=", "red"))
+        return names(query.fetch())
+
+    make_index(server, clients.project, "Thing", color="ASCENDING", size="ASCENDING")
+    assert query() == ["a"]
+    with pytest.raises(exceptions.FailedPrecondition, match="with ancestors"):
+        query(ancestor=top)
+    make_index(server, clients.project, "Thing", "ALL_ANCESTORS", color="ASCENDING", size="ASCENDING")
+    assert query(ancestor=top) == ["a"]
+    assert names(clients.client.query(kind="Thing", ancestor=clients.client.key("Thing", "b")).fetch()) == []
 
 
 def test_an_index_of_one_property(clients: Clients, server: ServerProcess) -> None:

@@ -1,0 +1,321 @@
+"""Objects as files: object ``o`` of bucket ``b`` is the file ``<root>/b/o``.
+
+What a file cannot tell (generation, checksums, content type) is in SQLite. A file that Spark has written past this
+server gets that made up on first sight.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+
+from laptop.storage.errors import HttpError, invalid, no_such, not_served
+from laptop.storage.metadata import change, new_document
+from laptop.store import Store
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS bucket (name TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS object (
+    bucket TEXT NOT NULL, name TEXT NOT NULL, generation INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (bucket, name));
+CREATE INDEX IF NOT EXISTS object_by_generation ON object (generation);
+CREATE TABLE IF NOT EXISTS upload (id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS policy (bucket TEXT PRIMARY KEY, document TEXT NOT NULL);
+"""
+CHUNK = 1024 * 1024
+MAX_NAME_BYTES = 1024
+MAX_PART_BYTES = 255
+Check = Callable[[dict[str, Any] | None], None]
+"""Raises if the object's metadata (None: there is no object) is not as a request demands."""
+
+
+@dataclass
+class Found:
+    """An object that is there."""
+
+    path: Path
+    document: dict[str, Any]
+
+
+class Files:
+    """The buckets' files and their metadata.
+
+    Args:
+        root: the folder with a folder for each bucket.
+        scratch: the folder for what is not an object yet, on the same file system.
+        store: the server's.
+    """
+
+    def __init__(self, root: Path, scratch: Path, store: Store) -> None:
+        self.root = root
+        self.scratch = scratch
+        self._store = store
+        root.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+
+    def bucket(self, name: str) -> dict[str, Any]:
+        """A bucket's metadata.
+
+        Raises:
+            HttpError: 404.
+        """
+        rows = self._store.read("SELECT document FROM bucket WHERE name = ?", (name,))
+        if not rows:
+            raise HttpError(404, "notFound", f"The specified bucket does not exist: {name}")
+        document: dict[str, Any] = json.loads(rows[0]["document"])
+        return document
+
+    def new_scratch(self) -> Path:
+        """A path for a file that may become an object."""
+        return self.scratch / uuid.uuid4().hex
+
+    def names(self, bucket: str, prefix: str) -> Iterator[str]:
+        """Names of objects in order. Spark's helper files (``.name.crc``) are not shown."""
+        folder = prefix.rpartition("/")[0]
+        if folder and not all(map(_is_part, folder.split("/"))):
+            return  # there can be no such object, and the folder could be one outside of the bucket
+
+        def walk(path: Path, before: str) -> Iterator[str]:
+            try:
+                entries = [(one.name + "/" * one.is_dir(), one) for one in os.scandir(path)]
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            for shown, entry in sorted(entries, key=lambda pair: pair[0]):
+                name = before + shown
+                if not name.startswith(prefix[: len(name)]):
+                    continue
+                if entry.is_dir():
+                    yield from walk(Path(entry.path), name)
+                elif name.startswith(prefix) and not _is_helper(shown):
+                    yield name
+
+        start = self.root / bucket
+        yield from walk(start / folder if folder else start, folder + "/" if folder else "")
+
+    async def find(self, bucket: str, name: str) -> Found | None:
+        """An object, or None if it is not there."""
+        known = self._known(self._store.read, bucket, name)
+        if known is not None:
+            return known
+        return await self._store.write(lambda connection: self._look(connection, bucket, name))
+
+    async def open(self, bucket: str, name: str) -> tuple[Found, BinaryIO] | None:
+        """An object and its content, of one and the same generation whatever is written meanwhile. To be closed."""
+        while (found := await self.find(bucket, name)) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                file = found.path.open("rb")
+                if self._stat(bucket, name) == _stat(os.fstat(file.fileno())):
+                    return found, file
+                file.close()
+        return None
+
+    async def create(
+        self,
+        bucket: str,
+        name: str,
+        scratch: Path,
+        metadata: dict[str, Any],
+        check: Check,
+        then: Callable[[sqlite3.Connection, dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Put a complete file where its object belongs, in one step, and answer its metadata when it is on the disk.
+
+        Args:
+            bucket: where.
+            name: of the object.
+            scratch: the file. It is gone afterwards, also after an error.
+            metadata: the client's, with the checksums that it expects.
+            check: the preconditions.
+            then: what else is to be written with it.
+
+        Raises:
+            HttpError: it cannot be, or a precondition does not hold, or the content is not what was announced.
+        """
+        try:
+            self.bucket(bucket)
+            path = self.path(bucket, name)
+            if _is_helper(path.name):
+                raise invalid(f"{name[:100]!r} would be taken for a checksum file of Spark's (LIMITATIONS.md)")
+            crc32c, md5, size = await asyncio.to_thread(_sealed, scratch)
+            for label, actual in (("crc32c", crc32c), ("md5Hash", md5)):
+                wanted = metadata.get(label)
+                if wanted and wanted != actual:
+                    raise invalid(f"Provided {label} {wanted!r} doesn't match calculated {actual!r}.")
+            change({}, metadata)  # refuses what cannot be, before anything is written
+
+            def work(connection: sqlite3.Connection) -> dict[str, Any]:
+                before = self._look(connection, bucket, name)
+                check(before.document if before else None)
+                if connection.execute("SELECT 1 FROM bucket WHERE name = ?", (bucket,)).fetchone() is None:
+                    raise HttpError(404, "notFound", f"The specified bucket does not exist: {bucket}")
+                _place(scratch, path, self.root, name)
+                previous = connection.execute("SELECT MAX(generation) AS last FROM object").fetchone()["last"] or 0
+                generation = max(path.stat().st_mtime_ns // 1000, previous + 1)
+                document = new_document(bucket, name, generation, size, crc32c, md5)
+                change(document, metadata)
+                self._keep(connection, bucket, name, Found(path, document))
+                if then is not None:
+                    then(connection, document)
+                return document
+
+            return await self._store.write(work)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    async def change(
+        self, bucket: str, name: str, check: Check, apply: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Change an object's metadata; answers them when they are on the disk.
+
+        Raises:
+            HttpError: 404, or a precondition does not hold.
+        """
+
+        def work(connection: sqlite3.Connection) -> dict[str, Any]:
+            found = self._look(connection, bucket, name)
+            check(found.document if found else None)
+            if found is None:
+                raise no_such(bucket, name)
+            apply(found.document)
+            self._keep(connection, bucket, name, found)
+            return found.document
+
+        return await self._store.write(work)
+
+    async def delete(self, bucket: str, name: str, check: Check) -> None:
+        """Delete an object, and the folders that this empties.
+
+        Raises:
+            HttpError: 404, or a precondition does not hold.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            found = self._look(connection, bucket, name)
+            check(found.document if found else None)
+            if found is None:
+                raise no_such(bucket, name)
+            found.path.unlink()
+            connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
+            folder = found.path.parent
+            with contextlib.suppress(OSError):
+                while folder != self.root / bucket:
+                    folder.rmdir()
+                    folder = folder.parent
+            _sync(folder)
+
+        await self._store.write(work)
+
+    def path(self, bucket: str, name: str) -> Path:
+        """The file of an object. A name that a file system would take for another place is refused."""
+        parts = name.split("/")
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not all(map(_is_part, parts)):
+            raise invalid(f"{name[:100]!r} cannot be a file's path here (LIMITATIONS.md)")
+        return self.root / bucket / name
+
+    def _stat(self, bucket: str, name: str) -> tuple[int, int] | None:
+        rows = self._store.read("SELECT size, mtime FROM object WHERE bucket = ? AND name = ?", (bucket, name))
+        return (rows[0]["size"], rows[0]["mtime"]) if rows else None
+
+    def _known(self, read: Any, bucket: str, name: str) -> Found | None:
+        """An object whose file is as it was when its metadata was written."""
+        path = self.path(bucket, name)
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        rows = list(read("SELECT * FROM object WHERE bucket = ? AND name = ?", (bucket, name)))
+        if rows and (rows[0]["size"], rows[0]["mtime"]) == _stat(stat):
+            return Found(path, json.loads(rows[0]["document"]))
+        return None
+
+    def _look(self, connection: sqlite3.Connection, bucket: str, name: str) -> Found | None:
+        """The object as it is; one that was written past this server gets its metadata now."""
+        known = self._known(connection.execute, bucket, name)
+        if known is not None:
+            return known
+        path = self.path(bucket, name)
+        if not path.is_file():
+            connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
+            return None
+        crc32c, md5, size = _hashes(path)
+        generation = path.stat().st_mtime_ns // 1000
+        found = Found(path, new_document(bucket, name, generation, size, crc32c, md5))
+        self._keep(connection, bucket, name, found)
+        return found
+
+    def _keep(self, connection: sqlite3.Connection, bucket: str, name: str, found: Found) -> None:
+        connection.execute(
+            "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
+            (bucket, name, int(found.document["generation"]), *_stat(found.path.stat()), json.dumps(found.document)),
+        )
+
+
+def _is_part(part: str) -> bool:
+    """Whether a part of a name can be a file's or a folder's name, and stays where it is."""
+    try:
+        size = len(part.encode())
+    except UnicodeEncodeError:
+        return False
+    return part not in (".", "..") and 0 < size <= MAX_PART_BYTES and all(ord(character) >= 32 for character in part)
+
+
+def _is_helper(name: str) -> bool:
+    """Whether a file is a checksum that Spark has written beside another one."""
+    return name.startswith(".") and name.endswith(".crc")
+
+
+def _stat(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _place(scratch: Path, path: Path, root: Path, name: str) -> None:
+    """Move a file to where it belongs; every new folder on the way is on the disk with it."""
+    there = path.parent
+    while not there.exists() and there != root:
+        there = there.parent
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(path)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise not_served(f"{name}: an object beside one below it, which a file system cannot hold,") from None
+    os.replace(scratch, path)
+    folder = path.parent
+    _sync(folder)
+    while folder != there:
+        folder = folder.parent
+        _sync(folder)
+
+
+def _sealed(path: Path) -> tuple[str, str, int]:
+    """Bring a file to the disk; answers CRC32C, MD5 and size."""
+    _sync(path)
+    return _hashes(path)
+
+
+def _hashes(path: Path) -> tuple[str, str, int]:
+    crc, md5, size = google_crc32c.Checksum(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            crc.update(chunk)
+            md5.update(chunk)
+            size += len(chunk)
+    return base64.b64encode(crc.digest()).decode(), base64.b64encode(md5.digest()).decode(), size
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -194,6 +194,8 @@ def test_what_is_not_served_is_refused_by_name(clocked: Clocked) -> None:
     for path in ("state", "http_target.colour"):
         with pytest.raises(exceptions.BadRequest, match=path):
             clocked.client.update_job(job={"name": NAME}, update_mask={"paths": [path]})
+    with pytest.raises(exceptions.MethodNotImplemented, match="ListLocations"):
+        clocked.client.list_locations({"name": "projects/local-dev"})
 
 
 # --- when

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas import USE_CASES
+from schemas.check_limits import CheckLimits
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "lunation.toml"
@@ -154,6 +155,7 @@ class Settings(BaseSettings):
     schedule: Schedule = Schedule()
     archive: Archive = Archive()
     records: Records = Records()
+    checks: CheckLimits = CheckLimits()
     functions: Functions = Functions()
     monitoring: Monitoring = Monitoring()
     volumes: Volumes = Volumes()

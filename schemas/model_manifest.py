@@ -28,6 +28,20 @@ class ModelFile(BaseModel):
     bytes: int
 
 
+class DataCheck(BaseModel):
+    """One check of the data that a model was made of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    passed: bool
+    value: float
+    """What was measured, in the unit of ``limit``."""
+    limit: float
+    text: str
+    """The finding, for a person."""
+
+
 class GoldenRow(BaseModel):
     """One record's features with the probability that Spark itself gave them; a model that is loaded must
     reproduce it before it serves."""
@@ -60,6 +74,9 @@ class ModelManifest(BaseModel):
     a missing one is looked up as ``__missing__``."""
     files: list[ModelFile]
     """``model.onnx`` and ``golden.json``, with hashes."""
+    evidence: list[ModelFile] = []
+    """What tells about the run and is not needed to serve: ``convert.json``, ``profile.json``, ``evaluation.json``,
+    ``report.html``, ``MODEL_CARD.md``, with hashes."""
     rows: dict[str, int]
     """Counts: ``train``, ``evaluate``, ``unlabelled``, ``corrupt``, ``duplicates``."""
     windows: dict[str, str]
@@ -67,8 +84,15 @@ class ModelManifest(BaseModel):
     parameters: dict[str, Any]
     versions: dict[str, str]
     """Of Python, Spark and the packages that made it."""
+    code_sha256: str = ""
+    """Of the packages ``spark`` and ``schemas`` that ran."""
     metrics: dict[str, Any]
-    """``challenger`` and ``champion`` (or null): ``auc``, ``auc_low``, ``auc_high``, ``log_loss``, ``rows``."""
+    """``challenger``, ``champion``, ``frozen`` (the champion's predecessor), ``constant`` (the usual rate), each with
+    ``auc``, ``pr_auc``, ``log_loss``, ``brier``, ``calibration_error`` and their bounds ``…_low``, ``…_high``; null
+    where there is no such model. ``difference`` is challenger minus champion, paired; ``difference_frozen`` and
+    ``difference_constant`` the same against the baselines."""
+    checks: list[DataCheck] = []
+    """Of the data, passed or not."""
     parity_max_abs_diff: float
     """Largest absolute difference between the served artefact and Spark over the evaluation window."""
     champion: str | None

@@ -26,6 +26,8 @@ class ModelInput:
     name: str
     kind: InputKind
     required: bool
+    drifts: bool = False
+    """Declared to drift (``Field(json_schema_extra={"drifts": True})``): the data checks report it and do not judge."""
 
 
 def model_inputs(case: UseCase) -> list[ModelInput]:
@@ -44,7 +46,9 @@ def model_inputs(case: UseCase) -> list[ModelInput]:
             kind = "number"
         else:
             raise TypeError(f"{case.features.__name__}.{name} is a {plain!r}; a feature is text, a number or a boolean")
-        inputs.append(ModelInput(name, kind, field.is_required()))
+        extra = field.json_schema_extra
+        drifts = isinstance(extra, dict) and bool(extra.get("drifts"))
+        inputs.append(ModelInput(name, kind, field.is_required(), drifts))
     return inputs
 
 

@@ -1,21 +1,24 @@
-"""Job 3 of 3: is the exported model what Spark trained, is it good, and may it take over?
+"""Job 3 of 3: is the exported model what Spark trained, is the data fit, is the model good, and may it take over?
 
-Challenger and champion are scored on the same latest window, each by the artefact that is (or would be) served. Writes
-``convert.json`` (what it was made from) into the model's folder and then, last of all, ``manifest.json``: a folder
-without one is no model.
+Challenger, champion and two baselines (the champion's predecessor, and a constant) are scored on the same latest
+window, each model by the artefact that is (or would be) served. Writes into the model's folder what was seen
+(``convert.json``, ``profile.json``, ``evaluation.json``), and then, last of all, ``manifest.json``: a folder without
+one is no model.
+
+``evaluation.json`` is what was measured, once; the other files follow from it. So a run that broke off in between goes
+on with the same figures and the same verdict.
 
 The window comes to the driver: its features, one label and one score a row (27,000 rows by 16 features for flights).
 """
 
 import hashlib
 import json
-import platform
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -25,14 +28,20 @@ from pyspark.sql.functions import col
 
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
-from spark import objects
+from spark import metrics, objects
+from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
+from spark.importance import importance
+from spark.inspection import PROFILE, Inspection, inspect
 from spark.job import Job, JobFailed, exit_code, parse, progress
-from spark.metrics import compare
 from spark.served import ServedModel, largest_difference
 from spark.session import start
 
-PACKAGES = ("pyspark", "numpy", "onnx", "onnxruntime", "pydantic")
+EVALUATION = "evaluation.json"
+CONSTANT = "constant"
+"""The baseline that always answers the usual rate of positive labels."""
+FROZEN = "frozen"
+"""The baseline that was not retrained in the last cycle: the champion's predecessor."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,42 +63,83 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     if objects.read(storage, done) is not None:
         progress(f"evaluate: {done} is there, this run was judged before")
         return
-    converted_bytes = _needed(storage, f"{job.work}/convert.json", "run convert.py first")
-    converted = json.loads(converted_bytes)
-    trained = json.loads(_needed(storage, f"{job.work}/train.json", "run train.py first"))
+    converted = _needed(storage, f"{job.work}/convert.json", "run convert.py first")
+    trained = _needed(storage, f"{job.work}/train.json", "run train.py first")
     files = {
         name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in ("model.onnx", "golden.json")
     }
+    seen = objects.read(storage, f"{job.model}/{EVALUATION}")
+    if seen is None:
+        inspection, document = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)
+        # The profile first: where evaluation.json is, it is complete.
+        objects.write_once(storage, f"{job.model}/{PROFILE}", inspection.profile.model_dump_json().encode())
+        seen = json.dumps(_finite(document), indent=1).encode()
+        objects.write_once(storage, f"{job.model}/{EVALUATION}", seen)
+    objects.write_once(storage, f"{job.model}/convert.json", converted)
+    evidence = {"convert.json": converted, EVALUATION: seen}
+    evidence[PROFILE] = _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id")
+    manifest = ModelManifest.model_validate(
+        json.loads(seen)["manifest"] | {"evidence": [_listed(name, evidence[name]) for name in sorted(evidence)]}
+    )
+    objects.write_once(storage, done, manifest.model_dump_json(indent=1).encode())
+    progress(
+        f"evaluate: {manifest.verdict} after {time.monotonic() - began:.1f} s; "
+        f"parity {manifest.parity_max_abs_diff:.1e}; {'; '.join(manifest.reasons)}"
+    )
+
+
+def _measured(
+    spark: SparkSession,
+    storage: Any,
+    job: Job,
+    converted: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    began: float,
+) -> tuple[Inspection, dict[str, Any]]:
+    """Everything that is measured, and the verdict on it: the content of ``evaluation.json``."""
     challenger = ServedModel(files["model.onnx"], trained["inputs"], trained["input_kinds"], trained["categories"])
-    champion = _champion(storage, job)
+    champion, champions_manifest = _model(storage, job, job.champion)
+    frozen, frozen_name = _predecessor(storage, job, champions_manifest)
+    inspection = inspect(spark, storage, job, champions_manifest, trained, converted["counts"])
 
     window = _window(spark, job)
-    scores = {"challenger": challenger.probabilities(window.features)}
+    matrix = challenger.matrix(window.features)
+    scores = {"challenger": challenger.scored(matrix)}
     if champion is not None:
         scores["champion"] = champion.probabilities(window.features)
+    if frozen is not None:
+        scores[FROZEN] = frozen.probabilities(window.features)
+    scores[CONSTANT] = np.full(len(window.target), inspection.usual_rate)
     parity = max(
         largest_difference(scores["challenger"], window.spark_probability),
         _golden_difference(challenger, json.loads(files["golden.json"])),
     )
-    metrics = compare(window.target, window.days, scores, trained["seed"])
-    verdict, reasons = judge(_evidence(metrics, window, parity))
-
-    objects.write_once(storage, f"{job.model}/convert.json", converted_bytes)
+    seed = trained["seed"]
+    measured = metrics.compare(window.target, window.days, scores, seed)
+    categories = {item.name: window.features[item.name] for item in model_inputs(job.case) if item.kind == "category"}
+    parts = metrics.segments(window.target, window.days, scores, categories, seed)
+    evidence = replace(
+        _evidence(measured, window, parity),
+        frozen=frozen_name,
+        segments=parts,
+        checks=inspection.checks,
+        artefact_bytes=len(files["model.onnx"]),
+        artefact_milliseconds=challenger.milliseconds(matrix),
+    )
+    verdict, reasons = judge(evidence)
     counts = converted["counts"]
     manifest = ModelManifest(
         run_id=job.run_id,
         model_version=job.model_version,
         use_case=job.case.name,
         trained_at=datetime.now(UTC).replace(microsecond=0),
-        seed=trained["seed"],
+        seed=seed,
         threshold=trained["threshold"],
         inputs=trained["inputs"],
         input_kinds=trained["input_kinds"],
         categories=trained["categories"],
-        files=[
-            ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-            for name, content in files.items()
-        ],
+        files=[_listed(name, content) for name, content in files.items()],
         rows={
             **trained["rows"],
             "unlabelled": counts["unlabelled"],
@@ -100,11 +150,12 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         parameters={
             **trained["parameters"],
             "data": f"{job.work}/data",
-            "inputs_sha256": hashlib.sha256(converted_bytes).hexdigest(),
+            "checks": job.limits.model_dump(),
         },
-        versions={"python": platform.python_version(), "spark": spark.version}
-        | {package: version(package) for package in PACKAGES},
-        metrics={"champion": None} | metrics,
+        versions=versions(spark.version),
+        code_sha256=code_sha256(),
+        metrics={"champion": None, FROZEN: None} | measured,
+        checks=inspection.checks,
         parity_max_abs_diff=parity,
         champion=None if job.champion is None else job.champion.removeprefix("models/"),
         verdict=verdict,
@@ -115,8 +166,24 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
             "evaluate": round(time.monotonic() - began, 3),
         },
     )
-    objects.write_once(storage, done, manifest.model_dump_json(indent=1).encode())
-    progress(f"evaluate: {verdict} after {time.monotonic() - began:.1f} s; parity {parity:.1e}; {'; '.join(reasons)}")
+    shown = {name: scores[name] for name in ("challenger", "champion", FROZEN) if name in scores}
+    return inspection, {
+        "manifest": manifest.model_dump(mode="json"),
+        "labels": list(job.case.labels),
+        "counts": counts,
+        "artefact": {"bytes": evidence.artefact_bytes, "milliseconds": evidence.artefact_milliseconds},
+        "usual_rate": inspection.usual_rate,
+        "rate": float(window.target.mean()),
+        "frozen": frozen_name,
+        "reliability": {name: metrics.reliability(window.target, column) for name, column in shown.items()},
+        "curves": {name: metrics.curves(window.target, column) for name, column in shown.items()},
+        "by_day": metrics.by_day(window.target, window.days, shown),
+        "segments": [asdict(part) for part in parts],
+        "importance": importance(challenger, matrix, window.target, seed),
+        "drift": inspection.drift,
+        "drift_against": inspection.drift_against,
+        "champion": None if champions_manifest is None else champions_manifest.model_dump(mode="json"),
+    }
 
 
 @dataclass(frozen=True)
@@ -150,10 +217,11 @@ def _window(spark: SparkSession, job: Job) -> Window:
     )
 
 
-def _champion(storage: Any, job: Job) -> ServedModel | None:
-    if job.champion is None:
-        return None
-    folder = f"{job.models}/{job.champion}"
+def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | None, ModelManifest | None]:
+    """The model in ``folder`` of the models bucket, and its manifest; nothing of nothing."""
+    if folder is None:
+        return None, None
+    folder = f"{job.models}/{folder}"
     advice = "name the folder that ModelPointer has, or none before the first model"
     raw = _needed(storage, f"{folder}/manifest.json", advice)
     try:
@@ -167,7 +235,19 @@ def _champion(storage: Any, job: Job) -> ServedModel | None:
             f"{folder}/model.onnx is not the file that its manifest names (sha256): it was changed after training; "
             "roll back to a model that is whole"
         )
-    return ServedModel(artefact, manifest.inputs, manifest.input_kinds, manifest.categories)
+    return ServedModel(artefact, manifest.inputs, manifest.input_kinds, manifest.categories), manifest
+
+
+def _predecessor(storage: Any, job: Job, champion: ModelManifest | None) -> tuple[ServedModel | None, str | None]:
+    """The model that the champion replaced, if the bucket still has it: an old model may be deleted."""
+    if champion is None or champion.champion is None:
+        return None, None
+    folder = f"models/{champion.champion}"
+    if objects.read(storage, f"{job.models}/{folder}/manifest.json") is None:
+        progress(f"evaluate: {folder} is no longer in the bucket, so there is no frozen baseline")
+        return None, None
+    model, _ = _model(storage, job, folder)
+    return model, champion.champion
 
 
 def _needed(storage: Any, uri: str, advice: str) -> bytes:
@@ -177,13 +257,26 @@ def _needed(storage: Any, uri: str, advice: str) -> bytes:
     return content
 
 
+def _listed(name: str, content: bytes) -> ModelFile:
+    return ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for what is no number: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _golden_difference(model: ServedModel, golden: Sequence[Mapping[str, Any]]) -> float:
     columns = {name: [row["features"].get(name) for row in golden] for name in model.inputs}
     return largest_difference(model.probabilities(columns), np.array([row["probability"] for row in golden]))
 
 
-def _evidence(metrics: Mapping[str, Mapping[str, float]], window: Window, parity: float) -> Evidence:
-    challenger, difference = metrics["challenger"], metrics.get("difference")
+def _evidence(measured: Mapping[str, Mapping[str, float]], window: Window, parity: float) -> Evidence:
+    challenger, difference = measured["challenger"], measured.get("difference")
     evidence = Evidence(
         rows=len(window.target),
         positives=int(window.target.sum()),
@@ -191,12 +284,19 @@ def _evidence(metrics: Mapping[str, Mapping[str, float]], window: Window, parity
         parity_max_abs_diff=parity,
         auc=challenger["auc"],
         auc_low=challenger["auc_low"],
+        constant_log_loss_rise_low=measured[f"difference_{CONSTANT}"]["log_loss_low"],
     )
+    if f"difference_{FROZEN}" in measured:
+        evidence = replace(
+            evidence,
+            frozen_auc_gain=measured[f"difference_{FROZEN}"]["auc"],
+            frozen_auc_gain_high=measured[f"difference_{FROZEN}"]["auc_high"],
+        )
     if difference is None:
         return evidence
     return replace(
         evidence,
-        champion_auc=metrics["champion"]["auc"],
+        champion_auc=measured["champion"]["auc"],
         auc_gain=difference["auc"],
         auc_gain_high=difference["auc_high"],
         log_loss_rise=difference["log_loss"],

@@ -5,9 +5,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
+from pydantic import ValidationError
+
+from schemas.check_limits import CheckLimits
+from schemas.dead_letter import explain
 from schemas.use_cases import USE_CASES, UseCase, use_case
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
@@ -40,6 +45,8 @@ class Job:
     training_date: str
     champion: str | None
     """``models/<date>/<run_id>`` in the bucket ``models``; None if no model serves yet."""
+    limits: CheckLimits = field(default_factory=CheckLimits)
+    """Of the data checks."""
 
     @property
     def work(self) -> str:
@@ -85,6 +92,12 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         type=_champion,
         help="folder of the serving model, models/YYYY-MM-DD/RUN_ID, or none",
     )
+    parser.add_argument(
+        "--checks",
+        default=CheckLimits(),
+        type=_limits,
+        help='limits of the data checks as JSON, for example {"unseen": 0.3}; what is left out has its default',
+    )
     given = parser.parse_args(argv)
     return Job(
         case=use_case(given.use_case),
@@ -93,6 +106,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         run_id=given.run_id,
         training_date=given.training_date,
         champion=given.champion,
+        limits=given.checks,
     )
 
 
@@ -129,3 +143,10 @@ def _day(text: str) -> str:
 
 def _champion(text: str) -> str | None:
     return None if text in ("none", "") else _matching(CHAMPION, "models/YYYY-MM-DD/RUN_ID, or none")(text)
+
+
+def _limits(text: str) -> Any:
+    try:
+        return CheckLimits.model_validate_json(text)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(explain(error)) from None

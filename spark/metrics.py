@@ -1,4 +1,4 @@
-"""How good scores are, with paired intervals: AUC, PR-AUC and log-loss of two models on the same rows.
+"""How good scores are, with paired intervals: ranking, log-loss and calibration of several models on the same rows.
 
 The resampling unit is a day, not a row: the records of one day share their weather and their jams, so an interval over
 rows as if they were independent would be too narrow. Each resample draws as many days as there are; all models are
@@ -9,104 +9,250 @@ Everything here is numpy on the driver: the evaluation window is one label, one 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 RESAMPLES = 400
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Score:
-    """One model's measures, with the bounds of its AUC's interval."""
-
-    auc: float
-    auc_low: float
-    auc_high: float
-    pr_auc: float
-    log_loss: float
-    rows: int
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Challenger minus champion. A positive AUC and a negative log-loss are better."""
-
-    auc: float
-    auc_low: float
-    auc_high: float
-    log_loss: float
-    log_loss_low: float
-    log_loss_high: float
+MEASURES = ("auc", "pr_auc", "log_loss", "brier", "calibration_error")
+CALIBRATION_BINS = 10
+"""Bins of probability, as wide as each other."""
+OTHERS = "all others"
+CURVE_POINTS = 101
 
 
 def compare(
     target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Measure each of ``scores`` (probabilities by name); with a ``challenger`` and a ``champion``, their
-    ``difference`` too. ``target`` is 0 or 1, for at least one row. A window with one class has no AUC: it is NaN."""
-    _, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
-    number = int(day_of.max()) + 1
-    curves = {name: _Curve(target, probabilities) for name, probabilities in scores.items()}
-    generator = np.random.default_rng(seed)
-    draws = {name: np.empty((RESAMPLES, 2)) for name in scores}
-    for resample in range(RESAMPLES):
-        weights = np.bincount(generator.integers(number, size=number), minlength=number)[day_of].astype(float)
-        for name, curve in curves.items():
-            draws[name][resample] = curve.auc(weights), curve.log_loss(weights)
-    even = np.ones(len(target))
-    result = {}
-    for name, curve in curves.items():
-        low, high = _interval(draws[name][:, 0])
-        score = Score(curve.auc(even), low, high, curve.pr_auc(), curve.log_loss(even), len(target))
-        result[name] = asdict(score)
-    if {"challenger", "champion"} <= set(scores):
-        moved = draws["challenger"] - draws["champion"]
-        challenger, champion = curves["challenger"], curves["champion"]
-        difference = Difference(
-            challenger.auc(even) - champion.auc(even),
-            *_interval(moved[:, 0]),
-            challenger.log_loss(even) - champion.log_loss(even),
-            *_interval(moved[:, 1]),
-        )
-        result["difference"] = asdict(difference)
+    """Measure each of ``scores`` (probabilities by name): every one of ``MEASURES`` with the bounds of its interval.
+
+    With a ``challenger``, what it gains on each of the others too, paired: ``difference`` on the ``champion``,
+    ``difference_<name>`` on another. A positive AUC and a negative loss are better. ``target`` is 0 or 1, for at least
+    one row. A window with one class has no AUC: it is NaN.
+    """
+    day_of, draws = _days_drawn(days, seed)
+    curves = {name: _Curve(target, probabilities, day_of) for name, probabilities in scores.items()}
+    even = np.ones(draws.shape[1])
+    measured = {name: curve.measure(even[None, :])[0] for name, curve in curves.items()}
+    drawn = {name: curve.measure(draws) for name, curve in curves.items()}
+    result = {name: _bounded(measured[name], drawn[name]) | {"rows": len(target)} for name in scores}
+    for name in scores:
+        if name == "challenger" or "challenger" not in scores:
+            continue
+        label = "difference" if name == "champion" else f"difference_{name}"
+        result[label] = _bounded(measured["challenger"] - measured[name], drawn["challenger"] - drawn[name])
     return result
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows of one value of a category, and how challenger and champion do on them."""
+
+    feature: str
+    value: str
+    rows: int
+    positives: int
+    auc: float
+    champion_auc: float | None
+    auc_gain: float | None
+    auc_gain_error: float | None
+    """Standard error of the gain over days; None where there is no champion, or a class is missing on many days."""
+    log_loss: float
+    champion_log_loss: float | None
+    mean_score: float
+    rate: float
+    """Share of positive labels."""
+
+
+def segments(
+    target: np.ndarray,
+    days: Sequence[object],
+    scores: Mapping[str, np.ndarray],
+    columns: Mapping[str, Sequence[Any]],
+    seed: int,
+    top: int = 5,
+) -> list[Segment]:
+    """Each category's ``top`` most frequent values and the rest together; those with both classes only."""
+    found = []
+    for feature, values in columns.items():
+        texts = np.array(["missing" if value is None else str(value) for value in values], dtype=object)
+        names, counts = np.unique(texts, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        picked = [(str(names[place]), texts == names[place]) for place in order[:top]]
+        if len(order) > top:
+            picked.append((OTHERS, ~np.isin(texts, names[order[:top]])))
+        for value, mask in picked:
+            if 0 < target[mask].sum() < mask.sum():
+                found.append(_segment(feature, value, mask, target, np.asarray(days, dtype=str), scores, seed))
+    return found
+
+
+def _segment(
+    feature: str,
+    value: str,
+    mask: np.ndarray,
+    target: np.ndarray,
+    days: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    seed: int,
+) -> Segment:
+    day_of, draws = _days_drawn(days[mask], seed, RESAMPLES // 4)
+    even = np.ones((1, draws.shape[1]))
+    curves = {
+        name: _Curve(target[mask], scores[name][mask], day_of) for name in ("challenger", "champion") if name in scores
+    }
+    measured = {name: dict(zip(MEASURES, curve.measure(even)[0], strict=True)) for name, curve in curves.items()}
+    gain = error = None
+    if "champion" in curves:
+        gain = float(measured["challenger"]["auc"] - measured["champion"]["auc"])
+        moved = curves["challenger"].ranking(draws)[:, 0] - curves["champion"].ranking(draws)[:, 0]
+        known = moved[~np.isnan(moved)]
+        error = float(known.std(ddof=1)) if len(known) > len(moved) // 2 else None
+    champion = measured.get("champion")
+    return Segment(
+        feature=feature,
+        value=value,
+        rows=int(mask.sum()),
+        positives=int(target[mask].sum()),
+        auc=float(measured["challenger"]["auc"]),
+        champion_auc=None if champion is None else float(champion["auc"]),
+        auc_gain=gain,
+        auc_gain_error=error,
+        log_loss=float(measured["challenger"]["log_loss"]),
+        champion_log_loss=None if champion is None else float(champion["log_loss"]),
+        mean_score=float(scores["challenger"][mask].mean()),
+        rate=float(target[mask].mean()),
+    )
+
+
+def auc(target: np.ndarray, probabilities: np.ndarray) -> float:
+    """The share of pairs of one row of each class that are in order, a tie counting half; NaN with one class."""
+    curve = _Curve(target, probabilities, np.zeros(len(target), dtype=int))
+    return float(curve.ranking(np.ones((1, 1)))[0, 0])
+
+
+def reliability(target: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
+    """For each bin of probability that has rows: how many, the mean probability, and the share that was positive."""
+    bins = _calibration_bin(probabilities)
+    return [
+        {
+            "rows": int(mask.sum()),
+            "probability": float(probabilities[mask].mean()),
+            "rate": float(target[mask].mean()),
+        }
+        for mask in (bins == place for place in range(CALIBRATION_BINS))
+        if mask.any()
+    ]
+
+
+def curves(target: np.ndarray, probabilities: np.ndarray) -> dict[str, list[list[float]]]:
+    """ROC (false, true positive rate) and precision against recall, thinned to about a hundred points each."""
+    order = np.argsort(-probabilities, kind="stable")
+    hits = np.cumsum(target[order])
+    ends = np.flatnonzero(np.r_[np.diff(probabilities[order]) != 0, True])
+    positives, negatives = hits[-1], len(target) - hits[-1]
+    if positives == 0 or negatives == 0:
+        return {"roc": [], "precision_recall": []}
+    true, false = hits[ends], ends + 1 - hits[ends]
+    roc = _thinned(np.r_[0, false / negatives], np.r_[0, true / positives])
+    return {"roc": roc, "precision_recall": _thinned(true / positives, true / (ends + 1))}
+
+
+def by_day(target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each day's rows, share of positives, and AUC and log-loss of each model (None without both classes)."""
+    names, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
+    found = []
+    for place, day in enumerate(names):
+        mask = day_of == place
+        row: dict[str, Any] = {"day": str(day), "rows": int(mask.sum()), "rate": float(target[mask].mean())}
+        for name, probabilities in scores.items():
+            curve = _Curve(target[mask], probabilities[mask], np.zeros(int(mask.sum()), dtype=int))
+            values = dict(zip(MEASURES, curve.measure(np.ones((1, 1)))[0], strict=True))
+            row[name] = {
+                measure: None if np.isnan(values[measure]) else float(values[measure])
+                for measure in ("auc", "log_loss")
+            }
+        found.append(row)
+    return found
 
 
 class _Curve:
     """One model's rows in order of score, so that a resample is a few sums over weights and no sort."""
 
-    def __init__(self, target: np.ndarray, probabilities: np.ndarray) -> None:
-        self._order = np.argsort(probabilities, kind="stable")
-        ranked = probabilities[self._order]
-        self._positive = target[self._order].astype(float)
+    def __init__(self, target: np.ndarray, probabilities: np.ndarray, day_of: np.ndarray) -> None:
+        order = np.argsort(probabilities, kind="stable")
+        ranked = probabilities[order]
+        self._positive = target[order].astype(float)
+        self._day_of = day_of[order]
         # Rows of equal score are one step of the curve.
         self._steps = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        clipped = np.clip(probabilities, 1e-15, 1.0 - 1e-15)
-        self._losses = -np.where(target > 0.5, np.log(clipped), np.log1p(-clipped))
+        # What is a plain sum over rows is summed by day once; a draw of days then is a product of small matrices.
+        days = int(day_of.max()) + 1
+        clipped = np.clip(ranked, 1e-15, 1.0 - 1e-15)
+        losses = -np.where(self._positive > 0.5, np.log(clipped), np.log1p(-clipped))
+        self._rows = np.bincount(self._day_of, minlength=days).astype(float)
+        self._loss = np.bincount(self._day_of, losses, days)
+        self._brier = np.bincount(self._day_of, (ranked - self._positive) ** 2, days)
+        cell = self._day_of * CALIBRATION_BINS + _calibration_bin(ranked)
+        gap = np.bincount(cell, ranked - self._positive, days * CALIBRATION_BINS)
+        self._gap = gap.reshape(days, CALIBRATION_BINS)
 
-    def auc(self, weights: np.ndarray) -> float:
-        ranked = weights[self._order]
-        positive = np.add.reduceat(ranked * self._positive, self._steps)
-        negative = np.add.reduceat(ranked * (1.0 - self._positive), self._steps)
-        pairs = positive.sum() * negative.sum()
-        if pairs == 0.0:
-            return float("nan")
-        below = np.cumsum(negative) - negative
-        return float((positive * (below + negative / 2.0)).sum() / pairs)
+    def measure(self, draws: np.ndarray) -> np.ndarray:
+        """``MEASURES`` for each draw (a row of ``draws``: how often each day is in it)."""
+        rows = draws @ self._rows
+        sums = np.stack([draws @ self._loss, draws @ self._brier, np.abs(draws @ self._gap).sum(axis=1)], axis=1)
+        return np.hstack([self.ranking(draws), sums / rows[:, None]])
 
-    def pr_auc(self) -> float:
-        """Average precision: the precision at each step, weighted by the recall gained there."""
-        positive = np.add.reduceat(self._positive, self._steps)[::-1]
-        rows = np.diff(np.r_[self._steps, len(self._positive)])[::-1]
-        if positive.sum() == 0.0:
-            return float("nan")
-        precision = np.cumsum(positive) / np.cumsum(rows)
-        return float((precision * positive).sum() / positive.sum())
+    def ranking(self, draws: np.ndarray) -> np.ndarray:
+        """AUC and average precision (the precision at each step, weighted by the recall gained there) of each draw."""
+        found = np.empty((len(draws), 2))
+        for place, draw in enumerate(draws):
+            weights = draw[self._day_of]
+            positive = np.add.reduceat(weights * self._positive, self._steps)
+            total = np.add.reduceat(weights, self._steps)
+            found[place] = _auc(positive, total - positive), _average_precision(positive, total)
+        return found
 
-    def log_loss(self, weights: np.ndarray) -> float:
-        return float((self._losses * weights).sum() / weights.sum())
+
+def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    pairs = positive.sum() * negative.sum()
+    if pairs == 0.0:
+        return float("nan")
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2.0)).sum() / pairs)
+
+
+def _average_precision(positive: np.ndarray, total: np.ndarray) -> float:
+    if positive.sum() == 0.0:
+        return float("nan")
+    hits, rows = np.cumsum(positive[::-1]), np.cumsum(total[::-1])
+    precision = np.divide(hits, rows, out=np.zeros_like(hits), where=rows > 0)
+    return float((precision * positive[::-1]).sum() / positive.sum())
+
+
+def _calibration_bin(probabilities: np.ndarray) -> np.ndarray:
+    return np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
+def _days_drawn(
+    days: Sequence[object] | np.ndarray, seed: int, draws: int = RESAMPLES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's day as a number, and how often each day is in each draw."""
+    _, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
+    number = int(day_of.max()) + 1
+    generator = np.random.default_rng(seed)
+    drawn = [np.bincount(generator.integers(number, size=number), minlength=number) for _ in range(draws)]
+    return day_of, np.array(drawn, dtype=float)
+
+
+def _bounded(values: np.ndarray, draws: np.ndarray) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for place, measure in enumerate(MEASURES):
+        low, high = _interval(draws[:, place])
+        found |= {measure: float(values[place]), f"{measure}_low": low, f"{measure}_high": high}
+    return found
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float]:
@@ -116,3 +262,8 @@ def _interval(draws: np.ndarray) -> tuple[float, float]:
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile(known, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def _thinned(across: np.ndarray, up: np.ndarray) -> list[list[float]]:
+    places = np.unique(np.linspace(0, len(across) - 1, min(CURVE_POINTS, len(across))).astype(int))
+    return [[round(float(across[place]), 5), round(float(up[place]), 5)] for place in places]

@@ -388,6 +388,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
                     "BUILD_BUCKET": build,
                     "SPARK_CODE": spark_code,
                     "USE_CASE": settings.use_case,
+                    "CHECKS": settings.checks.model_dump_json(),
                     "SERVICE_ACCOUNT": runs_as("train"),
                 },
             ),

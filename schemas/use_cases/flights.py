@@ -23,6 +23,9 @@ LABELS = ("on_time", "late")
 LATE_FROM_MINUTES = 15
 PUBLISHED_BEFORE = timedelta(hours=2)
 NO_TAIL = ("", "NA")
+VARIES: dict[str, Any] = {"drifts": True}
+"""Weather and delays are never as they were: from one four weeks to the next the stability index of the temperature is up
+to 9, that of the schedule at most 0.07."""
 
 RATES = (
     Rate("late_by_dest", by=("dest",)),
@@ -47,27 +50,27 @@ class FlightFeatures(BaseModel):
     """Miles."""
     plane_year: float | None = Field(default=None, allow_inf_nan=False)
     plane_seats: float | None = Field(default=None, allow_inf_nan=False)
-    temp: float | None = Field(default=None, allow_inf_nan=False)
+    temp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Degrees Fahrenheit at the origin, as last observed; so is the rest of the weather."""
-    humid: float | None = Field(default=None, allow_inf_nan=False)
-    wind_dir: float | None = Field(default=None, allow_inf_nan=False)
-    wind_speed: float | None = Field(default=None, allow_inf_nan=False)
-    precip: float | None = Field(default=None, allow_inf_nan=False)
-    pressure: float | None = Field(default=None, allow_inf_nan=False)
-    visib: float | None = Field(default=None, allow_inf_nan=False)
-    city_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    humid: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wind_dir: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wind_speed: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    precip: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    pressure: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    visib: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    city_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Mean of what left New York within the last hour."""
-    carrier_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    carrier_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Mean of what this carrier got off from this airport within the last six hours."""
-    city_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    city_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Mean of what came from New York and landed anywhere within the last three hours."""
-    dest_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    dest_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Mean of what came from New York and landed at this destination within the last six hours."""
-    plane_departure_delay: float | None = Field(default=None, allow_inf_nan=False)
+    plane_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """When the same aircraft last left New York."""
     plane_departure_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """How long ago that was."""
-    plane_arrival_delay: float | None = Field(default=None, allow_inf_nan=False)
+    plane_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """When it last landed, coming from New York."""
     plane_arrival_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """How long ago that was."""

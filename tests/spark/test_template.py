@@ -9,6 +9,7 @@ import yaml
 from google.cloud.dataproc_v1 import types
 from google.protobuf import json_format
 
+from schemas.check_limits import CheckLimits
 from spark.job import parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "spark"
@@ -20,6 +21,7 @@ VALUES = {
     "BUILD_BUCKET": "acme-build",
     "SPARK_CODE": "gs://acme-build/spark/abc",
     "USE_CASE": "flights",
+    "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
 }
 GIVEN = {"RUN_ID": "20130325-060000-1a2b3c4d", "TRAINING_DATE": "2013-03-25", "CHAMPION": "models/2013-02-25/run-1"}
@@ -59,6 +61,7 @@ def test_the_parameters_reach_the_drivers(template):
         assert job.model == "gs://acme-models/models/2013-03-25/20130325-060000-1a2b3c4d"
         assert job.work == "gs://acme-archive/parquet/flights/run=20130325-060000-1a2b3c4d"
         assert job.champion == "models/2013-02-25/run-1"
+        assert job.limits.unseen == 0.3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""Looks at the data of a run: profile, drift and checks, out of one pass over the converted records."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import col, lit
+
+from schemas.model_manifest import DataCheck, ModelManifest
+from schemas.profile import LABEL, DataProfile
+from schemas.shapes import model_inputs
+from spark import objects
+from spark.checks import NEGATIVE, POSITIVE, Seen, check
+from spark.drift import Drift, drifts
+from spark.job import Job, JobFailed
+from spark.profile import YEAR, Counts, as_profile, choose_bins, count
+
+PROFILE = "profile.json"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the data looks like, and whether it is fit."""
+
+    profile: DataProfile
+    """Of the training window: what the next run's drift is measured against."""
+    checks: list[DataCheck]
+    usual_rate: float
+    """Share of positive labels before the newest window."""
+    drift: dict[str, dict[str, Any]]
+    """For each input: ``index``, ``p_value``, whether it is ``judged``, the names of the bins, and the shares of the
+    ``reference`` and of the ``current`` window in them."""
+    drift_against: str
+
+
+def inspect(
+    spark: SparkSession,
+    storage: Any,
+    job: Job,
+    champion: ModelManifest | None,
+    trained: Mapping[str, Any],
+    counts: Mapping[str, int],
+) -> Inspection:
+    """Look at the converted data of this run, next to what the champion was trained on.
+
+    Args:
+        trained: ``train.json``.
+        counts: of ``convert.json``.
+
+    Raises:
+        JobFailed: the champion's profile is not what its manifest says.
+    """
+    inputs = model_inputs(job.case)
+    rows = spark.read.parquet(f"{job.work}/data")
+    newest_from = date.fromisoformat(trained["windows"]["evaluate_from"])
+    newest_to = date.fromisoformat(trained["windows"]["evaluate_to"])
+    first = max(date.fromisoformat(trained["windows"]["train_from"]), newest_from - timedelta(days=YEAR))
+    bins = choose_bins(_between(rows, first, newest_from - timedelta(days=1)), inputs, trained["categories"])
+
+    reference = _champions_profile(storage, job, champion)
+    comparable = (
+        {}
+        if reference is None
+        else {
+            name: reference.bins[name]
+            for name in bins
+            if name in reference.bins and reference.bins[name].kind == bins[name].kind
+        }
+    )
+    days = (newest_to - first).days + 1
+    (own, champions), labels = count(rows, job.case, first, days, [bins, comparable])
+    split = (newest_from - first).days
+    usual = {name: table[:split] for name, table in {**own, **labels}.items()}
+    newest = {name: table[split:] for name, table in {**own, **labels}.items()}
+
+    against = "the training window"
+    before: Counts = {name: usual[name] for name in bins}
+    now: Counts = {name: newest[name] for name in bins}
+    if reference is not None:
+        against = f"the training window of the champion {champion.model_version if champion else ''}".strip()
+        before |= {name: np.array(reference.counts[name]) for name in comparable}
+        now |= {name: champions[name][split:] for name in comparable}
+    drift = drifts(before, now, trained["seed"])
+    drift |= {name: Drift(0.0, 1.0) for name in bins if name not in drift}
+    seen = Seen(
+        lines=counts["records_lines"] + counts["labels_lines"],
+        corrupt=counts["records_corrupt"] + counts["labels_corrupt"],
+        readable=counts["records_readable"],
+        duplicates=counts["duplicates"],
+        inputs=inputs,
+        stored=_stored(rows),
+        newest_from=newest_from,
+        usual=usual,
+        newest=newest,
+        drift=drift,
+        drift_against=against,
+    )
+    total = usual[LABEL].sum(axis=0)
+    return Inspection(
+        profile=as_profile(first, bins, usual),
+        checks=check(seen, job.limits),
+        usual_rate=float(total[POSITIVE] / max(total[POSITIVE] + total[NEGATIVE], 1)),
+        drift={
+            item.name: {
+                "index": drift[item.name].index,
+                "p_value": drift[item.name].p_value,
+                "judged": not item.drifts,
+                "bins": (comparable.get(item.name) or bins[item.name]).names(),
+                "reference": _shares(before[item.name]),
+                "current": _shares(now[item.name]),
+            }
+            for item in inputs
+        },
+        drift_against=against,
+    )
+
+
+def _between(rows: DataFrame, first: date, last: date) -> DataFrame:
+    return rows.where((col("dt") >= lit(first)) & (col("dt") <= lit(last)))
+
+
+def _stored(rows: DataFrame) -> Sequence[str]:
+    (field,) = [field for field in rows.schema.fields if field.name == "features"]
+    return field.dataType.fieldNames()  # type: ignore[attr-defined,no-any-return]
+
+
+def _champions_profile(storage: Any, job: Job, champion: ModelManifest | None) -> DataProfile | None:
+    """The profile that the champion's manifest names; None if it names none (it is older than profiles)."""
+    if champion is None:
+        return None
+    expected = {file.name: file.sha256 for file in champion.evidence}.get(PROFILE)
+    if expected is None:
+        return None
+    uri = f"{job.models}/models/{champion.model_version}/{PROFILE}"
+    content = objects.read(storage, uri)
+    if content is None or hashlib.sha256(content).hexdigest() != expected:
+        raise JobFailed(
+            f"{uri} is not the file that the champion's manifest names (sha256), so drift cannot be measured; "
+            "restore it from the bucket's versions"
+        )
+    try:
+        return DataProfile.model_validate_json(content)
+    except ValidationError as error:
+        raise JobFailed(f"{uri} is no profile ({error.error_count()} errors)") from error
+
+
+def _shares(days: np.ndarray) -> list[float]:
+    total = days.sum(axis=0)
+    return [round(float(share), 5) for share in total / max(total.sum(), 1)]

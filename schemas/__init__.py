@@ -5,8 +5,8 @@ from schemas.comparison import Comparison
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
 from schemas.label import Label
-from schemas.model_pointer import Canary, ModelPointer, ModelPromotion, NamedModel
 from schemas.model_manifest import DataCheck, GoldenRow, ModelFile, ModelManifest, Verdict
+from schemas.model_pointer import Canary, ModelPointer, ModelPromotion, NamedModel
 from schemas.record import Record, RecordId
 from schemas.training_run import RunState, TrainingRun
 from schemas.use_cases import USE_CASES, UseCase, use_case

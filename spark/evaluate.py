@@ -284,6 +284,7 @@ def _evidence(measured: Mapping[str, Mapping[str, float]], window: Window, parit
         parity_max_abs_diff=parity,
         auc=challenger["auc"],
         auc_low=challenger["auc_low"],
+        constant_log_loss_rise=measured[f"difference_{CONSTANT}"]["log_loss"],
         constant_log_loss_rise_low=measured[f"difference_{CONSTANT}"]["log_loss_low"],
     )
     if f"difference_{FROZEN}" in measured:

@@ -21,6 +21,8 @@ AUC_TOLERANCE = 0.005
 """A challenger this little below the champion counts as equal; equal and newer wins."""
 LOG_LOSS_TOLERANCE = 0.05
 """A log-loss that is certainly worse by more than this means probabilities nobody should act on."""
+CONSTANT_TOLERANCE = 0.02
+"""The same against always answering the usual rate, which needs no model at all."""
 SEGMENT_TOLERANCE = 0.02
 """By so much AUC a segment may lose while the whole gains."""
 SEGMENT_ERRORS = 3.0
@@ -45,8 +47,9 @@ class Evidence:
     log_loss_rise: float = 0.0
     log_loss_rise_low: float = 0.0
     """The same, and the lower bound."""
+    constant_log_loss_rise: float = -1.0
     constant_log_loss_rise_low: float = -1.0
-    """Challenger minus a constant that always answers the usual rate: the lower bound."""
+    """Challenger minus a constant that always answers the usual rate, and the lower bound."""
     frozen: str | None = None
     """The champion's predecessor; None if there is none, or it is no longer there."""
     frozen_auc_gain: float = 0.0
@@ -74,10 +77,10 @@ def judge(seen: Evidence) -> tuple[Verdict, list[str]]:
         return Verdict.HOLD, [
             f"AUC {seen.auc:.4f} is not shown to be better than chance: its interval starts at {seen.auc_low:.4f}"
         ]
-    if seen.constant_log_loss_rise_low > 0.0:
+    if seen.constant_log_loss_rise > CONSTANT_TOLERANCE and seen.constant_log_loss_rise_low > 0.0:
         return Verdict.HOLD, [
-            "its log-loss is certainly higher than that of always answering the usual rate (by "
-            f"{seen.constant_log_loss_rise_low:.4f} or more): its probabilities mislead"
+            f"its log-loss is certainly higher than that of always answering the usual rate, by "
+            f"{seen.constant_log_loss_rise:.4f}: its probabilities mislead"
         ]
     if seen.champion_auc is None:
         return Verdict.PROMOTE, [

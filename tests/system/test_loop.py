@@ -11,7 +11,7 @@ from demo.story import Scale, tell
 @pytest.mark.spark
 def test_the_loop_loses_nothing_and_switches_without_an_error(tmp_path: Path) -> None:
     """Every record is where it should be, both models reproduce Spark, and no caller sees the switch."""
-    report = tell(tmp_path / "state", Scale(sample=12))
+    report = tell(tmp_path / "state", Scale(sample=5))
     assert report.missing == {}
     assert report.lost == 0
     assert report.archived == report.backfilled + report.published - report.dead_lettered

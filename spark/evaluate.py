@@ -2,8 +2,8 @@
 
 Challenger, champion and two baselines (the champion's predecessor, and a constant) are scored on the same latest
 window, each model by the artefact that is (or would be) served. Writes into the model's folder what was seen
-(``convert.json``, ``profile.json``, ``evaluation.json``), and then, last of all, ``manifest.json``: a folder without
-one is no model.
+(``convert.json``, ``profile.json``, ``evaluation.json``), the report of it for people (``report.html``,
+``MODEL_CARD.md``), and then, last of all, ``manifest.json``: a folder without one is no model.
 
 ``evaluation.json`` is what was measured, once; the other files follow from it. So a run that broke off in between goes
 on with the same figures and the same verdict.
@@ -28,7 +28,7 @@ from pyspark.sql.functions import col
 
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
-from spark import metrics, objects
+from spark import metrics, objects, report
 from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
 from spark.importance import importance
@@ -38,6 +38,7 @@ from spark.served import ServedModel, largest_difference
 from spark.session import start
 
 EVALUATION = "evaluation.json"
+TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
 CONSTANT = "constant"
 """The baseline that always answers the usual rate of positive labels."""
 FROZEN = "frozen"
@@ -75,11 +76,18 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         objects.write_once(storage, f"{job.model}/{PROFILE}", inspection.profile.model_dump_json().encode())
         seen = json.dumps(_finite(document), indent=1).encode()
         objects.write_once(storage, f"{job.model}/{EVALUATION}", seen)
-    objects.write_once(storage, f"{job.model}/convert.json", converted)
-    evidence = {"convert.json": converted, EVALUATION: seen}
-    evidence[PROFILE] = _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id")
+    document = json.loads(seen)
+    evidence = {
+        "convert.json": converted,
+        PROFILE: _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id"),
+        EVALUATION: seen,
+        report.REPORT: report.html(document, len(json.loads(converted)["inputs"])),
+        report.CARD: report.card(document),
+    }
+    for name, content in evidence.items():
+        objects.write_once(storage, f"{job.model}/{name}", content, TYPES[name.rsplit(".", 1)[1]])
     manifest = ModelManifest.model_validate(
-        json.loads(seen)["manifest"] | {"evidence": [_listed(name, evidence[name]) for name in sorted(evidence)]}
+        document["manifest"] | {"evidence": [_listed(name, content) for name, content in evidence.items()]}
     )
     objects.write_once(storage, done, manifest.model_dump_json(indent=1).encode())
     progress(

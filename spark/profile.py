@@ -19,7 +19,7 @@ from schemas.use_cases import UseCase
 DECILES = [round(0.1 * step, 1) for step in range(1, 10)]
 YEAR = 364
 """A profile goes back so many days (whole weeks): enough to know the usual, and bounded."""
-_ITEM, _DAY = 1_000, 1_000_000
+_ITEM, _DAY = 10_000, 10_000_000
 
 Counts = dict[str, np.ndarray]
 """For each thing: days by bins."""

@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import random
+import re
 from dataclasses import replace
 from datetime import date
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,6 +27,9 @@ from tests.spark.conftest import SHOP
 pytestmark = pytest.mark.spark
 
 
+HOSTILE = "<script>alert(1)</script>"
+"""A country as a stranger may type it."""
+
 # A tree costs Spark half a second, however small the data; a cycle with three of them shows the same.
 FEW_TREES = PARAMETERS | {"maxIter": 3}
 
@@ -40,9 +45,9 @@ def history(record, label, first=0, days=42, a_day=60, seed=1, flipped=False):
     records, labels = [], []
     for day in range(first, first + days):
         for number in range(a_day):
-            country = draw.choice(["ar", "br", "cl"] + (["uy"] if day > first + days - 10 else []))
+            country = draw.choice(["ar", "br", "cl"] + ([HOSTILE] if day > first + days - 10 else []))
             price = draw.choice([None, round(draw.uniform(1, 20), 2)])
-            risk = {"ar": -1.5, "br": 0.0, "cl": 1.0, "uy": 0.5}[country] + (0.15 * price if price else 1.0) - 1.5
+            risk = {"ar": -1.5, "br": 0.0, "cl": 1.0, HOSTILE: 0.5}[country] + (0.15 * price if price else 1.0) - 1.5
             returned = (draw.random() < 1 / (1 + math.exp(-risk))) != flipped
             record_id = f"d{day}.{number}.{seed}"
             features = {"items": number % 5, "coupon": draw.choice([None, "x", "y"]), "rating": price}
@@ -86,12 +91,14 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert 0.6 < first.metrics["challenger"]["auc"] < 0.95
     assert set(first.seconds) == {"convert", "train", "evaluate"}
     assert desk.listed(desk.job.model) == [
+        "MODEL_CARD.md",
         "convert.json",
         "evaluation.json",
         "golden.json",
         "manifest.json",
         "model.onnx",
         "profile.json",
+        "report.html",
     ]
     assert first.metrics["frozen"] is None
     assert first.metrics["constant"]["auc"] == 0.5
@@ -125,6 +132,7 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert all(part["champion_auc"] is not None for part in seen["segments"])
     assert next(iter(seen["importance"])) in ("country", "price", "rating")
     assert sum(row["rows"] for row in seen["by_day"]) == second.rows["evaluate"]
+    check_report(desk, second)
     assert {path: content for path, content in snapshot(desk).items() if path in before} == before
 
 
@@ -139,6 +147,21 @@ def check_golden_rows(desk, manifest):
     served = ServedModel(artefact, manifest.inputs, manifest.input_kinds, manifest.categories)
     ours = served.probabilities({name: [row["features"][name] for row in golden] for name in manifest.inputs})
     assert np.abs(ours - [row["probability"] for row in golden]).max() <= 1e-9
+
+
+def check_report(desk, manifest):
+    """The page stands by itself, says what was decided and what changed, and takes no text of strangers for markup."""
+    folder = desk.storage.root / desk.job.model.removeprefix("gs://")
+    page, card = (folder / "report.html").read_text(), (folder / "MODEL_CARD.md").read_text()
+    for text in (page, card):
+        assert manifest.verdict in text
+        assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page, "the country is named, as text"
+    assert not re.search(r"(src|href)=|@import|url\((?!#)", page), "something would be fetched"
+    assert "windows.train_to" in page
+    assert page.count("<svg") >= 8
+    assert len(page) < 1_500_000
+    assert ElementTree.fromstring(re.search(r"<svg.*?</svg>", page, re.S)[0]) is not None
 
 
 def test_the_same_inputs_give_the_same_bytes(desk, record, label):

@@ -1,0 +1,129 @@
+"""Renders a run for people: ``report.html``, one file that needs no network, and ``MODEL_CARD.md``.
+
+Both follow from ``evaluation.json`` alone, and the same one gives the same bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from schemas.manifest_diff import differences
+from schemas.model_manifest import ModelManifest, Verdict
+from spark import charts
+
+REPORT, CARD = "report.html", "MODEL_CARD.md"
+MEANINGS = {
+    Verdict.PROMOTE: "It takes over.",
+    Verdict.HOLD: "The champion goes on serving. A person may promote this one all the same.",
+    Verdict.REJECT: "The champion goes on serving.",
+}
+MEASURES = (
+    ("AUC", "auc"),
+    ("PR-AUC", "pr_auc"),
+    ("log-loss", "log_loss"),
+    ("Brier score", "brier"),
+    ("calibration error", "calibration_error"),
+)
+MODELS = (
+    ("new model", "challenger"),
+    ("champion", "champion"),
+    ("before the champion", "frozen"),
+    ("constant", "constant"),
+)
+GAINS = (
+    ("champion", "difference"),
+    ("before the champion", "difference_frozen"),
+    ("constant", "difference_constant"),
+)
+SHARES_SHOWN = 5
+"""Inputs whose bins are drawn: those that moved farthest."""
+
+
+def html(seen: Mapping[str, Any], objects: int) -> bytes:
+    """The report of what ``evaluation.json`` holds. ``objects``: how many the archive gave."""
+    facts = _facts(seen)
+    run, ranked = facts["run"], facts["drift"]
+    champion = None if seen["champion"] is None else ModelManifest.model_validate(seen["champion"])
+    limit = run.parameters["checks"]["drift_index"]
+    drawn: dict[str, Any] = {
+        "roc": charts.roc(seen["curves"]),
+        "precision_recall": charts.precision_recall(seen["curves"], seen["rate"]),
+        "calibration": charts.calibration(seen["reliability"]),
+        "auc_by_day": charts.by_day(seen["by_day"], "auc"),
+        "log_loss_by_day": charts.by_day(seen["by_day"], "log_loss"),
+        "importance": charts.importance(seen["importance"]),
+        "drift": charts.drift(seen["drift"], limit),
+    }
+    # SVG of our own making; every other value is escaped by the template.
+    shown: dict[str, Any] = {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704
+    shown["shares"] = [
+        Markup(charts.shares(name, place, one))  # noqa: S704
+        for place, (name, one) in enumerate(ranked[:SHARES_SHOWN])
+    ]
+    text = _template(REPORT).render(
+        **facts,
+        champion=champion,
+        changed=[] if champion is None else differences(champion, run),
+        charts=shown,
+        limit=limit,
+        meaning=MEANINGS[run.verdict],
+        objects=objects,
+        parameters=json.dumps(run.parameters, sort_keys=True),
+    )
+    return text.encode()
+
+
+def card(seen: Mapping[str, Any]) -> bytes:
+    """The model card of what ``evaluation.json`` holds."""
+    known = [part for part in seen["segments"] if part["auc"] is not None]
+    return _template("model_card.md").render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
+
+
+def _auc(part: Mapping[str, Any]) -> float:
+    return float(part["auc"])
+
+
+def _facts(seen: Mapping[str, Any]) -> dict[str, Any]:
+    run = ModelManifest.model_validate(seen["manifest"])
+    return {
+        "run": run,
+        "seen": seen,
+        "new": run.metrics["challenger"],
+        "gain": run.metrics.get("difference"),
+        "failed": sum(not check.passed for check in run.checks),
+        "measures": MEASURES,
+        "models": [(label, run.metrics[name]) for label, name in MODELS if run.metrics.get(name)],
+        "gains": [(label, run.metrics[name]) for label, name in GAINS if run.metrics.get(name)],
+        "drift": sorted(seen["drift"].items(), key=lambda pair: -pair[1]["index"]),
+    }
+
+
+def _template(name: str) -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters |= {
+        "number": lambda value: "–" if value is None else f"{value:.4f}",
+        "signed": lambda value: "–" if value is None else f"{value:+.4f}",
+        "thousands": lambda value: f"{value:,}",
+        "better": lambda value: "" if value is None else "good" if value > 0 else "bad" if value < 0 else "",
+        "plainly": _plainly,
+        "minute": lambda value: f"{value:%Y-%m-%d %H:%M} UTC",
+        "code": _one_line,
+    }
+    return environment.from_string(files("spark").joinpath(name).read_text())
+
+
+def _plainly(value: Any) -> str:
+    """A value of a manifest for a person, at most a line of it."""
+    if value is None:
+        return "–"
+    text = f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 160 else f"{text[:157]}…"
+
+
+def _one_line(text: Any) -> str:
+    """Text that cannot leave its line or its backticks in Markdown."""
+    return " ".join(str(text).split()).replace("`", "'").replace("|", "/").replace("[", "(").replace("]", ")")

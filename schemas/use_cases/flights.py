@@ -24,7 +24,7 @@ LATE_FROM_MINUTES = 15
 PUBLISHED_BEFORE = timedelta(hours=2)
 NO_TAIL = ("", "NA")
 VARIES: dict[str, Any] = {"drifts": True}
-"""Weather and delays are never as they were: from one four weeks to the next the stability index of the temperature is up
+"""Weather and delays are never as they were: from one four weeks to the next the temperature's stability index is up
 to 9, that of the schedule at most 0.07."""
 
 RATES = (
@@ -68,11 +68,11 @@ class FlightFeatures(BaseModel):
     """Mean of what came from New York and landed at this destination within the last six hours."""
     plane_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """When the same aircraft last left New York."""
-    plane_departure_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    plane_departure_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False, json_schema_extra=VARIES)
     """How long ago that was."""
     plane_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """When it last landed, coming from New York."""
-    plane_arrival_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    plane_arrival_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False, json_schema_extra=VARIES)
     """How long ago that was."""
 
 

@@ -98,6 +98,12 @@ def destroy(session: nox.Session) -> None:
 
 
 @nox.session
+def rehearse(session: nox.Session) -> None:
+    """Live through a deployment to Google's on this machine: deploy, edit, crash, destroy. ``-- --json FILE``."""
+    module(session, "rehearsal")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark: ``nox -s bench -- archive``."""
     module(session, "benchmarks")

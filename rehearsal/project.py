@@ -537,7 +537,7 @@ def _update_dashboard(project: Project, request: Any) -> Message:
 # --- Dataflow: at Google's it takes a container image, which the laptop cannot run
 
 DATAFLOW = "google.dataflow.v1beta3"
-RUNNING, DRAINED, UPDATED = 2, 7, 8  # google.dataflow.v1beta3.JobState
+RUNNING, UPDATED, DRAINED = 2, 6, 8  # google.dataflow.v1beta3.JobState
 
 
 @answers(f"{DATAFLOW}.FlexTemplatesService.LaunchFlexTemplate")

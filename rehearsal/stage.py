@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -79,17 +79,27 @@ class Stage:
         self._thread.join()
         self._loop.close()
 
-    def admit(self, caller: str, services: Iterable[str] = tuple(CLIENTS)) -> dict[str, dict[str, str]]:
-        """Addresses by service at which the calls of ``caller`` are noted."""
-        return {service: self._do(self._start(caller, service)) for service in services}
+    def admit(
+        self,
+        caller: str,
+        services: Iterable[str] = tuple(CLIENTS),
+        instead: Mapping[str, Answer] | None = None,
+    ) -> dict[str, dict[str, str]]:
+        """Addresses by service at which the calls of ``caller`` are noted.
+
+        Args:
+            instead: what answers for a service, by its name.
+        """
+        answers = instead or {}
+        return {service: self._do(self._start(caller, service, answers.get(service))) for service in services}
 
     def write(self, path: Path, caller: str = "deployer") -> Path:
         """Write the addresses for ``caller`` into a file that a target's ``endpoints`` can name."""
         path.write_text(json.dumps(self.admit(caller), indent=1))
         return path
 
-    async def _start(self, caller: str, service: str) -> dict[str, str]:
-        answer, routes, stop = self._behind(caller, service)
+    async def _start(self, caller: str, service: str, instead: Answer | None) -> dict[str, str]:
+        answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
         recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop)

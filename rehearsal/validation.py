@@ -59,7 +59,7 @@ def _message(message: Message, path: str, *, new: bool) -> Iterator[str]:
     for name in _marked(_kind(message), "Required") if new or not path else ():
         if name not in filled and not _has_default(message, name):
             yield f"{path}{name} is required and not set"
-    if path:
+    if path and new:  # an update may send back what was read; the service leaves such fields as they are
         for name in _marked(_kind(message), "Output only") & filled:
             yield f"{path}{name} is set, and only the service may set it"
     for field, value in message.ListFields():

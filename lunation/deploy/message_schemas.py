@@ -52,14 +52,12 @@ class MessageSchema(Resource):
     def create(self, clients: Clients) -> None:
         """Create it."""
         clients.pubsub_schemas.create_schema(
-            parent=f"projects/{clients.project}", schema=self._message(), schema_id=self.name
+            parent=f"projects/{clients.project}", schema=self._message(clients), schema_id=self.name
         )
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Make a new revision."""
-        schema = self._message()
-        schema.name = self._path(clients)
-        clients.pubsub_schemas.commit_schema(name=self._path(clients), schema=schema)
+        clients.pubsub_schemas.commit_schema(name=self._path(clients), schema=self._message(clients))
 
     def delete(self, clients: Clients) -> None:
         """Delete it with all revisions."""
@@ -73,5 +71,6 @@ class MessageSchema(Resource):
             if name.startswith(PREFIX):
                 yield cls(name, "")
 
-    def _message(self) -> types.Schema:
-        return types.Schema(type_=types.Schema.Type.PROTOCOL_BUFFER, definition=self._definition)
+    def _message(self, clients: Clients) -> types.Schema:
+        kind = types.Schema.Type.PROTOCOL_BUFFER
+        return types.Schema(name=self._path(clients), type_=kind, definition=self._definition)

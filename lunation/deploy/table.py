@@ -252,7 +252,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
             "archive",
             Access(
                 BucketPolicy(archive),
-                shared("lunationObjectAppender", "archive", "writes objects, and looks when one is there already"),
+                shared("lunationObjectCreator", "archive", "writes objects, and never over one that is there"),
                 shared("lunationObjectWriter", "train", "reads what was filed, writes Parquet"),
             ),
         ),

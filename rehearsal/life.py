@@ -1,0 +1,224 @@
+"""The whole life of a deployment: made, looked at, changed, cut off in the middle, taken up again, taken down."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from laptop.supervisor import Supervisor
+from lunation.clients import Clients
+from lunation.deploy.plan import Change, apply, destroy, plan
+from lunation.deploy.resource import Resource
+from lunation.deploy.table import archive_bucket, models_bucket, resources
+from lunation.settings import ROOT, Settings, load
+from rehearsal import privileges
+from rehearsal.project import Project
+from rehearsal.stage import LAPTOP, Stage
+from rehearsal.traffic import Traffic
+
+TARGET = "production"
+Say = Callable[[str], None]
+
+
+@dataclass
+class Report:
+    """What came of it. The counts of ``MUST_BE_ZERO`` are, or the deployment is not as it should be."""
+
+    resources: int = 0
+    """Rows of the table."""
+    created: int = 0
+    """Made by the first deployment."""
+    second_plan_changes: int = 0
+    """What a plan right after a deployment would do, over all deployments."""
+    edit_plan_changes: int = 0
+    """What the plan shows after two settings were edited: two."""
+    drift_plan_changes: int = 0
+    """What the plan shows after the functions, the workflow and the scheduler job were changed by hand."""
+    killed_after: int = 0
+    """Resources that the deployment had made again when it was killed."""
+    after_crash_created: int = 0
+    """What the next deployment still had to make."""
+    destroyed: int = 0
+    """Taken away at the end."""
+    data_deleted: int = 0
+    """Buckets, databases and objects with data that are gone after that."""
+    invalid_requests: int = 0
+    """Requests that Google would have refused."""
+    missing_permissions: int = 0
+    """What a unit was seen to need and is not given."""
+    superfluous_permissions: int = 0
+    """What a unit is given and does not need."""
+    requests: int = 0
+    """All that was asked of Google."""
+    seconds: float = 0.0
+    details: list[str] = field(default_factory=list)
+    """A line for each thing that should not be."""
+
+    MUST_BE_ZERO = (
+        "second_plan_changes", "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions",
+    )  # fmt: skip
+
+    @property
+    def as_it_should_be(self) -> bool:
+        """Whether all is well."""
+        return (
+            not any(getattr(self, name) for name in self.MUST_BE_ZERO)
+            and self.created == self.resources
+            and self.edit_plan_changes == 2
+            and self.after_crash_created > 0
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
+    """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
+
+    Raises:
+        lunation.deploy.plan.ApplyError: a step of the deployment failed.
+        TimeoutError: a unit did not do its work.
+    """
+    started = time.monotonic()
+    report = Report()
+    settings = load()
+    with (
+        Supervisor(folder / "state", LAPTOP) as servers,
+        Stage(Project(settings.target(TARGET).project), servers.endpoints) as stage,
+    ):
+        servers.wait_ready()
+        _Life(settings, stage, folder, report, say).live()
+        report.requests = len(stage.notes.calls)
+        report.invalid_requests = len(stage.notes.invalid)
+        report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in stage.notes.invalid]
+    report.seconds = round(time.monotonic() - started, 1)
+    return report
+
+
+class _Life:
+    def __init__(self, settings: Settings, stage: Stage, folder: Path, report: Report, say: Say) -> None:
+        self._settings = settings
+        self._stage = stage
+        self._folder = folder
+        self._report = report
+        self._say = say
+        self._endpoints = stage.write(folder / "endpoints.json")
+        target = settings.target(TARGET)
+        self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
+        self._clients = Clients(self._target)
+
+    def live(self) -> None:
+        """All of it, in order."""
+        rows = self._rows(self._settings)
+        self._report.resources = len(rows)
+        self._say(f"deploy {len(rows)} resources to an empty project")
+        self._report.created = sum(change.action == "create" for change in apply(rows, self._clients))
+        self._nothing_to_do(rows, "deployment")
+        self._edit()
+        self._work(rows)
+        self._crash(rows)
+        self._end(rows)
+
+    def _rows(self, settings: Settings) -> list[Resource]:
+        return resources(settings, self._target)
+
+    def _pending(self, rows: Sequence[Resource]) -> list[Change]:
+        return [change for change in plan(rows, self._clients) if change.action != "unchanged"]
+
+    def _nothing_to_do(self, rows: Sequence[Resource], after: str) -> None:
+        pending = self._pending(rows)
+        self._report.second_plan_changes += len(pending)
+        self._report.details += [
+            f"after the {after} still to {one.action}: {one.address} {one.fields}" for one in pending
+        ]
+
+    def _edit(self) -> None:
+        self._say("edit two settings, deploy again")
+        records = self._settings.records.model_copy(update={"ttl_days": self._settings.records.ttl_days + 1})
+        schedule = self._settings.schedule.model_copy(update={"cron": "30 4 * * 2"})
+        rows = self._rows(self._settings.model_copy(update={"records": records, "schedule": schedule}))
+        self._report.edit_plan_changes = len(self._pending(rows))
+        apply(rows, self._clients)
+        self._nothing_to_do(rows, "edit")
+        apply(self._rows(self._settings), self._clients)
+
+    def _work(self, rows: Sequence[Resource]) -> None:
+        self._say("let every unit work, and hold what it asks for against what it may do")
+        with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
+            traffic = Traffic(self._settings, self._clients, self._stage, self._folder / "state", Path(scratch))
+            traffic.redirect()
+            self._report.drift_plan_changes = len(self._pending(rows))
+            traffic.run()
+        calls = [call for call in self._stage.notes.calls if call.caller != "deployer"]
+        buckets = (archive_bucket(self._target), models_bucket(self._target), f"{self._target.project}-build")
+        used = privileges.needed(calls)
+        may = privileges.given(rows, self._clients)
+        missing = sorted(used - may)
+        superfluous = sorted(may - used - privileges.documented(*buckets))
+        self._report.missing_permissions = len(missing)
+        self._report.superfluous_permissions = len(superfluous)
+        self._report.details += [f"missing: {one}" for one in missing]
+        self._report.details += [f"superfluous: {one}" for one in superfluous]
+        self._say("deploy over what was changed by hand")
+        apply(rows, self._clients)
+        self._nothing_to_do(rows, "drift")
+
+    def _crash(self, rows: Sequence[Resource]) -> None:
+        self._say("delete a third of it by hand, deploy, kill that in the middle, deploy again")
+        gone = [row for row in rows if row.kind in ("subscription", "alert", "dashboard", "schema", "scheduler-job")]
+        gone += [row for row in rows if row.address == "function/ingest-fast"]
+        for row in reversed(gone):
+            row.delete(self._clients)
+        before = len(self._stage.notes.of("deployer"))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "lunation", "deploy", "--target", TARGET, "--yes"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                f"LUNATION_TARGETS__{TARGET.upper()}__ENDPOINTS": str(self._endpoints),
+                f"LUNATION_TARGETS__{TARGET.upper()}__SAMPLE": "false",
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        while child.poll() is None:
+            calls = self._stage.notes.of("deployer")[before:]
+            made = [call for call in calls if call.method.rsplit(".", 1)[1].startswith("Create")]
+            if len(made) >= len(gone) // 2:
+                child.kill()
+                break
+            time.sleep(0.01)
+        _, errors = child.communicate()
+        if child.returncode != -9:
+            raise RuntimeError(f"the deployment to be killed ended before: {errors.decode()[-2000:]}")
+        done = apply(rows, self._clients)
+        self._report.after_crash_created = sum(change.action == "create" for change in done)
+        self._report.killed_after = len(gone) - self._report.after_crash_created
+        self._nothing_to_do(rows, "crash")
+
+    def _end(self, rows: Sequence[Resource]) -> None:
+        self._say("destroy all but the data")
+        before = self._data(rows)
+        done = destroy(rows, self._clients)
+        self._report.destroyed = sum(change.action == "delete" for change in done)
+        lost = before - self._data(rows)
+        self._report.data_deleted = len(lost)
+        self._report.details += [f"data deleted: {one}" for one in sorted(lost)]
+
+    def _data(self, rows: Sequence[Resource]) -> set[str]:
+        """Everything that holds data, by name: the rows, the objects, the entities."""
+        found = {row.address for row in rows if row.keeps_data and row.read(self._clients) is not None}
+        for bucket in (archive_bucket(self._target), models_bucket(self._target)):
+            if self._clients.storage.lookup_bucket(bucket) is not None:
+                found |= {f"gs://{bucket}/{blob.name}" for blob in self._clients.storage.list_blobs(bucket)}
+        for kind in ("Record", "Classification", "ModelPointer", "ModelPromotion", "TrainingRun"):
+            query = self._clients.datastore.query(kind=kind)
+            query.keys_only()
+            found |= {f"{kind}/{entity.key.name}" for entity in query.fetch()}
+        return found

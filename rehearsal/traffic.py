@@ -64,7 +64,7 @@ class Traffic:
 
     def redirect(self) -> None:
         """Point every deployed thing at its own recorders."""
-        for unit in ("ingest-fast", "classify", CLASSIFY_HTTP):
+        for unit in ("ingest-fast", "classify", CLASSIFY_HTTP, "submit"):
             addresses = self._stage.admit(unit, ("datastore", "pubsub", "storage"))
             self._change_environment(
                 unit,
@@ -164,15 +164,19 @@ class Traffic:
             self._clients.publisher.publish(self._topic("records"), data).result(timeout=30)
 
     def _ask(self) -> None:
-        """One request over HTTP, as the caller."""
-        function = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{CLASSIFY_HTTP}")
-        url = function.service_config.uri
+        """A classification, and a record submitted and waited for, as the caller."""
+        self._call(CLASSIFY_HTTP, "/v1/classify", self._record)
+        document = {**self._record, "record_id": f"submitted-{uuid.uuid4().hex[:12]}"}
+        self._call("submit", "/v1/records?wait=20", document)
+        self._published.append(document["record_id"])
+
+    def _call(self, function: str, path: str, document: Any) -> None:
+        found = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{function}")
+        url = found.service_config.uri
         token = Identity(self._state).token(account(self._clients.project, "caller"), url)
-        answer = requests.post(
-            f"{url}/v1/classify", json=self._record, headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+        answer = requests.post(url + path, json=document, headers={"Authorization": f"Bearer {token}"}, timeout=60)
         answer.raise_for_status()
-        self._stage.notes.add(Call("caller", "functions.invoke", CLASSIFY_HTTP))
+        self._stage.notes.add(Call("caller", "functions.invoke", function))
 
     def _compared(self) -> bool:
         """Whether the shadow, which is loaded in the background, has scored a record."""

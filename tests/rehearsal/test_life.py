@@ -25,7 +25,7 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, monkeypatch: pytes
     assert report.as_it_should_be
     assert report.resources == report.created > 100
     assert report.edit_plan_changes == 2
-    assert report.drift_plan_changes == 5, "three functions, the workflow and the scheduler job were changed by hand"
+    assert report.drift_plan_changes == 6, "four functions, the workflow and the scheduler job were changed by hand"
     assert report.killed_after > 0
     assert report.after_crash_created > 0
     assert report.destroyed > 80

@@ -237,8 +237,9 @@ class Scheduler:
                     try:
                         self._plan(job)
                         await self._fire(job, due)
-                    except Exception:
-                        log.exception("%s is due and could not be fired", job.name)  # the others are
+                    except Exception:  # the disk is full, for example: it stays due, and the others are looked at
+                        job.schedule_time.FromDatetime(due)
+                        log.exception("%s is due and could not be fired", job.name)
 
     async def _fire(self, job: Any, due: datetime) -> None:
         """Write down that a job is due, with its next time, and begin."""

@@ -1,6 +1,7 @@
 """Cloud Scheduler through Google's client: the life of a job, when it is due, what it sends, and how often."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,8 +63,8 @@ class Clocked:
         self._state = state
 
     def _build(self) -> Api:
-        store = Store(self._state / "scheduler" / "state.sqlite", SCHEMA)
-        service = Scheduler(store, Identity(self._state), lambda: self.now, look_every=0.02)
+        self.store = Store(self._state / "scheduler" / "state.sqlite", SCHEMA)
+        service = Scheduler(self.store, Identity(self._state), lambda: self.now, look_every=0.02)
         return Api(RPCS, [service], start=service.start, stop=service.stop)
 
     def __enter__(self) -> "Clocked":
@@ -341,6 +342,24 @@ def test_an_attempt_under_way_does_not_undo_a_change_or_a_deletion(clocked: Cloc
     clocked.client.delete_job(name=NAME)
     answered.set()
     assert not list(clocked.client.list_jobs(parent=PARENT))
+
+
+def test_a_job_that_cannot_be_written_down_stays_due(
+    clocked: Clocked, target: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk delays it, and does not lose it."""
+    clocked.client.create_job(parent=PARENT, job=job(target.url))
+    write, failures = clocked.store.write, [sqlite3.OperationalError("database or disk is full")] * 2
+
+    async def full(work: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(work)
+
+    monkeypatch.setattr(clocked.store, "write", full)
+    clocked.now = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+    assert pushes(target)[0].headers["x-cloudscheduler-scheduletime"] == "2026-03-02T10:00:00Z"
+    assert not failures
 
 
 # --- kill -9

@@ -70,6 +70,7 @@ class Deployments:
         self._guard = Guard(grace=0)  # nobody waits for an answer any more when this server was killed
         self._doors: dict[str, Door] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving = False
 
     async def restore(self) -> None:
         """Open all doors again and start what served behind them."""
@@ -79,6 +80,10 @@ class Deployments:
                 door.switch(self._revision(row.name, row.serving))
                 assert door.revision is not None
                 door.revision.keep()
+
+    def leave(self) -> None:
+        """Leave what is being deployed as it is, for the next start to take up."""
+        self._leaving = True
 
     async def close(self) -> None:
         """End everything."""
@@ -138,7 +143,8 @@ class Deployments:
             await self._failed(row, str(error))
             raise ServiceError("INVALID_ARGUMENT", f"{_id(name)} could not be deployed: {error}") from error
         except BaseException as error:
-            await asyncio.shield(self._failed(row, f"{type(error).__name__}: {error}"))
+            if not self._leaving:
+                await asyncio.shield(self._failed(row, f"{type(error).__name__}: {error}"))
             raise
         self._fill_in(row, wanted)
         row.serving, row.shown, row.pending = wanted, wanted, None

@@ -31,7 +31,8 @@ def build(context: Context) -> Api:
         await functions.resume()
 
     async def stop() -> None:
-        await longrunning.stop()  # what is being deployed is taken up again at the next start
+        deployments.leave()
+        await longrunning.stop()
         await deployments.close()
         store.close()
 

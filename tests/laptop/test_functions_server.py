@@ -400,8 +400,8 @@ def test_an_instance_that_dies_is_started_again(google: Google) -> None:
     assert google.running("mortal")["instances"][0]["starts"] == 3
 
 
-def test_functions_serve_again_after_the_server_was_killed(serve: Any) -> None:
-    """At the same URLs, with their policies; the old processes are gone; a deployment under way is taken up."""
+def test_functions_serve_again_after_the_server_has_ended(serve: Any) -> None:
+    """Killed, at the same URLs, with their policies; the old processes are gone; a deployment under way is taken up."""
     server = serve("functions")
     google = Google(server.http, server.state)
     made = google.create("kept", environment_variables={"WORD": "moon"})
@@ -414,3 +414,7 @@ def test_functions_serve_again_after_the_server_was_killed(serve: Any) -> None:
     assert (found["version"], found["word"], found["pid"] != pid) == (1, "moon", True)
     eventually(lambda: not psutil.pid_exists(pid))
     assert google.caller(ended(started))()["version"] == 7
+    started = google.update("under-way", source(8))
+    server.stop()  # in order, which is no other for what is under way
+    server.start()
+    assert google.caller(ended(started))()["version"] == 8

@@ -3,10 +3,12 @@
 import typer
 
 from benchmarks import archive
+from benchmarks.serving import command as serving
 from benchmarks.streaming import bench as streaming
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Run a benchmark.")
 app.command("archive")(archive.main)
+app.command("serving")(serving.main)
 app.command("streaming")(streaming.main)
 
 

@@ -1,0 +1,82 @@
+"""Load from ``wrk``: one thread, kept connections, the same for everyone who is measured."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONNECTIONS = 8
+
+
+class NoLoad(Exception):
+    """The load cannot be made, or went wrong; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one run of the load saw."""
+
+    requests: int
+    """Answered with a status below 400."""
+    failed: int
+    """Answered with another status, or not at all."""
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def per_second(self) -> float:
+        """Good answers a second."""
+        return self.requests / self.seconds
+
+
+def wrk() -> str:
+    """Where ``wrk`` is.
+
+    Raises:
+        NoLoad: nowhere.
+    """
+    found = shutil.which("wrk")
+    if found is None:
+        raise NoLoad("the load comes from wrk, which is not on the PATH: apt install wrk, or brew install wrk")
+    return found
+
+
+def post(url: str, body: Path, seconds: float, connections: int = CONNECTIONS) -> Answered:
+    """POST the same body again and again.
+
+    Raises:
+        NoLoad: see :func:`wrk`; or wrk itself failed.
+    """
+    return _run("post.lua", url, {"BODY": str(body)}, seconds, connections)
+
+
+def push(url: str, body: Path, first: int, seconds: float, connections: int = CONNECTIONS) -> Answered:
+    """POST push bodies, each with a record of its own: its id ends in a number that grows from ``first``.
+
+    Raises:
+        NoLoad: see :func:`wrk`; or wrk itself failed.
+    """
+    return _run("push.lua", url, {"BODY": str(body), "FIRST": str(first)}, seconds, connections)
+
+
+def _run(script: str, url: str, variables: dict[str, str], seconds: float, connections: int) -> Answered:
+    command = [wrk(), "--threads", "1", "--connections", str(connections), "--duration", f"{round(seconds)}s"]
+    command += ["--timeout", "20s", "--script", str(HERE / script), url]
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=seconds + 60, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not lines:
+        raise NoLoad(f"wrk failed on {url}: {done.stderr or done.stdout}")
+    seen = json.loads(lines[-1])
+    return Answered(
+        requests=seen["requests"] - seen["status"],
+        failed=seen["status"] + seen["broken"],
+        seconds=seen["microseconds"] / 1e6,
+        p50_ms=seen["p50"] / 1000,
+        p99_ms=seen["p99"] / 1000,
+    )

@@ -1,0 +1,99 @@
+"""A model of the size that is trained here, made in a moment and without training: its trees are random.
+
+The splits stand at values that real flights have and the categories are theirs, so a record takes the way through
+the trees that it takes in a trained model.
+"""
+
+import hashlib
+import json
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas import GoldenRow, ModelFile, ModelManifest, Verdict, use_case
+from schemas.shapes import MISSING, model_inputs
+from spark.export import Forest, Node, to_onnx
+from spark.served import ServedModel
+
+CASE = use_case("flights")
+TREES = 20
+DEPTH = 5
+GOLDEN_ROWS = 50
+RUN_ID = "20130301-000000-benchmark"
+VERSION = f"2013-03-01/{RUN_ID}"
+
+
+def documents(count: int) -> list[dict[str, Any]]:
+    """The first ``count`` real flights, as records. A week of them is read: there are 6,000."""
+    history = CASE.history(datetime(2013, 1, 8, tzinfo=UTC))
+    return [record for record, _ in history][:count]
+
+
+def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
+    """The files of the model's folder, by name."""
+    inputs = model_inputs(CASE)
+    names, kinds = [item.name for item in inputs], [item.kind for item in inputs]
+    columns = {name: [record["features"][name] for record in records] for name in names}
+    categories = {
+        item.name: [*sorted({value for value in columns[item.name] if value is not None}), MISSING]
+        for item in inputs
+        if item.kind == "category"
+    }
+    artefact = to_onnx(_forest(random.Random(7), names, kinds, columns, categories))
+    rows = records[:: len(records) // GOLDEN_ROWS][:GOLDEN_ROWS]
+    served = ServedModel(artefact, names, kinds, categories)
+    probabilities = served.probabilities({name: [row["features"][name] for row in rows] for name in names})
+    golden = [
+        GoldenRow(features=row["features"], probability=float(probability))
+        for row, probability in zip(rows, probabilities, strict=True)
+    ]
+    files = {
+        "model.onnx": artefact,
+        "golden.json": json.dumps([row.model_dump() for row in golden]).encode(),
+    }
+    manifest = ModelManifest(
+        run_id=RUN_ID,
+        model_version=VERSION,
+        use_case=CASE.name,
+        trained_at=datetime(2013, 3, 1, tzinfo=UTC),
+        seed=7,
+        threshold=0.5,
+        inputs=names,
+        input_kinds=list(kinds),
+        categories=categories,
+        files=[
+            ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+            for name, content in files.items()
+        ],
+        rows={},
+        windows={},
+        parameters={"trees": TREES, "depth": DEPTH},
+        versions={},
+        metrics={},
+        parity_max_abs_diff=0.0,
+        champion=None,
+        verdict=Verdict.PROMOTE,
+        reasons=["made for a benchmark"],
+    )
+    return {**files, "manifest.json": manifest.model_dump_json().encode()}
+
+
+def _forest(
+    dice: random.Random, names: list[str], kinds: list[Any], columns: dict[str, Any], categories: dict[str, list[str]]
+) -> Forest:
+    inner = 2**DEPTH - 1
+
+    def node(place: int) -> Node:
+        if place >= inner:
+            return Node(-1, dice.uniform(-1, 1), -1, -1, None, ())
+        feature = dice.randrange(len(names))
+        left, right = 2 * place + 1, 2 * place + 2
+        if kinds[feature] == "category":
+            known = range(len(categories[names[feature]]))
+            return Node(
+                feature, 0.0, left, right, None, tuple(float(i) for i in known if dice.random() < 0.5) or (0.0,)
+            )
+        seen = [value for value in columns[names[feature]] if value is not None]
+        return Node(feature, 0.0, left, right, float(dice.choice(seen)), ())
+
+    return Forest([[node(place) for place in range(2 * inner + 1)] for _ in range(TREES)], [0.1] * TREES, len(names))

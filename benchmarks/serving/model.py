@@ -1,7 +1,7 @@
-"""A model of the size that is trained here, made in a moment and without training: its trees are random.
+"""A model of the size and shape that is trained here, made in a moment and without training: its trees are random.
 
-The splits stand at values that real flights have and the categories are theirs, so a record takes the way through
-the trees that it takes in a trained model.
+The splits stand at values that real flights have, the categories are theirs, and the rates have their groups: a
+record takes the way through the artefact that it takes in a trained one.
 """
 
 import hashlib
@@ -10,14 +10,20 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from schemas import GoldenRow, ModelFile, ModelManifest, Verdict, use_case
-from schemas.shapes import MISSING, model_inputs
+from schemas.rate import Step
+from schemas.shapes import MISSING, ModelInput, model_inputs
 from spark.export import Forest, Node, to_onnx
+from spark.rates import Key, Part, Table
 from spark.served import ServedModel
 
 CASE = use_case("flights")
-TREES = 20
+TREES = 30
 DEPTH = 5
+MOST_WORDS = 63
+"""A category with more words comes in by its rates only, as in training."""
 GOLDEN_ROWS = 50
 RUN_ID = "20130301-000000-benchmark"
 VERSION = f"2013-03-01/{RUN_ID}"
@@ -39,7 +45,11 @@ def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
         for item in inputs
         if item.kind == "category"
     }
-    artefact = to_onnx(_forest(random.Random(7), names, kinds, columns, categories))
+    direct = [place for place, name in enumerate(names) if len(categories.get(name, ())) <= MOST_WORDS]
+    dice = random.Random(7)
+    tables = _rates(dice, inputs, categories)
+    forest = _forest(dice, [inputs[place] for place in direct], len(tables), columns, categories)
+    artefact = to_onnx(forest, len(inputs), direct, tables)
     rows = records[:: len(records) // GOLDEN_ROWS][:GOLDEN_ROWS]
     served = ServedModel(artefact, names, kinds, categories)
     probabilities = served.probabilities({name: [row["features"][name] for row in rows] for name in names})
@@ -78,22 +88,40 @@ def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
     return {**files, "manifest.json": manifest.model_dump_json().encode()}
 
 
+def _rates(dice: random.Random, inputs: list[ModelInput], categories: dict[str, list[str]]) -> list[Table]:
+    """The use case's rates, with a small difference to the overall rate in each group."""
+    position = {item.name: place for place, item in enumerate(inputs)}
+    tables = []
+    for rate in CASE.rates:
+        parts = [
+            Part(position[part.feature], part.width, 0.0, 24)
+            if isinstance(part, Step)
+            else Part(position[part], 1.0, 0.0, len(categories[part]))
+            for part in rate.by
+        ]
+        key = Key(rate.name, tuple(parts))
+        tables.append(Table(key, np.array([dice.uniform(-0.1, 0.1) for _ in range(key.cells)])))
+    return tables
+
+
 def _forest(
-    dice: random.Random, names: list[str], kinds: list[Any], columns: dict[str, Any], categories: dict[str, list[str]]
+    dice: random.Random, inputs: list[ModelInput], rates: int, columns: dict[str, Any], categories: dict[str, list[str]]
 ) -> Forest:
     inner = 2**DEPTH - 1
 
     def node(place: int) -> Node:
         if place >= inner:
             return Node(-1, dice.uniform(-1, 1), -1, -1, None, ())
-        feature = dice.randrange(len(names))
+        feature = dice.randrange(len(inputs) + rates)
         left, right = 2 * place + 1, 2 * place + 2
-        if kinds[feature] == "category":
-            known = range(len(categories[names[feature]]))
-            return Node(
-                feature, 0.0, left, right, None, tuple(float(i) for i in known if dice.random() < 0.5) or (0.0,)
-            )
-        seen = [value for value in columns[names[feature]] if value is not None]
+        if feature >= len(inputs):
+            return Node(feature, 0.0, left, right, dice.uniform(-0.1, 0.1), ())
+        name = inputs[feature].name
+        if inputs[feature].kind == "category":
+            members = tuple(float(index) for index in range(len(categories[name])) if dice.random() < 0.5)
+            return Node(feature, 0.0, left, right, None, members or (0.0,))
+        seen = [value for value in columns[name] if value is not None]
         return Node(feature, 0.0, left, right, float(dice.choice(seen)), ())
 
-    return Forest([[node(place) for place in range(2 * inner + 1)] for _ in range(TREES)], [0.1] * TREES, len(names))
+    trees = [[node(place) for place in range(2 * inner + 1)] for _ in range(TREES)]
+    return Forest(trees, [0.1] * TREES, len(inputs) + rates)

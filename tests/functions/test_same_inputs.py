@@ -73,7 +73,7 @@ def loaded(artefact: bytes) -> Model:
 
 def test_a_tree_ensemble_gives_the_same_probabilities_on_both_sides():
     """Alone and in a batch, with missing numbers and unseen categories: equal but for the order of a sum."""
-    artefact = to_onnx(trees(1))
+    artefact = to_onnx(trees(1), len(INPUTS), range(len(INPUTS)), [])
     rows = features(2, 500)
     model = loaded(artefact)
     given = [CASE.features.model_construct(**row) for row in rows]
@@ -85,10 +85,10 @@ def test_a_tree_ensemble_gives_the_same_probabilities_on_both_sides():
 
 def test_missing_categories_are_fed_alike():
     """A null category is looked up as the word for it where training knew one, else it is unseen."""
-    artefact = to_onnx(trees(1))
+    artefact = to_onnx(trees(1), len(INPUTS), range(len(INPUTS)), [])
     model = loaded(artefact)
     for name in ("carrier", "dest"):  # training knew missing carriers, and no missing destination
-        row = models.FEATURES | {name: None}
+        row = CASE.features.model_validate(models.FEATURES).model_dump() | {name: None}
         assert model.probability(CASE.features.model_construct(**row)) == pytest.approx(
             expected(artefact, [row])[0], abs=1e-14, rel=0
         )

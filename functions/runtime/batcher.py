@@ -34,7 +34,12 @@ class Entry:
 
 
 class Batcher:
-    """Groups items into batches. An item that finds nothing in flight leaves at once: there is no lingering."""
+    """Groups items into batches. An item that finds nothing in flight leaves at once: there is no lingering.
+
+    A further batch leaves beside those in flight once it is as large as they are together. A call costs far more
+    than an item, so under load few and large ones answer more; with little to do, two callers do not wait for one
+    another.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Batcher:
         self._waiting_bytes = 0
         self._keys: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight = 0
         self._woken = False
 
     async def put(self, value: Any, size: int, key: bytes | None = None) -> Any:
@@ -70,18 +76,22 @@ class Batcher:
         entry = Entry(value, size, key, loop.create_future())
         self._waiting.append(entry)
         self._waiting_bytes += size
-        if not self._woken and len(self._tasks) < self._max_in_flight:
+        if not self._woken and self._may_depart():
             # Not at once: the other requests that this turn of the loop brings share the batch.
             self._woken = True
             loop.call_soon(self._depart)
         return await entry.future
 
+    def _may_depart(self) -> bool:
+        return len(self._tasks) < self._max_in_flight and len(self._waiting) >= self._in_flight
+
     def _depart(self) -> None:
         self._woken = False
-        while self._waiting and len(self._tasks) < self._max_in_flight:
+        while self._waiting and self._may_depart():
             batch = self._next_batch()
             if not batch:
                 return
+            self._in_flight += len(batch)
             task = asyncio.create_task(self._carry(batch))
             self._tasks.add(task)
             task.add_done_callback(self._arrived)
@@ -115,6 +125,7 @@ class Batcher:
             for entry in batch:
                 entry.fail(error)
         finally:
+            self._in_flight -= len(batch)
             for entry in batch:
                 if entry.key is not None:
                     self._keys.discard(entry.key)

@@ -100,7 +100,6 @@ class Lookup:
         self._lookup = Rpc(
             channel,
             "/google.datastore.v1.Datastore/Lookup",
-            LookupRequest,
             LookupResponse,
             routing={"project_id": project},
             timeout=timeout,
@@ -125,7 +124,8 @@ class Lookup:
         found: dict[bytes, Any] = {}
         wanted = list(keys)
         while wanted:
-            response = await self._lookup(LookupRequest(project_id=self._project, keys=wanted))
+            request = LookupRequest(project_id=self._project, keys=wanted)
+            response = await self._lookup(request.SerializeToString())
             for result in response.found:
                 found[path(result.entity.key)] = result.entity
             # A response of too many bytes leaves some keys to a next request.

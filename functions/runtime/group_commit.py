@@ -6,6 +6,7 @@ entities have nothing to do with each other, and such a commit may be applied in
 therefore be sent again: an upsert is idempotent, and an insert that meets itself answers what is stored.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
@@ -19,12 +20,28 @@ from functions.runtime.datastore import (
     path,
 )
 from functions.runtime.rpc import Code, Refused, Rpc, RpcError
+from functions.runtime.wire import Repeated
 
 MAX_MUTATIONS = 500
 MAX_BYTES = 4 << 20
 """Of one commit. Datastore takes 10 MiB; a smaller one is answered sooner."""
 MAX_ENTITY_BYTES = 1_048_572
 """Datastore's own limit for an entity: 1 MiB less 4 bytes."""
+
+
+_MUTATIONS = Repeated(CommitRequest, "mutations")
+_UPSERT = Repeated(Mutation, "upsert")
+_INSERT = Repeated(Mutation, "insert")
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One mutation."""
+
+    key: Any
+    insert: bool
+    wire: bytes
+    """The mutation, as an element of the commit."""
 
 
 class EntityRefused(Refused):
@@ -35,11 +52,11 @@ class GroupCommit:
     """Stores entities, many to a commit, at most two commits in flight."""
 
     def __init__(self, channel: grpc.aio.Channel, project: str) -> None:
-        self._project = project
+        head = CommitRequest(project_id=project, mode=CommitRequest.NON_TRANSACTIONAL)
+        self._head: bytes = head.SerializeToString()
         self._commit = Rpc(
             channel,
             "/google.datastore.v1.Datastore/Commit",
-            CommitRequest,
             CommitResponse,
             routing={"project_id": project},
         )
@@ -54,7 +71,7 @@ class GroupCommit:
             RpcError: Datastore is out of reach or fails; the entity may or may not be stored.
             Overloaded: too much is waiting already.
         """
-        await self._put(Mutation(upsert=entity), entity)
+        await self._put(entity, insert=False)
 
     async def insert(self, entity: Any) -> Any:
         """Store ``entity`` unless there is one with its key. Returns None, or the entity that was there before.
@@ -63,23 +80,20 @@ class GroupCommit:
 
         Raises: as :meth:`upsert`.
         """
-        return await self._put(Mutation(insert=entity), entity)
+        return await self._put(entity, insert=True)
 
-    async def _put(self, mutation: Any, entity: Any) -> Any:
-        size = mutation.ByteSize()
+    async def _put(self, entity: Any, *, insert: bool) -> Any:
+        content: bytes = entity.SerializeToString()
+        size = len(content)
         if size > MAX_ENTITY_BYTES:
             raise EntityRefused(f"the entity is {size} bytes; Datastore takes {MAX_ENTITY_BYTES}. Send smaller records")
         # Two mutations of one entity are refused in one such commit, and contend in two at the same time.
-        return await self._batcher.put(mutation, size, key=path(entity.key))
+        wire = _MUTATIONS.element((_INSERT if insert else _UPSERT).element(content))
+        return await self._batcher.put(_Write(entity.key, insert, wire), size, key=path(entity.key))
 
     async def _send(self, entries: list[Entry]) -> None:
-        request = CommitRequest(
-            project_id=self._project,
-            mode=CommitRequest.NON_TRANSACTIONAL,
-            mutations=[entry.value for entry in entries],
-        )
         try:
-            await self._commit(request)
+            await self._commit(self._head + b"".join([entry.value.wire for entry in entries]))
         except RpcError as error:
             await self._settle(entries, error)
         else:
@@ -101,11 +115,10 @@ class GroupCommit:
                 entry.fail(error)
 
     async def _answer_existing(self, entries: list[Entry], error: RpcError) -> None:
-        inserts = [entry for entry in entries if entry.value.HasField("insert")]
-        found = await self._lookup.entities([entry.value.insert.key for entry in inserts])
+        found = await self._lookup.entities([entry.value.key for entry in entries if entry.value.insert])
         others = []
         for entry in entries:
-            stored = found.get(entry.key) if entry.value.HasField("insert") and entry.key else None
+            stored = found.get(entry.key) if entry.value.insert and entry.key else None
             if stored is None:
                 others.append(entry)
             else:

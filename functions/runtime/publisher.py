@@ -8,10 +8,12 @@ from google.pubsub_v1.types import pubsub as _pubsub
 
 from functions.runtime.batcher import Batcher, Entry
 from functions.runtime.rpc import Code, Refused, Rpc, RpcError
+from functions.runtime.wire import Repeated
 
 PublishRequest: Any = _pubsub.PublishRequest.pb()
 PublishResponse: Any = _pubsub.PublishResponse.pb()
 PubsubMessage: Any = _pubsub.PubsubMessage.pb()
+MESSAGES = Repeated(PublishRequest, "messages")
 
 MAX_MESSAGES = 1000
 MAX_BYTES = 4 << 20
@@ -29,10 +31,10 @@ class Publisher:
     def __init__(self, channel: grpc.aio.Channel, project: str, topic: str) -> None:
         """``topic`` is the short name."""
         self._topic = f"projects/{project}/topics/{topic}"
+        self._head = PublishRequest(topic=self._topic).SerializeToString()
         self._rpc = Rpc(
             channel,
             "/google.pubsub.v1.Publisher/Publish",
-            PublishRequest,
             PublishResponse,
             routing={"topic": self._topic},
         )
@@ -46,17 +48,16 @@ class Publisher:
             RpcError: Pub/Sub is out of reach or fails; the message may or may not be published.
             Overloaded: too much is waiting already.
         """
-        message = PubsubMessage(data=data, attributes=attributes)
-        size = message.ByteSize()
+        message = PubsubMessage(data=data, attributes=attributes).SerializeToString()
+        size = len(message)
         if size > MAX_MESSAGE_BYTES:
             raise MessageRefused(f"the message is {size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
-        message_id: str = await self._batcher.put(message, size)
+        message_id: str = await self._batcher.put(MESSAGES.element(message), size)
         return message_id
 
     async def _send(self, entries: list[Entry]) -> None:
-        request = PublishRequest(topic=self._topic, messages=[entry.value for entry in entries])
         try:
-            response = await self._rpc(request)
+            response = await self._rpc(self._head + b"".join([entry.value for entry in entries]))
         except RpcError as error:
             await self._settle(entries, error)
         else:

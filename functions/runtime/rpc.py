@@ -43,7 +43,6 @@ class Rpc:
         self,
         channel: grpc.aio.Channel,
         method: str,
-        request_type: Any,
         response_type: Any,
         *,
         routing: dict[str, str],
@@ -54,15 +53,14 @@ class Rpc:
         self._method = method
         self._call = channel.unary_unary(
             method,
-            request_serializer=request_type.SerializeToString,
             response_deserializer=response_type.FromString,
         )
         self._metadata = (("x-goog-request-params", urlencode(routing, safe="/")),)
         self._timeout = timeout
         self._attempts = attempts
 
-    async def __call__(self, request: Any) -> Any:
-        """Send ``request`` and return the response.
+    async def __call__(self, request: bytes) -> Any:
+        """Send the serialized ``request`` and return the response.
 
         Raises:
             RpcError: refused for good, or not answered in the last attempt either.

@@ -42,6 +42,27 @@ def test_what_waits_while_a_commit_is_in_flight_goes_into_the_next(google, run):
     run(scenario)
 
 
+def test_a_second_commit_leaves_beside_the_first_once_it_is_as_large(google, run):
+    """A commit costs far more than an entity: ten callers wait for the twenty in flight, or for ten more."""
+
+    async def scenario() -> None:
+        commits = GroupCommit(open_channel(google.endpoint), "local-dev")
+        google.commits_open.clear()
+        callers = [asyncio.create_task(commits.upsert(thing(f"first{i}"))) for i in range(20)]
+        await google.commits_seen(1)
+        callers += [asyncio.create_task(commits.upsert(thing(f"second{i}"))) for i in range(10)]
+        # Another commit, if there were one, would be there before the answer to a later request.
+        await Lookup(open_channel(google.endpoint), "local-dev").one("Thing", "first0")
+        assert len(google.commits) == 1
+        callers += [asyncio.create_task(commits.upsert(thing(f"third{i}"))) for i in range(10)]
+        await google.commits_seen(2)
+        google.commits_open.set()
+        await asyncio.gather(*callers)
+        assert [len(commit.mutations) for commit in google.commits] == [20, 20]
+
+    run(scenario)
+
+
 def test_a_caller_is_answered_only_after_its_own_commit(google, run):
     """A commit that is through answers none of those that wait for the next one."""
 

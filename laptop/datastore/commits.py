@@ -23,6 +23,8 @@ Mutation: Any = types.Mutation.pb()
 MAX_COMMIT_BYTES = 10 * 1024 * 1024
 MAX_ENTITY_BYTES = 1_048_572
 NON_TRANSACTIONAL = CommitRequest.Mode.Value("NON_TRANSACTIONAL")
+Address = tuple[str, str, bytes]
+"""Scope, kind and path."""
 FAIL = Mutation.ConflictResolutionStrategy.Value("FAIL")
 
 
@@ -48,9 +50,12 @@ class Commits:
         transaction = self._transaction(request)
         for mutation in request.mutations:
             _check(request, mutation)
+        addresses = [_address(request, _key_of(mutation)) for mutation in request.mutations]
         if request.mode == NON_TRANSACTIONAL:
-            _check_distinct(request)
-        response, failure = await self._store.write(lambda connection: _apply(connection, request, transaction))
+            _check_distinct(addresses)
+        response, failure = await self._store.write(
+            lambda connection: _apply(connection, request, addresses, transaction)
+        )
         if failure is not None:
             raise failure
         return response
@@ -99,20 +104,25 @@ def _check(request: Any, mutation: Any) -> None:
                 "UNIMPLEMENTED",
                 f'property_mask "{path}": paths into a property are not served on a laptop (LIMITATIONS.md)',
             )
-    for name, value in entity.properties.items():
+    properties = entity.properties
+    for name in properties:  # items() would go through Python for each
         if not name or reserved(name) or len(name.encode()) > MAX_NAME_BYTES:
             raise invalid(f'the property name "{name[:100]}" is empty, reserved or longer than {MAX_NAME_BYTES} bytes')
-        check_value(name, value)
+        check_value(name, properties[name])
 
 
-def _check_distinct(request: Any) -> None:
-    keys = [(scope_of(request, key), path_of(key)) for key in map(_key_of, request.mutations) if complete(key)]
-    if len(set(keys)) != len(keys):
+def _address(request: Any, key: Any) -> Address | None:
+    return (scope_of(request, key), key.path[-1].kind, path_of(key)) if complete(key) else None
+
+
+def _check_distinct(addresses: list[Address | None]) -> None:
+    known = [one for one in addresses if one is not None]
+    if len(set(known)) != len(known):
         raise invalid("A non-transactional commit may not contain multiple mutations affecting the same entity.")
 
 
 def _apply(
-    connection: sqlite3.Connection, request: Any, transaction: Transaction | None
+    connection: sqlite3.Connection, request: Any, addresses: list[Address | None], transaction: Transaction | None
 ) -> tuple[Any, ServiceError | None]:
     if transaction is not None:
         transaction.check(connection.execute)
@@ -121,8 +131,8 @@ def _apply(
     response = CommitResponse()
     failure = None
     try:
-        for mutation in request.mutations:
-            _mutate(connection, changes, request, mutation, response.mutation_results.add())
+        for mutation, address in zip(request.mutations, addresses, strict=True):
+            _mutate(connection, changes, request, mutation, address, response.mutation_results.add())
     except ServiceError as error:
         if request.mode != NON_TRANSACTIONAL:
             raise
@@ -132,16 +142,24 @@ def _apply(
     return response, failure
 
 
-def _mutate(connection: sqlite3.Connection, changes: Changes, request: Any, mutation: Any, result: Any) -> None:
+def _mutate(
+    connection: sqlite3.Connection,
+    changes: Changes,
+    request: Any,
+    mutation: Any,
+    address: Address | None,
+    result: Any,
+) -> None:
     operation = mutation.WhichOneof("operation")
     key = _key_of(mutation)
-    if not complete(key):
+    if address is None:
         made = Key()
         made.CopyFrom(key)
         made.path[-1].id = new_id()
         key = made
         result.key.CopyFrom(key)
-    scope, kind, path = scope_of(request, key), key.path[-1].kind, path_of(key)
+        address = scope_of(request, key), key.path[-1].kind, path_of(key)
+    scope, kind, path = address
     before = read_entity(connection.execute, scope, kind, path)
     result.version = changes.version
     if _conflicts(mutation, before):

@@ -63,7 +63,7 @@ def complete(key: Any) -> bool:
 
 def reserved(name: str) -> bool:
     """Whether a kind, name or property is the service's own."""
-    return len(name) > 3 and name.startswith("__") and name.endswith("__")
+    return name.startswith("__") and name.endswith("__") and len(name) > 3
 
 
 def new_id() -> int:

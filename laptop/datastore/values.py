@@ -90,8 +90,11 @@ def micros(value: Any) -> int:
 
 def indexed(entity: Any) -> Iterator[tuple[str, Any]]:
     """Each indexed value with its property's name; ``a.b`` for property ``b`` of an entity within ``a``."""
-    for name, value in entity.properties.items():
-        yield from _indexed(name, value)
+    properties = entity.properties
+    for name in properties:  # items() would go through Python for each
+        value = properties[name]
+        if not value.exclude_from_indexes:
+            yield from _indexed(name, value)
 
 
 def values(entity: Any, name: str) -> list[tuple[bytes, Any]]:

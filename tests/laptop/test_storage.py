@@ -594,6 +594,9 @@ def test_an_object_beside_one_below_it(bucket: Bucket) -> None:
         with pytest.raises(exceptions.ServerError, match="file system"):
             bucket.blob(name).upload_from_string("x", retry=None)
     assert names(bucket) == ["a", "b/c"]
+    bucket.blob("b/c").delete()
+    put(bucket, "b")
+    assert names(bucket) == ["a", "b"]
 
 
 # --- files beside the server

@@ -116,9 +116,11 @@ def _rows(
             row(f"memory MB at {at}", ours.memory_mb, other.memory_mb)
         row(f"start to first answer s, {job.name}", _of(starts, function), _of(starts, job))
         row(f"switch of the model s, {job.name}", _of(switches, function), _of(switches, job))
+    busy = median[function.name, PACES[-1]].cpu_ms_a_record / 1e3
     for volume in cost.VOLUMES:
-        busy = median[function.name, PACES[-1]].cpu_ms_a_record / 1e3
-        row(f"USD a month at {volume:,.0f}/s", cost.function(volume, busy), cost.streaming(volume))
+        row(f"USD a month at {volume:,.0f}/s", cost.function(volume, busy), cost.streaming())
+    even = cost.even(busy)
+    row(f"USD a month at {even:,.0f}/s, where the two cost the same", cost.function(even, busy), cost.streaming())
     return rows
 
 

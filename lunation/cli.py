@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import deployment, reading, serving, training
+from lunation.commands import deployment, judging, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -32,7 +32,13 @@ app.command(
     epilog="Examples: lunation canary 2026-11-25/… --share 0.1 --reason 'a trial' · lunation canary none --reason over"
 )(serving.canary)
 app.command(epilog="Examples: lunation runs · lunation runs 3f2a91c0 --json")(training.runs)
-app.command(epilog="Example: lunation retrain --force --wait")(training.retrain)
+app.command(
+    epilog="Examples: lunation report 20261125-030000-1a2b3c4d · lunation report 20261125-030000-1a2b3c4d --open"
+)(judging.report)
+app.command(epilog="Example: lunation diff 20261028-030000-5e6f7a8b 20261125-030000-1a2b3c4d --json")(judging.diff)
+app.command(epilog="Examples: lunation retrain --force --wait · lunation retrain --like 20261125-030000-1a2b3c4d")(
+    training.retrain
+)
 app.command(epilog="Example: lunation backfill --records 'history/records-*.json' --labels 'history/labels-*.json'")(
     training.backfill
 )

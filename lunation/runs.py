@@ -103,14 +103,17 @@ def steps(clients: Clients, execution: str) -> list[Step]:
     ]
 
 
-def start(clients: Clients, *, force: bool) -> Execution:
+def start(clients: Clients, *, force: bool = False, early: bool = False, like: str | None = None) -> Execution:
     """Start the retraining workflow.
 
     Args:
         force: run although this is not the week of a cycle.
+        early: the same, but once in a week, however often it is asked for.
+        like: repeat the run of this model version, to be compared with it.
     """
+    argument = {"force": force, "early": early} | ({} if like is None else {"like": like})
     return clients.executions.create_execution(
-        parent=workflow_path(clients), execution=Execution(argument=json.dumps({"force": force}))
+        parent=workflow_path(clients), execution=Execution(argument=json.dumps(argument))
     )
 
 

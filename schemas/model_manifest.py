@@ -97,6 +97,8 @@ class ModelManifest(BaseModel):
     """Largest absolute difference between the served artefact and Spark over the evaluation window."""
     champion: str | None
     """The ``model_version`` it was compared with."""
+    like: str | None = None
+    """The ``model_version`` whose run it repeats."""
     verdict: Verdict
     reasons: list[str]
     seconds: dict[str, float] = {}

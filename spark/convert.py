@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -18,6 +19,7 @@ from schemas.shapes import label_ddl, model_inputs, spark_ddl
 from schemas.use_cases import UseCase
 from spark import objects
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.repeat import original, pinned
 from spark.session import start
 
 CORRUPT = "_corrupt_record"
@@ -81,14 +83,25 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     if objects.read(storage, done) is not None:
         progress(f"convert: {done} is there, this run was converted before")
         return
-    records = _lines(spark, f"{job.archive}/archive/records", spark_ddl(job.case))
+    repeated = original(storage, job)
+
+    def lines(topic: str, ddl: str) -> DataFrame | None:
+        folder = f"{job.archive}/archive/{topic}"
+        return _lines(
+            spark, [folder] if repeated is None else pinned(repeated, objects.md5s(storage, folder), folder), ddl
+        )
+
+    records = lines("records", spark_ddl(job.case))
     if records is None:
         raise JobFailed(
             f"{job.archive}/archive/records has no objects, so there is nothing to train on; check that the archive "
             "pipeline runs (or backfill history) and that --archive names its bucket"
         )
-    labels = _lines(spark, f"{job.archive}/archive/labels", label_ddl())
-    inputs = sorted(records.inputFiles()) + sorted(labels.inputFiles() if labels is not None else [])
+    labels = lines("labels", label_ddl())
+    read = sorted(records.inputFiles()) + sorted(labels.inputFiles() if labels is not None else [])
+    # Looked up after Spark has listed: the archive grows meanwhile, and no object of it ever changes.
+    found = objects.md5s(storage, f"{job.archive}/archive")
+    inputs = {uri: found[uri] for uri in map(unquote, read)}
     progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
 
     frame, observed = _converted(spark, job.case, records, labels)
@@ -107,9 +120,11 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     )
 
 
-def _lines(spark: SparkSession, folder: str, ddl: str) -> DataFrame | None:
-    """The folder's lines under an explicit schema; None if it has no object (names with ``_`` or ``.`` first do not
-    count: Spark takes them for its own)."""
+def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame | None:
+    """The lines below ``paths`` under an explicit schema; None if there is no object (names with ``_`` or ``.`` first
+    do not count: Spark takes them for its own)."""
+    if not paths:
+        return None
     try:
         lines = (
             spark.read.schema(f"{ddl}, `{CORRUPT}` STRING")
@@ -117,7 +132,7 @@ def _lines(spark: SparkSession, folder: str, ddl: str) -> DataFrame | None:
             .option("columnNameOfCorruptRecord", CORRUPT)
             .option("allowNonNumericNumbers", "false")
             .option("recursiveFileLookup", "true")
-            .json(folder)
+            .json(list(paths))
         )
     except AnalysisException as error:
         if error.getErrorClass() == "PATH_NOT_FOUND":

@@ -34,6 +34,7 @@ from spark.gate import Evidence, judge
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.repeat import Original, original, told
 from spark.served import ServedModel, largest_difference
 from spark.session import start
 
@@ -107,6 +108,9 @@ def _measured(
 ) -> tuple[Inspection, dict[str, Any]]:
     """Everything that is measured, and the verdict on it: the content of ``evaluation.json``."""
     challenger = ServedModel(files["model.onnx"], trained["inputs"], trained["input_kinds"], trained["categories"])
+    repeated = original(storage, job)
+    if repeated is not None:
+        job = replace(job, champion=repeated.champion)
     champion, champions_manifest = _model(storage, job, job.champion)
     frozen, frozen_name = _predecessor(storage, job, champions_manifest)
     inspection = inspect(spark, storage, job, champions_manifest, trained, converted["counts"])
@@ -134,6 +138,7 @@ def _measured(
         checks=inspection.checks,
         artefact_bytes=len(files["model.onnx"]),
         artefact_milliseconds=challenger.milliseconds(matrix),
+        repeats=None if repeated is None else _agreement(storage, job, repeated, files["model.onnx"], window, scores),
     )
     verdict, reasons = judge(evidence)
     counts = converted["counts"]
@@ -166,6 +171,7 @@ def _measured(
         checks=inspection.checks,
         parity_max_abs_diff=parity,
         champion=None if job.champion is None else job.champion.removeprefix("models/"),
+        like=None if job.like is None else job.like.removeprefix("models/"),
         verdict=verdict,
         reasons=reasons,
         seconds={
@@ -256,6 +262,16 @@ def _predecessor(storage: Any, job: Job, champion: ModelManifest | None) -> tupl
         return None, None
     model, _ = _model(storage, job, folder)
     return model, champion.champion
+
+
+def _agreement(
+    storage: Any, job: Job, repeated: Original, artefact: bytes, window: Window, scores: Mapping[str, np.ndarray]
+) -> str:
+    """How well this run agrees with the one that it repeats, for a person."""
+    model, _ = _model(storage, job, job.like)
+    assert model is not None
+    difference = largest_difference(model.probabilities(window.features), scores["challenger"])
+    return told(repeated, model.artefact == artefact, difference)
 
 
 def _needed(storage: Any, uri: str, advice: str) -> bytes:

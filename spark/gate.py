@@ -60,7 +60,7 @@ class Evidence:
     artefact_bytes: int = 0
     artefact_milliseconds: float = 0.0
     repeats: str | None = None
-    """The run that this one repeats (``--like``)."""
+    """If this run repeats another one (``--like``): how well it agrees, for a person."""
 
 
 def judge(seen: Evidence) -> tuple[Verdict, list[str]]:
@@ -69,7 +69,7 @@ def judge(seen: Evidence) -> tuple[Verdict, list[str]]:
     if unfit:
         return Verdict.REJECT, unfit
     if seen.repeats is not None:
-        return Verdict.HOLD, [f"repeats the run {seen.repeats}, to be compared with it and not to serve"]
+        return Verdict.HOLD, [f"{seen.repeats}; it is made to be compared, not to serve"]
     held = [f"{check.name}: {check.text}" for check in seen.checks if not check.passed] + _too_little(seen)
     if held:
         return Verdict.HOLD, held

@@ -17,7 +17,7 @@ from schemas.use_cases import USE_CASES, UseCase, use_case
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-CHAMPION = re.compile(r"models/\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+FOLDER = re.compile(r"models/\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 EXAMPLE = """example:
   spark-submit --py-files lunation_spark.zip {program}.py --use-case flights \\
@@ -45,6 +45,8 @@ class Job:
     training_date: str
     champion: str | None
     """``models/<date>/<run_id>`` in the bucket ``models``; None if no model serves yet."""
+    like: str | None = None
+    """Folder of the run to repeat, like ``champion``; None for a run of its own."""
     limits: CheckLimits = field(default_factory=CheckLimits)
     """Of the data checks."""
 
@@ -89,8 +91,14 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
     parser.add_argument(
         "--champion",
         default=None,
-        type=_champion,
+        type=_folder,
         help="folder of the serving model, models/YYYY-MM-DD/RUN_ID, or none",
+    )
+    parser.add_argument(
+        "--like",
+        default=None,
+        type=_folder,
+        help="folder of a run to repeat, models/YYYY-MM-DD/RUN_ID, or none: its objects, parameters and champion",
     )
     parser.add_argument(
         "--checks",
@@ -106,6 +114,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         run_id=given.run_id,
         training_date=given.training_date,
         champion=given.champion,
+        like=given.like,
         limits=given.checks,
     )
 
@@ -141,8 +150,8 @@ def _day(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day of the form YYYY-MM-DD") from None
 
 
-def _champion(text: str) -> str | None:
-    return None if text in ("none", "") else _matching(CHAMPION, "models/YYYY-MM-DD/RUN_ID, or none")(text)
+def _folder(text: str) -> str | None:
+    return None if text in ("none", "") else _matching(FOLDER, "models/YYYY-MM-DD/RUN_ID, or none")(text)
 
 
 def _limits(text: str) -> Any:

@@ -16,6 +16,13 @@ def read(storage: Any, uri: str) -> bytes | None:
         return None
 
 
+def md5s(storage: Any, folder: str) -> dict[str, str]:
+    """The URI of every object below ``gs://bucket/path``, with the MD5 of its content in base64, as the service has it:
+    nothing is read."""
+    bucket, _, path = folder.removeprefix("gs://").partition("/")
+    return {f"gs://{bucket}/{blob.name}": blob.md5_hash for blob in storage.list_blobs(bucket, prefix=f"{path}/")}
+
+
 def write_once(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:
     """Create ``gs://bucket/path``. The same content already there is a success: a run was started again.
 

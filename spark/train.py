@@ -32,6 +32,7 @@ from spark import objects, rates
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, indexed, known_values
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.repeat import original
 from spark.session import start
 
 EVALUATION_DAYS = 28
@@ -84,6 +85,9 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         return
     if objects.read(storage, f"{job.work}/convert.json") is None:
         raise JobFailed(f"{job.work}/convert.json is not there; run convert.py with the same --run-id first")
+    repeated = original(storage, job)
+    if repeated is not None:
+        parameters = repeated.parameters
     labelled = _labelled(spark, job)
     windows, counts = _windows(labelled, job)
     progress(

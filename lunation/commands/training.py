@@ -97,14 +97,19 @@ def _print_steps(execution: str, steps: list[Any], as_json: bool) -> None:
 
 def retrain(
     force: Annotated[bool, typer.Option("--force", help="Also when this is not the week of a cycle.")] = False,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="RUN", help="Repeat this run, to be compared with it.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
     target: TargetOption = None,
 ) -> None:
     """Start the retraining workflow."""
     from lunation import runs as workflow_runs
+    from lunation import trained
 
-    with session(target) as (_, clients):
-        started = workflow_runs.start(clients, force=force)
+    with session(target) as (settings, clients):
+        version = like and trained.model_version(clients, settings.use_case, like)
+        started = workflow_runs.start(clients, force=force, like=version)
         short = workflow_runs.short_id(started.name)
         out.print(f"Started {started.name.rsplit('/', 1)[-1]}. Follow it: lunation runs {short}")
         if wait:

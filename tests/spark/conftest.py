@@ -1,5 +1,7 @@
 """One Spark session for all tests of a worker, buckets as folders, and a small use case to feed them."""
 
+import base64
+import hashlib
 import json
 import os
 import sys
@@ -50,6 +52,12 @@ class FolderStorage:
     def bucket(self, name: str) -> "FolderBucket":
         return FolderBucket(self, name)
 
+    def list_blobs(self, bucket: str, prefix: str) -> "list[FolderBlob]":
+        home = self.root / bucket
+        paths = sorted(path for path in home.rglob("*") if path.is_file())
+        names = [path.relative_to(home).as_posix() for path in paths]
+        return [FolderBlob(self, bucket, name) for name in names if name.startswith(prefix)]
+
 
 @dataclass
 class FolderBucket:
@@ -57,30 +65,39 @@ class FolderBucket:
     name: str
 
     def blob(self, path: str) -> "FolderBlob":
-        return FolderBlob(self.storage, f"{self.name}/{path}")
+        return FolderBlob(self.storage, self.name, path)
 
 
 @dataclass
 class FolderBlob:
     storage: FolderStorage
+    bucket: str
     name: str
+
+    @property
+    def md5_hash(self) -> str:
+        return base64.b64encode(hashlib.md5(self._path.read_bytes()).digest()).decode()
+
+    @property
+    def _path(self) -> Path:
+        return self.storage.root / self.bucket / self.name
 
     def download_as_bytes(self) -> bytes:
         try:
-            return (self.storage.root / self.name).read_bytes()
+            return self._path.read_bytes()
         except FileNotFoundError:
             raise NotFound(self.name) from None
 
     def upload_from_string(self, content: bytes, content_type: str, if_generation_match: int) -> None:
         assert if_generation_match == 0, "single files are created, never overwritten"
-        path = self.storage.root / self.name
+        path = self._path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with path.open("xb") as file:
                 file.write(content)
         except FileExistsError:
             raise PreconditionFailed(self.name) from None
-        self.storage.written.append(self.name)
+        self.storage.written.append(f"{self.bucket}/{self.name}")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Promises of the conversion: each record once, with its latest label, and everything unreadable counted."""
 
+import base64
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -92,14 +94,15 @@ def test_unreadable_lines_are_counted_and_reported(desk, record, label, capfd):
 
 
 def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, record):
-    """One folder a day, one file in it; the report lists each object that was read."""
+    """One folder a day, one file in it; the report lists each object that was read, with its MD5."""
     desk.put("records", [record("a", day=0), record("b", day=1), record("c", day=1.2)])
     convert(desk.spark, desk.storage, desk.job)
     assert [name for name in desk.listed(f"{desk.job.work}/data") if "=" in name] == ["dt=2024-03-01", "dt=2024-03-02"]
     assert len(desk.listed(f"{desk.job.work}/data/dt=2024-03-02")) == 1
-    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == [
-        f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
-    ]
+    uri = f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
+    content = (desk.storage.root / uri.removeprefix("gs://")).read_bytes()
+    md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
+    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == {uri: md5}
 
 
 @pytest.mark.parametrize("names", [[], ["_half", ".hidden"]])

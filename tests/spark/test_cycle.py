@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pyspark.sql.functions import expr
 
+from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
 from spark.convert import convert
@@ -332,3 +333,40 @@ def test_a_champion_that_is_not_whole_stops_the_evaluation(desk, record, label):
     with pytest.raises(JobFailed, match=r"model.onnx is not the file that its manifest names"):
         evaluate(desk.spark, desk.storage, desk.job)
     assert "manifest.json" not in desk.listed(desk.job.model)
+
+
+def test_a_run_is_repeated_from_what_its_folder_says(desk, record, label):
+    """With more data in the archive since, and other defaults, the repetition gives the same bytes and says so; it is
+    never promoted. An object that changed or is gone stops it."""
+    for topic, lines in zip(("records", "labels"), history(record, label, days=35, a_day=30), strict=True):
+        desk.put(topic, lines)
+    first = run(desk)
+    for topic, lines in zip(("records", "labels"), history(record, label, first=35, days=7, seed=5), strict=True):
+        desk.put(topic, lines, "later.json", day="2024-04-05")
+    original = desk.job
+    desk.job = replace(original, run_id="again", like=f"models/{first.model_version}")
+    convert(desk.spark, desk.storage, desk.job)
+    train_with(desk.spark, desk.storage, desk.job)  # the defaults, not the original's few trees
+    evaluate(desk.spark, desk.storage, desk.job)
+    again = ModelManifest.model_validate(desk.json(f"{desk.job.model}/manifest.json"))
+    assert again.like == first.model_version
+    assert again.verdict == Verdict.HOLD
+    assert again.reasons == [
+        f"repeats {first.model_version}: the same artefact, byte for byte; it is made to be compared, not to serve"
+    ]
+    assert again.files == first.files
+    assert again.windows == first.windows
+    changed = {one.what.split(".")[0] for one in differences(first, again)}
+    assert changed <= {"verdict", "seconds", "parameters"}
+    assert again.parameters | {"data": ""} == first.parameters | {"data": ""}
+
+    path = desk.storage.root / desk.job.archive.removeprefix("gs://") / "archive/labels/dt=2024-03-01/one.json"
+    path.write_bytes(path.read_bytes() + b"\n")
+    desk.job = replace(original, run_id="once-more", like=f"models/{first.model_version}")
+    with pytest.raises(
+        JobFailed, match=r"1 of the 1 objects .* gone or changed, first .*labels/dt=2024-03-01/one.json"
+    ):
+        convert(desk.spark, desk.storage, desk.job)
+    desk.job = replace(original, run_id="of-nothing", like="models/2024-01-01/gone")
+    with pytest.raises(JobFailed, match=r"models/2024-01-01/gone/manifest.json is not there"):
+        convert(desk.spark, desk.storage, desk.job)

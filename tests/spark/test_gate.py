@@ -97,7 +97,7 @@ BETTER = replace(NEXT, auc_gain=0.02, auc_gain_high=0.03)
         ),
         ("too large", replace(BETTER, artefact_bytes=60_000_000), Verdict.REJECT, "60,000,000 bytes"),
         ("too slow", replace(BETTER, artefact_milliseconds=7.0), Verdict.REJECT, "7.0 ms for one record"),
-        ("a repetition", replace(BETTER, repeats="2024-01-01/old"), Verdict.HOLD, "repeats the run 2024-01-01/old"),
+        ("a repetition", replace(BETTER, repeats="repeats 2024-01-01/old"), Verdict.HOLD, "made to be compared"),
         ("an empty window", replace(FIRST, rows=0, positives=0, days=0), Verdict.HOLD, "0 labelled rows"),
         ("no parity", replace(FIRST, parity_max_abs_diff=2e-9), Verdict.REJECT, "differs from Spark"),
         ("parity unknown", replace(FIRST, parity_max_abs_diff=float("nan")), Verdict.REJECT, "differs from Spark"),

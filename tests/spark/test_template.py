@@ -24,7 +24,12 @@ VALUES = {
     "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
 }
-GIVEN = {"RUN_ID": "20130325-060000-1a2b3c4d", "TRAINING_DATE": "2013-03-25", "CHAMPION": "models/2013-02-25/run-1"}
+GIVEN = {
+    "RUN_ID": "20130325-060000-1a2b3c4d",
+    "TRAINING_DATE": "2013-03-25",
+    "CHAMPION": "models/2013-02-25/run-1",
+    "LIKE": "none",
+}
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ def test_the_parameters_reach_the_drivers(template):
         ("RUN_ID", ""),
         ("TRAINING_DATE", "25.03.2013"),
         ("CHAMPION", "models/2013-02-25/../../x"),
+        ("LIKE", "2013-02-25/run-1"),
         ("CHAMPION", "gs://other/models/2013-02-25/run-1"),
     ],
 )

@@ -289,6 +289,23 @@ def test_a_cycle_runs_once_however_often_it_is_started(loop: Loop) -> None:
     assert loop.pointer.generation == 1
 
 
+def test_an_early_cycle_runs_once_in_a_week(loop: Loop) -> None:
+    """Whoever looks at live quality, and however often: one training a week; the regular cycle is another one."""
+    loop.first_cycle_week = WEEK - 2
+    assert loop.answer({"early": True})["cycle"] == f"{loop.use_case}:early:{WEEK}"
+    assert loop.answer({"early": True})["outcome"] == "DONE"
+    assert loop.answer({"early": False})["outcome"] == "NOT_DUE"
+    assert len(loop.dataproc.parameters) == 1
+
+
+def test_a_run_is_repeated_by_its_model_version(loop: Loop) -> None:
+    """The jobs get its folder; every other run gets none."""
+    first = loop.answer()
+    loop.dataproc.verdict = "HOLD"
+    assert loop.answer({"like": first["model_version"]})["outcome"] == "HOLD"
+    assert [one["LIKE"] for one in loop.dataproc.parameters] == ["none", f"models/{first['model_version']}"]
+
+
 @pytest.mark.parametrize("left", ["gone", "failed"])
 def test_a_claim_whose_holder_is_no_more_is_taken_over(loop: Loop, left: str) -> None:
     """An execution that vanished, or failed, does not block its cycle for four weeks."""
@@ -409,6 +426,9 @@ def test_a_cluster_that_cannot_be_had_at_once_is_asked_for_again(loop: Loop) -> 
         ({"froce": True}, "froce"),
         ({"force": "yes"}, "force as a string"),
         ({"force": 1}, "force as a integer"),
+        ({"early": "no"}, "early as a string"),
+        ({"like": 7}, "like as a integer"),
+        ({"like": "../../x"}, "like ../../x"),
     ],
 )
 def test_an_argument_that_cannot_be_meant_is_refused(loop: Loop, argument: Any, words: str) -> None:

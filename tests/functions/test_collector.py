@@ -33,10 +33,8 @@ def collections() -> Iterator[list[str]]:
 
 def test_a_thousand_records_are_read_without_a_collection(collections: list[str]) -> None:
     """A pause for the collector is longer than the work on the whole list; what was there before is left out of
-    the collections to come, and only the first call makes one."""
+    the collections to come."""
     settle()
-    settle()
-    assert collections == ["generation 2"]
     assert gc.get_freeze_count() > 10_000
     body = json.dumps([models.record(f"r{i}") for i in range(1000)]).encode()
     collections.clear()

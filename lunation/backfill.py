@@ -6,8 +6,9 @@ from glob import glob
 from pathlib import Path
 
 from lunation.clients import Clients
-from lunation.deploy.dataflow import launch, wait_for
-from lunation.deploy.table import archive_bucket, build_bucket, template_spec
+from lunation.deploy.accounts import account
+from lunation.deploy.dataflow import launch, running_jobs, wait_for
+from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_spec
 from lunation.settings import Settings
 
 
@@ -29,9 +30,12 @@ def backfill(
         The Dataflow job's id.
 
     Raises:
-        BackfillError: a pattern matches nothing, or the job failed.
+        BackfillError: a pattern matches nothing, nothing is deployed, or the job failed.
     """
     target = clients.target
+    deployed = next(running_jobs(clients, ARCHIVE_JOB), None)
+    if deployed is None:
+        raise BackfillError(f"the archive job does not run in project {target.project}: run `lunation deploy` first")
     nonce = uuid.uuid4().hex[:8]
     parameters = {
         "dead_letters_topic": f"projects/{target.project}/topics/dead-letters",
@@ -48,9 +52,10 @@ def backfill(
     job = launch(
         clients,
         f"lunation-backfill-{nonce}",
-        f"gs://{build_bucket(target)}/{template_spec(target)}",
+        f"gs://{build_bucket(target)}/{template_spec(deployed.labels['source'])}",
         parameters,
         labels={"system": "lunation"},
+        service_account=account(target.project, "archive"),
     )
     state = wait_for(clients, job, {"JOB_STATE_DONE"}, seconds)
     if state != "JOB_STATE_DONE":

@@ -12,8 +12,13 @@ app = typer.Typer(
 )
 
 app.command(epilog="Example: lunation plan --target laptop --json")(deployment.plan)
-app.command(epilog="Example: lunation deploy --target laptop --yes")(deployment.deploy)
+app.command(
+    epilog="Examples: lunation deploy --target laptop --yes · lunation deploy --plan plan.json · "
+    "lunation deploy --target production --release 0c1f5e9a2b7d --from staging"
+)(deployment.deploy)
 app.command(epilog="Example: lunation destroy --target laptop --yes")(deployment.destroy)
+app.command(epilog="Example: lunation releases --target staging --json")(deployment.releases)
+app.command(epilog="Examples: lunation stage · lunation stage classify")(deployment.stage)
 app.command(
     epilog="Examples: lunation query 2013-02-26.UA.1545.EWR.0515 · lunation query --label late --limit 5 --json"
 )(reading.query)

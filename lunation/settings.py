@@ -42,6 +42,8 @@ class Archive(_Table):
     """How records are filed."""
 
     window_seconds: int = Field(default=60, ge=1, le=3600)
+    max_workers: int = Field(default=3, ge=1, le=1000)
+    """Dataflow starts with one and adds others while messages wait."""
 
 
 class Records(_Table):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lunation.commands.options import JsonOption, TargetOption, YesOption
-from lunation.commands.printing import err, fail, out, plain, print_json
+from lunation.commands.printing import clock, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
 from lunation.settings import Settings, SettingsError, load
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lunation.clients import Clients
     from lunation.deploy.costs import Cost
     from lunation.deploy.plan import Change
+    from lunation.deploy.releases import Release
 
 MARKS = {
     "create": "[green]+[/]",
@@ -29,13 +30,25 @@ MARKS = {
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write the plan to this file, for `deploy --plan`.")]
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="Do what this plan says, and nothing else.")]
+ReleaseOption = Annotated[
+    str | None, typer.Option("--release", help="Deploy this release again, instead of what the sources make now.")
+]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="The target whose release that is, to promote its bytes to this one.")
+]
 DataOption = Annotated[
     list[str] | None,
     typer.Option("--delete-data", help="Delete this, too, though it keeps data: an address such as bucket/NAME."),
 ]
 
 
-def plan(target: TargetOption = None, as_json: JsonOption = False, to_file: OutOption = None) -> None:
+def plan(
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+    to_file: OutOption = None,
+    release: ReleaseOption = None,
+    origin: FromOption = None,
+) -> None:
     """Show what a deployment would create, change, replace or delete, who may do what, and what it costs.
 
     Exit code 0: nothing to do; 2: something; 1: an error.
@@ -44,9 +57,10 @@ def plan(target: TargetOption = None, as_json: JsonOption = False, to_file: OutO
     from lunation.deploy.table import resources
 
     with _session(target) as (settings, clients):
-        rows = resources(settings, clients.target)
+        shipped = _shipped(settings, clients, release, origin)
+        rows = resources(settings, clients.target, shipped)
         changes = deployment.plan(rows, clients)
-        document = _document(settings, clients, changes, rows)
+        document = {**_document(settings, clients, changes, rows), "release": shipped.id, "from": origin}
     pending = [change for change in changes if change.action != "unchanged"]
     if to_file is not None:
         to_file.write_text(json.dumps(document, indent=1, default=str) + "\n")
@@ -57,15 +71,31 @@ def plan(target: TargetOption = None, as_json: JsonOption = False, to_file: OutO
     raise typer.Exit(2 if pending else 0)
 
 
-def deploy(target: TargetOption = None, yes: YesOption = False, planned: PlanOption = None) -> None:
+def deploy(
+    target: TargetOption = None,
+    yes: YesOption = False,
+    planned: PlanOption = None,
+    release: ReleaseOption = None,
+    origin: FromOption = None,
+) -> None:
     """Make the target as lunation.toml says. Run twice, the second run changes nothing."""
     from lunation.deploy import plan as deployment
     from lunation.deploy.table import resources
 
     agreed = _read_plan(planned) if planned is not None else None
+    if agreed is not None and release is None and agreed["from"] is not None:
+        release, origin = agreed["release"], agreed["from"]
     target = target or (agreed["target"] if agreed else _project_to_deploy_to())
     with _session(target) as (settings, clients):
-        rows = resources(settings, clients.target)
+        shipped = _shipped(settings, clients, release, origin)
+        if agreed is not None and agreed["release"] != shipped.id:
+            if release is not None:
+                fail(f"{planned} is a plan for release {agreed['release']}, not {release}")
+            fail(
+                f"{planned} is a plan for release {agreed['release']}, and the sources now make {shipped.id}. Make a "
+                f"new plan, or deploy that one: --release {agreed['release']}"
+            )
+        rows = resources(settings, clients.target, shipped)
         changes = deployment.plan(rows, clients)
         pending = [change for change in changes if change.action != "unchanged"]
         if clients.target.sample:
@@ -95,7 +125,7 @@ def deploy(target: TargetOption = None, yes: YesOption = False, planned: PlanOpt
                     status.update(f"{len(done) + 1}/{len(rows)} {plain(rows[len(done)].address)}")
 
             deployment.apply(rows, clients, report, expected)
-        out.print(f"Deployed: {len(rows)} resources in project {clients.project}.")
+        out.print(f"Deployed: {len(rows)} resources in project {clients.project}, release {shipped.id}.")
 
 
 def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: DataOption = None) -> None:
@@ -121,7 +151,75 @@ def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: Da
         out.print("  the entities in Datastore" if not named else "  nothing else")
 
 
-# --- which project
+def releases(target: TargetOption = None, as_json: JsonOption = False) -> None:
+    """List what was deployed to a target, newest first, and which of it runs now."""
+    from lunation.deploy import releases as kept
+    from lunation.deploy.table import build_bucket
+
+    with session(target) as (_, clients):
+        found = list(kept.known(clients, build_bucket(clients.target)))
+    if as_json:
+        print_json([{"id": one.id, "deployed_at": one.deployed_at, "runs": one.runs} for one in found])
+        return
+    print_table(
+        "Releases, newest first",
+        ["release", "first deployed (UTC)", "runs now"],
+        [[one.id, clock(one.deployed_at), ", ".join(one.runs)] for one in found],
+        prose=["runs now"],
+    )
+
+
+def stage(
+    part: Annotated[str | None, typer.Argument(help="One artefact: list its files with their hashes.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build what would be shipped, under build/, and list it with the hash of its bytes."""
+    from lunation.deploy.releases import staged
+    from lunation.deploy.staging import contents
+
+    made = staged()
+    if part is not None:
+        artefact = next((one for one in made.artefacts.all() if part in (one.path.stem, one.path.name)), None)
+        if artefact is None:
+            fail(f"no artefact {part!r}; there are: {', '.join(one.path.name for one in made.artefacts.all())}")
+        rows = [list(row) for row in contents(artefact)]
+        title, columns = f"{artefact.object_name}, SHA-256 {artefact.sha256}", ["file", "SHA-256", "bytes"]
+    else:
+        rows = [[one.path.name, one.object_name, one.sha256, one.path.stat().st_size] for one in made.artefacts.all()]
+        title, columns = f"Release {made.id}", ["artefact", "object", "SHA-256", "bytes"]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        print_table(title, columns, rows)
+
+
+# --- what is shipped, and to which project
+
+
+def _shipped(settings: Settings, clients: "Clients", release: str | None, origin: str | None) -> "Release":
+    """The release to deploy: a known one of this target or of another, or what the sources make now."""
+    from lunation.clients import Clients
+    from lunation.deploy import releases as kept
+    from lunation.deploy.images import Image, Repository
+    from lunation.deploy.table import REPOSITORY, build_bucket
+
+    if release is None:
+        if origin is not None:
+            fail("--from says whose release it is: name one, with --release")
+        return kept.staged()
+    if origin is None:
+        return kept.fetch(clients, build_bucket(clients.target), release)
+    source = settings.target(origin)
+    found = kept.fetch(Clients(source), build_bucket(source), release)
+    if not source.serves(Image.service):
+        return found
+    image = Image(
+        f"archive:{found.artefacts.dataflow.label}",
+        repository=Repository(REPOSITORY),
+        source=("", ""),
+        build_account="",
+    )
+    return kept.Release(found.artefacts, image.uri(source))
 
 
 @contextmanager
@@ -185,7 +283,7 @@ def _how_to_configure(settings: Settings) -> str:
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
-        if {"target", "project", "changes"} <= document.keys():
+        if {"target", "project", "release", "from", "changes"} <= document.keys():
             return document
     except (OSError, ValueError, AttributeError) as error:
         fail(f"{path}: {error}")

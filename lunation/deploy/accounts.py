@@ -78,7 +78,7 @@ class ServiceAccount(Resource):
         for found in clients.iam.list_service_accounts(name=f"projects/{clients.project}"):
             name = found.email.partition("@")[0]
             if name.startswith(PREFIX) and found.display_name == name:
-                yield cls(name.removeprefix(PREFIX), found.description)
+                yield cls.named(name)
 
 
 class CustomRole(Resource):
@@ -154,7 +154,7 @@ class CustomRole(Resource):
         for found in clients.iam.list_roles(request={"parent": f"projects/{clients.project}"}):
             role_id = found.name.rsplit("/", 1)[1]
             if role_id.startswith("lunation"):
-                yield cls(role_id, (), "")
+                yield cls.named(role_id)
 
     def _find(self, clients: Clients):  # type: ignore[no-untyped-def]
         return if_found(lambda: clients.iam.get_role(request={"name": self.path(clients.project)}))

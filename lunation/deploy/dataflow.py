@@ -20,6 +20,8 @@ def launch(
     *,
     labels: dict[str, str] | None = None,
     service_account: str = "",
+    max_workers: int = 1,
+    streaming: bool = False,
     update: bool = False,
 ) -> str:
     """Launch a job from a Flex Template and answer its id.
@@ -28,6 +30,8 @@ def launch(
         name: the job's name, unique among the running ones.
         spec: ``gs://`` path of the template's container spec.
         parameters: the template's parameters.
+        max_workers: as many as there are may be at a time.
+        streaming: state is kept by the service, not on the workers.
         update: replace the running job of this name, without losing what it has read.
     """
     response = clients.flex_templates.launch_flex_template(
@@ -41,6 +45,9 @@ def launch(
                 "environment": {
                     "additional_user_labels": labels or {},
                     "service_account_email": service_account,
+                    "max_workers": max_workers,
+                    "enable_streaming_engine": streaming,
+                    "ip_configuration": "WORKER_IP_PRIVATE",
                     "temp_location": f"gs://{clients.project}-build/dataflow/temp",
                     "staging_location": f"gs://{clients.project}-build/dataflow/staging",
                 },
@@ -82,6 +89,7 @@ class StreamingJob(Resource):
         parameters: the template's parameters.
         labels: what tells one version from another.
         service_account: what its workers run as.
+        max_workers: as many as there are may be at a time.
     """
 
     kind = "dataflow-job"
@@ -91,17 +99,30 @@ class StreamingJob(Resource):
     managed_with = "roles/dataflow.developer"
 
     def __init__(
-        self, name: str, *, spec: str, parameters: dict[str, str], labels: dict[str, str], service_account: str
+        self,
+        name: str,
+        *,
+        spec: str,
+        parameters: dict[str, str],
+        labels: dict[str, str],
+        service_account: str,
+        max_workers: int = 1,
     ) -> None:
         super().__init__(name)
         self._spec = spec
         self._parameters = parameters
         self._labels = labels
         self._service_account = service_account
+        self._max_workers = max_workers
 
     def desired(self, clients: Clients) -> State:
         """Its labels; the job does not tell its parameters, so they are hashed into one."""
-        return {"labels": {**self._labels, "parameters": fingerprint({**self._parameters})}}
+        return {
+            "labels": {
+                **self._labels,
+                "parameters": fingerprint({**self._parameters, "max_workers": self._max_workers}),
+            }
+        }
 
     def summary(self, clients: Clients) -> str:
         """What it runs, and as whom."""
@@ -143,6 +164,8 @@ class StreamingJob(Resource):
             self._parameters,
             labels=self.desired(clients)["labels"],
             service_account=self._service_account,
+            max_workers=self._max_workers,
+            streaming=True,
             update=update,
         )
         state = wait_for(clients, job_id, {"JOB_STATE_RUNNING"}, 600)
@@ -152,14 +175,18 @@ class StreamingJob(Resource):
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
         """The running jobs with our label."""
-        request = {"project_id": clients.project, "location": clients.target.region, "filter": "ACTIVE"}
-        for job in clients.dataflow_jobs.list_jobs(request=request):
-            if job.type_ == types.JobType.JOB_TYPE_STREAMING and job.labels.get("system") == SYSTEM["system"]:
-                yield cls(job.name, spec="", parameters={}, labels={}, service_account="")
+        for job in running_jobs(clients):
+            if job.type_ == types.JobType.JOB_TYPE_STREAMING:
+                yield cls.named(job.name)
 
     def _find(self, clients: Clients) -> Any:
-        request = {"project_id": clients.project, "location": clients.target.region}
-        for job in clients.dataflow_jobs.list_jobs(request=request):
-            if job.name == self.name and types.JobState(job.current_state).name in ACTIVE:
-                return clients.dataflow_jobs.get_job(request={**request, "job_id": job.id, "view": "JOB_VIEW_ALL"})
-        return None
+        return next((job for job in running_jobs(clients, self.name)), None)
+
+
+def running_jobs(clients: Clients, name: str | None = None) -> Iterator[Any]:
+    """The jobs that run, with all that the service tells of them: those with our label, or the one of this name."""
+    request = {"project_id": clients.project, "location": clients.target.region}
+    for job in clients.dataflow_jobs.list_jobs(request={**request, "filter": "ACTIVE"}):
+        ours = job.name == name if name is not None else job.labels.get("system") == SYSTEM["system"]
+        if ours and types.JobState(job.current_state).name in ACTIVE:
+            yield clients.dataflow_jobs.get_job(request={**request, "job_id": job.id, "view": "JOB_VIEW_ALL"})

@@ -2,7 +2,6 @@
 
 import string
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +10,7 @@ from google.protobuf import json_format
 
 from lunation.clients import Clients
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, state_of
+from lunation.deploy.staging import Artefact
 
 
 class WorkflowTemplate(Resource):
@@ -18,7 +18,7 @@ class WorkflowTemplate(Resource):
 
     Args:
         name: the template's id.
-        file: the YAML, in the form that ``gcloud dataproc workflow-templates import`` reads.
+        source: the YAML, in the form that ``gcloud dataproc workflow-templates import`` reads.
         values: for the placeholders.
     """
 
@@ -28,9 +28,9 @@ class WorkflowTemplate(Resource):
     api = "dataproc.googleapis.com"
     managed_with = "roles/dataproc.editor"
 
-    def __init__(self, name: str, file: Path, values: dict[str, str]) -> None:
+    def __init__(self, name: str, source: Artefact, values: dict[str, str]) -> None:
         super().__init__(name)
-        self._file = file
+        self._source = source
         self._values = values
 
     def _path(self, clients: Clients) -> str:
@@ -83,16 +83,17 @@ class WorkflowTemplate(Resource):
         parent = f"projects/{clients.project}/regions/{clients.target.region}"
         for found in clients.workflow_templates.list_workflow_templates(parent=parent):
             if found.labels.get("system") == SYSTEM["system"]:
-                yield cls(found.id, Path(), {})
+                yield cls.named(found.id)
 
     def _message(self) -> Any:
         try:
-            document = yaml.safe_load(string.Template(self._file.read_text()).substitute(self._values))
+            document = yaml.safe_load(string.Template(self._source.path.read_text()).substitute(self._values))
         except KeyError as error:
-            raise ValueError(f"{self._file.name}: no value for the placeholder {error}") from error
+            raise ValueError(f"{self._source.path.name}: no value for the placeholder {error}") from error
         document.pop("id", None)
         document.pop("name", None)
+        document["labels"] = {**document.get("labels", {}), "source": self._source.label}
         try:
             return json_format.ParseDict(document, types.WorkflowTemplate.pb()())
         except json_format.ParseError as error:
-            raise ValueError(f"{self._file.name}: {error}") from error
+            raise ValueError(f"{self._source.path.name}: {error}") from error

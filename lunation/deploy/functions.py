@@ -123,14 +123,7 @@ class Function(Resource):
         """The functions with our label."""
         for found in clients.functions.list_functions(parent=clients.location):
             if found.labels.get("system") == SYSTEM["system"]:
-                yield _Deployed(found.name.rsplit("/", 1)[1])
+                yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
         return message_of(types.Function, {"name": self.path(clients), "environment": "GEN_2", **self.desired(clients)})
-
-
-class _Deployed(Function):
-    """A function of which only the name is known: enough to delete it."""
-
-    def __init__(self, name: str) -> None:
-        Resource.__init__(self, name)

@@ -69,7 +69,7 @@ class MessageSchema(Resource):
         for found in clients.pubsub_schemas.list_schemas(parent=f"projects/{clients.project}"):
             name = found.name.rsplit("/", 1)[1]
             if name.startswith(PREFIX):
-                yield cls(name, "")
+                yield cls.named(name)
 
     def _message(self, clients: Clients) -> types.Schema:
         kind = types.Schema.Type.PROTOCOL_BUFFER

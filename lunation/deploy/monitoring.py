@@ -63,7 +63,7 @@ class NotificationChannel(Resource):
         """Those with our label."""
         for found in clients.notification_channels.list_notification_channels(name=f"projects/{clients.project}"):
             if found.user_labels.get("system") == SYSTEM["system"]:
-                yield cls(found.user_labels["row"], found.labels.get("email_address", ""))
+                yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:
         for found in clients.notification_channels.list_notification_channels(name=f"projects/{clients.project}"):
@@ -153,7 +153,7 @@ class AlertPolicy(Resource):
         """Those with our label."""
         for found in clients.alert_policies.list_alert_policies(name=f"projects/{clients.project}"):
             if found.user_labels.get("system") == SYSTEM["system"]:
-                yield cls(found.user_labels["row"], condition={}, advice="", channel=None)
+                yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:
         for found in clients.alert_policies.list_alert_policies(name=f"projects/{clients.project}"):
@@ -237,7 +237,7 @@ class Dashboard(Resource):
         """Those with our label."""
         for found in clients.dashboards.list_dashboards(request={"parent": f"projects/{clients.project}"}):
             if "lunation" in found.labels:
-                yield cls(found.display_name, {})
+                yield cls.named(found.display_name)
 
     def _find(self, clients: Clients) -> Any:
         for found in clients.dashboards.list_dashboards(request={"parent": f"projects/{clients.project}"}):

@@ -57,7 +57,7 @@ class Topic(Resource):
         """The topics with our label."""
         for topic in clients.publisher.list_topics(project=f"projects/{clients.project}"):
             if topic.labels.get("system") == SYSTEM["system"]:
-                yield cls(topic.name.rsplit("/", 1)[1])
+                yield cls.named(topic.name.rsplit("/", 1)[1])
 
 
 class Subscription(Resource):
@@ -153,7 +153,7 @@ class Subscription(Resource):
         """The subscriptions with our label."""
         for found in clients.subscriber.list_subscriptions(project=f"projects/{clients.project}"):
             if found.labels.get("system") == SYSTEM["system"]:
-                yield cls(found.name.rsplit("/", 1)[1], found.topic.rsplit("/", 1)[1])
+                yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
         return json_format.ParseDict({"name": self._path(clients), **self.desired(clients)}, types.Subscription.pb()())

@@ -94,6 +94,13 @@ class Resource(ABC):
         """
         yield from ()
 
+    @classmethod
+    def named(cls, name: str) -> "Resource":
+        """A row of which only the name is known: enough to delete it."""
+        row = cls.__new__(cls)
+        Resource.__init__(row, name)
+        return row
+
 
 Row = TypeVar("Row", bound=Resource)
 

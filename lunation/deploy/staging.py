@@ -1,4 +1,8 @@
-"""Builds what is shipped: ``build/<unit>/`` holds exactly that, and equal sources give equal bytes."""
+"""Builds what is shipped: ``build/<unit>/`` holds exactly that, and equal sources give equal bytes.
+
+A zip holds its files in order of their names, with one date, one mode and no compression: compressed, its bytes would
+depend on the machine's zlib. So its SHA-256 tells its content, wherever it was made.
+"""
 
 import hashlib
 import shutil
@@ -10,6 +14,8 @@ from pathlib import Path
 from lunation.settings import ROOT
 
 BUILD = ROOT / "build"
+FUNCTIONS = ("ingest_fast", "classify", "submit")
+"""The folders below ``functions/`` that are deployed."""
 _TIMESTAMP = (2000, 1, 1, 0, 0, 0)
 _LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 
@@ -32,6 +38,41 @@ class Artefact:
     def label(self) -> str:
         """A short hash that fits a label's value."""
         return self.sha256[:12]
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """All that one release ships.
+
+    Args:
+        functions: source zips, by the unit's folder.
+        dataflow: the content of the archive pipeline's template.
+        spark: the drivers, and the zip of packages that they import.
+        template: the Dataproc workflow template, with placeholders.
+        workflow: the retraining workflow.
+    """
+
+    functions: dict[str, Artefact]
+    dataflow: Artefact
+    spark: list[Artefact]
+    template: Artefact
+    workflow: Artefact
+
+    def all(self) -> list[Artefact]:
+        """Every one of them."""
+        return [*self.functions.values(), self.dataflow, *self.spark, self.template, self.workflow]
+
+
+def stage() -> Artefacts:
+    """Build everything from the sources."""
+    spark = stage_spark()
+    return Artefacts(
+        functions={unit: stage_function(unit) for unit in FUNCTIONS},
+        dataflow=stage_dataflow(),
+        spark=spark,
+        template=_as_it_is(ROOT / "spark" / "template.yaml"),
+        workflow=_as_it_is(ROOT / "workflows" / "retrain.yaml"),
+    )
 
 
 def stage_function(unit: str) -> Artefact:
@@ -65,6 +106,32 @@ def stage_spark() -> list[Artefact]:
     return [Artefact(path, f"spark/{together}/{path.name}", _sha256(path)) for path in files]
 
 
+def contents(artefact: Artefact) -> list[tuple[str, str, int]]:
+    """``(name, SHA-256, bytes)`` of every file in a zip; of the file itself, if it is none."""
+    if not zipfile.is_zipfile(artefact.path):
+        return [(artefact.path.name, artefact.sha256, artefact.path.stat().st_size)]
+    with zipfile.ZipFile(artefact.path) as archive:
+        return [
+            (entry.filename, hashlib.sha256(archive.read(entry)).hexdigest(), entry.file_size)
+            for entry in archive.infolist()
+        ]
+
+
+def read_entry(artefact: Artefact, name: str) -> bytes:
+    """One file out of a zip.
+
+    Raises:
+        KeyError: it is not in it.
+    """
+    with zipfile.ZipFile(artefact.path) as archive:
+        return archive.read(name)
+
+
+def _as_it_is(path: Path) -> Artefact:
+    digest = _sha256(path)
+    return Artefact(path, f"{path.parent.name}/{digest[:12]}/{path.name}", digest)
+
+
 def _fresh(unit: str) -> Path:
     folder = BUILD / unit
     shutil.rmtree(folder, ignore_errors=True)
@@ -86,11 +153,11 @@ def _zipped(unit: str, folder: Path) -> Artefact:
 
 
 def _write_zip(folder: Path, path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in _files(folder):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _TIMESTAMP)
+            entry.create_system = 3  # Unix, wherever it is made
             entry.external_attr = 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, file.read_bytes())
 
 

@@ -36,12 +36,13 @@ from lunation.deploy.images import Image, Repository
 from lunation.deploy.message_schemas import PREFIX as SCHEMA_PREFIX
 from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
+from lunation.deploy.releases import Release, staged
 from lunation.deploy.resource import SYSTEM, Resource, owned
-from lunation.deploy.staging import Artefact, stage_dataflow, stage_function, stage_spark
+from lunation.deploy.staging import Artefact, read_entry
 from lunation.deploy.storage import Bucket, StagedFile
 from lunation.deploy.units import SHARED_ROLES, UNITS
 from lunation.deploy.workflows import SchedulerJob, Workflow
-from lunation.settings import ROOT, FunctionSize, Settings, Target
+from lunation.settings import FunctionSize, Settings, Target
 from schemas import USE_CASES, Classification, Comparison, DeadLetter, Label
 from schemas.shapes import proto_definition
 
@@ -91,13 +92,22 @@ def build_bucket(target: Target) -> str:
     return f"{target.project}-build"
 
 
-def template_spec(target: Target) -> str:
-    """Name of the build bucket's object that tells Dataflow what the archive pipeline's template is."""
-    return f"dataflow/{stage_dataflow().sha256[:12]}.json"
+def template_spec(source: str) -> str:
+    """Name of the build bucket's object that tells Dataflow what the archive pipeline's template is.
+
+    Args:
+        source: the label of the template's content.
+    """
+    return f"dataflow/{source}.json"
 
 
-def resources(settings: Settings, target: Target) -> list[Resource]:
-    """The table for one target. Stages what is shipped, under ``build/``."""
+def resources(settings: Settings, target: Target, shipped: Release | None = None) -> list[Resource]:
+    """The table for one target.
+
+    Args:
+        shipped: what is deployed. None: what is staged now from the sources, under ``build/``.
+    """
+    shipped = shipped or staged()
     archive, models, build = archive_bucket(target), models_bucket(target), build_bucket(target)
 
     def runs_as(unit: str) -> str:
@@ -125,23 +135,24 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
     def consumes(unit: str) -> Grant:
         return shared("lunationSubscriptionReader", unit, "reads and acknowledges; Dataflow looks at it before")
 
-    zips = {unit: stage_function(unit) for unit in ("ingest_fast", "classify", "submit")}
-    dataflow_zip, spark_files = stage_dataflow(), stage_spark()
+    artefacts = shipped.artefacts
+    zips, dataflow_zip, spark_files = artefacts.functions, artefacts.dataflow, artefacts.spark
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
-    spec_name = template_spec(target)
+    spec_name = template_spec(dataflow_zip.label)
     repository = Repository(REPOSITORY)
     image = Image(
         f"archive:{dataflow_zip.label}",
         repository=repository,
         source=(build, dataflow_zip.object_name),
         build_account=runs_as("build"),
+        copied_from=shipped.image,
     )
     # A laptop has no container engine: its Dataflow takes the zip that the image would be built from.
     builds = target.serves(Image.service)
     spec = {
         "image": image.uri(target) if builds else f"gs://{build}/{dataflow_zip.object_name}",
         "sdkInfo": {"language": "PYTHON"},
-        "metadata": json.loads((ROOT / "dataflow" / "metadata.json").read_text()),
+        "metadata": json.loads(read_entry(dataflow_zip, "dataflow/metadata.json")),
     }
 
     def environment(clients: Clients) -> dict[str, str]:
@@ -207,7 +218,7 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
 
     workflow = Workflow(
         WORKFLOW,
-        ROOT / "workflows" / "retrain.yaml",
+        artefacts.workflow,
         service_account=runs_as("retrain"),
         variables=workflow_variables,
     )
@@ -237,7 +248,8 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
         *owned("archive", Bucket(archive, versioned=True)),
         *owned("train", Bucket(models, versioned=True)),
         *owned("build", Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False), repository),
-        *owned("build", *(StagedFile.of(build, one) for one in (*zips.values(), dataflow_zip, *spark_files))),
+        *owned("build", *(StagedFile.of(build, one) for one in artefacts.all())),
+        *owned("build", StagedFile(build, shipped.object_name, shipped.to_bytes())),
         *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),
         *owned(
             "build",
@@ -373,13 +385,14 @@ def resources(settings: Settings, target: Target) -> list[Resource]:
                     "window-seconds": str(settings.archive.window_seconds),
                 },
                 service_account=runs_as("archive"),
+                max_workers=settings.archive.max_workers,
             ),
         ),
         *owned(
             "train",
             WorkflowTemplate(
                 TEMPLATE,
-                ROOT / "spark" / "template.yaml",
+                artefacts.template,
                 {
                     "PROJECT": target.project,
                     "REGION": target.region,

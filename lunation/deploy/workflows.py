@@ -3,13 +3,13 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from google.cloud import scheduler_v1, workflows_v1
 
 from lunation.clients import Clients
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.staging import Artefact
 
 
 class Workflow(Resource):
@@ -17,7 +17,7 @@ class Workflow(Resource):
 
     Args:
         name: its id.
-        file: the YAML.
+        source: the YAML.
         service_account: what it runs as.
         variables: gives its environment variables, from the values it has now (empty at first).
     """
@@ -31,13 +31,13 @@ class Workflow(Resource):
     def __init__(
         self,
         name: str,
-        file: Path,
+        source: Artefact,
         *,
         service_account: str,
         variables: Callable[[Clients, dict[str, str]], dict[str, str]],
     ) -> None:
         super().__init__(name)
-        self._file = file
+        self._source = source
         self._service_account = service_account
         self._variables = variables
 
@@ -49,17 +49,17 @@ class Workflow(Resource):
         """Source, variables and what is kept of an execution."""
         current = self.read(clients) or {}
         return {
-            "source_contents": self._file.read_text(),
+            "source_contents": self._source.path.read_text(),
             "service_account": f"projects/{clients.project}/serviceAccounts/{self._service_account}",
             "user_env_vars": self._variables(clients, current.get("user_env_vars", {})),
             "call_log_level": "LOG_ERRORS_ONLY",
             "execution_history_level": "EXECUTION_HISTORY_DETAILED",
-            "labels": SYSTEM,
+            "labels": {**SYSTEM, "source": self._source.label},
         }
 
     def summary(self, clients: Clients) -> str:
         """Whose source, and as whom."""
-        return f"{self._file.name} as {self._service_account}, every step is kept"
+        return f"{self._source.path.name} as {self._service_account}, every step is kept"
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -85,9 +85,7 @@ class Workflow(Resource):
         """The workflows with our label."""
         for found in clients.workflows.list_workflows(parent=clients.location):
             if found.labels.get("system") == SYSTEM["system"]:
-                yield cls(
-                    found.name.rsplit("/", 1)[1], Path(), service_account="", variables=lambda _, current: current
-                )
+                yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
         return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.desired(clients)})

@@ -1,6 +1,7 @@
 """``lunation deploy`` and ``destroy`` against running servers: once, again, after a change, and down."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,54 @@ def test_a_changed_function_gets_one_new_revision(deployment: Deployment) -> Non
     assert deployment.pending(**setting) == []
     after = deployment.revisions()
     assert {name for name in after if after[name] != before[name]} == {"ingest-fast"}
+
+
+def test_a_plan_file_is_done_or_refused(deployment: Deployment, tmp_path: Path) -> None:
+    """What was read is done without a question; what has changed since is named, and nothing is done."""
+    file = tmp_path / "plan.json"
+    cron = {"LUNATION_SCHEDULE__CRON": "0 5 * * 1"}
+    deployment.run("plan", "--out", str(file), code=2, **cron)
+    job = f"{deployment.clients.location}/jobs/lunation-retrain"
+    assert "Deployed:" in deployment.run("deploy", "--plan", str(file), **cron).stdout
+    assert deployment.clients.scheduler.get_job(name=job).schedule == "0 5 * * 1"
+    deployment.clients.scheduler.update_job(
+        request={"job": {"name": job, "schedule": "0 6 * * 1"}, "update_mask": {"paths": ["schedule"]}}
+    )
+    refused = deployment.run("deploy", "--plan", str(file), code=1, **cron)
+    assert "scheduler-job/lunation-retrain: schedule: was changed since the plan was made" in refused.stderr
+    assert deployment.clients.scheduler.get_job(name=job).schedule == "0 6 * * 1"
+    file.write_text("{}")
+    assert "is no plan" in deployment.run("deploy", "--plan", str(file), code=1).stderr
+    deployment.run("deploy", "--yes")
+
+
+def test_a_release_can_be_deployed_again(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed sources make another release; the older one's bytes are still there, and run again when it is named."""
+    listed = json.loads(deployment.run("releases", "--json").stdout)
+    (first,) = [one["id"] for one in listed]
+    assert {"function/classify", "dataflow-job/lunation-archive", "workflow/retrain"} <= set(listed[0]["runs"])
+    for folder in ("functions", "schemas", "dataflow", "spark", "workflows"):
+        shutil.copytree(staging.ROOT / folder, tmp_path / folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "ROOT", tmp_path)
+        main = tmp_path / "functions" / "ingest_fast" / "main.py"
+        main.write_text(main.read_text() + "# changed\n")
+        before = deployment.revisions()
+        deployment.run("deploy", "--yes")
+        assert {name for name, revision in deployment.revisions().items() if revision != before[name]} == {
+            "ingest-fast"
+        }
+        second, older = json.loads(deployment.run("releases", "--json").stdout)
+        assert older["id"] == first
+        assert "function/ingest-fast" in second["runs"]
+        assert "function/ingest-fast" not in older["runs"]
+        printed = deployment.run("deploy", "--yes", "--release", first).stdout
+        assert f"release {first}" in printed
+        assert "function/ingest-fast" in json.loads(deployment.run("releases", "--json").stdout)[1]["runs"]
+    assert deployment.pending() == []
+    assert "there is no release beef" in deployment.run("deploy", "--release", "beef", code=1).stderr
 
 
 def test_what_was_changed_or_deleted_by_hand_is_put_right(deployment: Deployment) -> None:

@@ -1,5 +1,7 @@
 """What is shipped is reproducible, complete, and holds nothing else."""
 
+import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lunation.deploy import staging
+from lunation.deploy.releases import staged
 from tests.support import ROOT
 
 
@@ -32,6 +35,29 @@ def test_a_staged_function_holds_its_files_and_what_it_imports() -> None:
     names = set(zipfile.ZipFile(staging.stage_function("classify").path).namelist())
     assert {"main.py", "requirements.txt", "handler.py", "schemas/record.py", "functions/runtime/push.py"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "laptop/"))]
+
+
+def test_a_zip_depends_on_nothing_but_its_files(tmp_path: Path) -> None:
+    """Not on times, modes, the order of a folder or the machine's way to compress."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "b" / "c.py").write_text("2" * 1000)
+    (tmp_path / "a.py").chmod(0o600)
+    os.utime(tmp_path / "a.py", (1, 1))
+    made = tmp_path.parent / f"{tmp_path.name}.zip"
+    staging._write_zip(tmp_path, made)
+    expected = "be3d05ed8c379d8551b953b331a858cf5c13d473beca6e67d2126837d3365312"
+    assert hashlib.sha256(made.read_bytes()).hexdigest() == expected
+
+
+def test_a_release_is_the_hash_of_all_it_ships(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Equal sources, equal id; and every artefact's hash is that of the bytes and of the list of its files."""
+    first, second = staged(), staged()
+    assert first.id == second.id
+    for artefact in first.artefacts.all():
+        assert hashlib.sha256(artefact.path.read_bytes()).hexdigest() == artefact.sha256
+        assert artefact.label in artefact.object_name or artefact.object_name.startswith("spark/")
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest, _ in staging.contents(artefact))
 
 
 def test_the_staged_spark_code_imports_with_nothing_else_on_the_path() -> None:

@@ -1,0 +1,128 @@
+"""What Google refuses is told with the resource, the cause and the command that mends it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from google.api_core import exceptions
+from google.auth.exceptions import DefaultCredentialsError, RefreshError
+from google.rpc import error_details_pb2
+
+from lunation.deploy import plan
+from lunation.deploy.errors import explain
+from tests.lunation.test_plan import Thing
+
+CLIENTS: Any = SimpleNamespace(
+    project="my-project", principal="user:me@example.com", target=SimpleNamespace(impersonate=None)
+)
+
+
+def told(error: Exception, impersonate: str | None = None) -> str:
+    """The line that is printed."""
+    thing = Thing("one", {}, {})
+    thing.api, thing.managed_with = "pubsub.googleapis.com", "roles/pubsub.admin"  # type: ignore[misc]
+    target = SimpleNamespace(impersonate=impersonate)
+    clients: Any = SimpleNamespace(**{**vars(CLIENTS), "target": target})
+    return explain(error, thing, clients)
+
+
+def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **metadata: str) -> Exception:
+    """An error with Google's ErrorInfo."""
+    detail = error_details_pb2.ErrorInfo(reason=reason, domain="googleapis.com", metadata=metadata)
+    return kind(text, error_info=detail)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            info(
+                exceptions.PermissionDenied,
+                "denied",
+                "IAM_PERMISSION_DENIED",
+                permission="pubsub.topics.create",
+            ),
+            ["thing/one", "pubsub.topics.create", "--member=user:me@example.com --role=roles/pubsub.admin"],
+        ),
+        (
+            exceptions.Forbidden("User does not have storage.buckets.create access to the project."),
+            ["permission storage.buckets.create is missing", "gcloud projects add-iam-policy-binding my-project"],
+        ),
+        (
+            exceptions.PermissionDenied("Permission 'iam.serviceAccounts.actAs' denied on service account x"),
+            ["iam.serviceAccounts.actAs", "--role=roles/iam.serviceAccountUser"],
+        ),
+        (
+            info(exceptions.PermissionDenied, "off", "SERVICE_DISABLED", service="run.googleapis.com"),
+            ["API run.googleapis.com is off", "gcloud services enable run.googleapis.com --project=my-project"],
+        ),
+        (
+            exceptions.Forbidden("Cloud Pub/Sub API has not been used in project 1 before or it is disabled."),
+            ["gcloud services enable pubsub.googleapis.com"],
+        ),
+        (
+            info(exceptions.ResourceExhausted, "no more", "RATE_LIMIT_EXCEEDED", quota_limit="CPUS-per-project-region"),
+            ["CPUS-per-project-region", "goes on from here", "iam-admin/quotas?project=my-project"],
+        ),
+        (
+            exceptions.FailedPrecondition("Constraint constraints/iam.disableServiceAccountCreation violated"),
+            ["organisation policy", "gcloud org-policies describe iam.disableServiceAccountCreation"],
+        ),
+        (exceptions.Aborted("etag"), ["somebody else changed it at the same time", "Plan again"]),
+        (exceptions.PreconditionFailed("metageneration"), ["somebody else changed it at the same time"]),
+        (DefaultCredentialsError("none"), ["gcloud auth application-default login"]),
+        (exceptions.NotFound("no such thing"), ["thing/one: NotFound: no such thing"]),
+    ],
+)
+def test_a_refusal_names_the_cause_and_the_command(error: Exception, words: list[str]) -> None:
+    """Permission, API, quota, organisation policy, a change by somebody else, credentials."""
+    line = told(error)
+    assert line.startswith("thing/one: ")
+    for word in words:
+        assert word in line, line
+
+
+def test_an_account_that_cannot_be_impersonated_is_told_with_who_may_allow_it() -> None:
+    """The role is on the account, not on the project."""
+    account = "lunation-deployer@my-project.iam.gserviceaccount.com"
+    line = told(RefreshError("no"), account)
+    assert f"cannot act as {account}" in line
+    assert "roles/iam.serviceAccountTokenCreator" in line
+
+
+def disabled(*_: Any) -> Any:
+    """What a service answers whose API is off."""
+    raise info(exceptions.PermissionDenied, "off", "SERVICE_DISABLED", service="pubsub.googleapis.com")
+
+
+def test_an_api_that_is_off_has_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan for a new project says what will be made, instead of failing at the first service."""
+    thing = Thing("one", {}, {})
+    monkeypatch.setattr(thing, "read", disabled)
+    monkeypatch.setattr(thing, "summary", disabled)
+    (change,) = plan.plan([thing], CLIENTS)
+    assert (change.action, change.summary) == ("create", "(known after apply)")
+
+
+def test_what_was_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API that this run switched on may refuse for a while; one that it did not is an error at once."""
+    there: dict[str, Any] = {}
+    tries = []
+
+    class Api(Thing):
+        kind = "api"
+
+    class Slow(Thing):
+        def create(self, clients: Any) -> None:
+            tries.append(self.name)
+            if len(tries) < 3:
+                disabled()
+            super().create(clients)
+
+    monkeypatch.setattr(plan, "SETTLING_SECONDS", (0, 0, 0))
+    with pytest.raises(plan.ApplyError, match="is off in project"):
+        plan.apply([Slow("one", {}, there)], CLIENTS)
+    assert tries == ["one"]
+    tries.clear()
+    plan.apply([Api("x", {}, there), Slow("one", {}, there)], CLIENTS)
+    assert tries == ["one", "one", "one"]

@@ -16,6 +16,7 @@ from laptop.ports import HOST
 QUEUE_SECONDS = 10.0
 """How long a request waits for room at an instance, as on Cloud Run."""
 MAX_WAITING = 2000
+RETRY_AFTER_SECONDS = 1
 IDLE_SECONDS = 60.0
 """How long an instance beyond the minimum is kept without a request."""
 log = logging.getLogger("laptop.functions")
@@ -111,6 +112,12 @@ class Refused(Exception):
         self.status = status
         self.text = text
         self.headers = headers
+
+
+def _no_room() -> Refused:
+    """At the maximum of instances. What Cloud Run says, and when to come again, which it leaves to the caller."""
+    text = "The request was aborted because there was no available instance."
+    return Refused(429, text, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
 
 
 class Door:
@@ -231,7 +238,7 @@ class Door:
                 instance.acquire()
                 return instance
         if len(self._waiting) >= MAX_WAITING:
-            raise Refused(429, "The request was aborted because there was no available instance.")
+            raise _no_room()
         place: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         if revision is not None:
@@ -241,7 +248,7 @@ class Door:
             return await asyncio.wait_for(place, limit)
         except TimeoutError:
             if self.revision is not None and any(instance.ready for instance in self.revision.instances):
-                raise Refused(429, "The request was aborted because there was no available instance.") from None
+                raise _no_room() from None
             raise Refused(503, "No instance of the function is running.") from None
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():

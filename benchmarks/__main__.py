@@ -2,7 +2,7 @@
 
 import typer
 
-from benchmarks import archive
+from benchmarks import archive, switch
 from benchmarks.serving import command as serving
 from benchmarks.streaming import bench as streaming
 
@@ -10,6 +10,7 @@ app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Ru
 app.command("archive")(archive.main)
 app.command("serving")(serving.main)
 app.command("streaming")(streaming.main)
+app.command("switch")(switch.main)
 
 
 @app.callback()

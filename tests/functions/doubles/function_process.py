@@ -84,6 +84,12 @@ class FunctionProcess:
         assert self._process is not None
         return self._process.wait(seconds)
 
+    @property
+    def pid(self) -> int:
+        """The server's process; its worker is a child."""
+        assert self._process is not None
+        return self._process.pid
+
     def log(self) -> str:
         """What it wrote so far."""
         return self._log.read_text()

@@ -51,6 +51,27 @@ def graph(weights: list[float], bias: float) -> bytes:
     return model.SerializeToString()
 
 
+def table_graph(case: UseCase, bias: float, megabytes: int) -> bytes:
+    """``probability = bias``, looked up by the first category in a table of this size: a model that takes memory."""
+    double, names = TensorProto.DOUBLE, [item.name for item in model_inputs(case)]
+    category = next(place for place, item in enumerate(model_inputs(case)) if item.kind == "category")
+    constants = {"place": np.array(category, dtype=np.int64), "table": np.full(megabytes * 125_000, bias)}
+    nodes = [
+        helper.make_node("Gather", ["features", "place"], ["number"], axis=1),
+        helper.make_node("Cast", ["number"], ["cell"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "cell"], ["probability"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "table",
+        [helper.make_tensor_value_info("features", double, [None, len(names)])],
+        [helper.make_tensor_value_info("probability", double, [None])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
 def folder(
     case: UseCase,
     *,
@@ -59,6 +80,7 @@ def folder(
     weights: dict[str, float] | None = None,
     golden: list[dict[str, Any]] | None = None,
     model: bytes | None = None,
+    reasons: bytes | None = None,
     **manifest: Any,
 ) -> dict[str, bytes]:
     """The files of a model's folder. ``golden`` defaults to one row that the model does reproduce."""
@@ -70,6 +92,8 @@ def folder(
             golden if golden is not None else [{"features": FEATURES, "probability": bias}]
         ).encode(),
     }
+    if reasons is not None:
+        content["reasons.onnx"] = reasons
     description: dict[str, Any] = {
         "run_id": run_id,
         "model_version": f"2013-03-01/{run_id}",

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,10 @@ class World:
         assert self.loads_open.wait(10)
         files = self.folders[named.uri]
         return load_model(CASE, named.model_version, named.manifest_sha256, files.__getitem__)
+
+    def reader(self, named: NamedModel) -> Callable[[str], bytes]:
+        """Reads the files of a model's folder."""
+        return self.folders[named.uri].__getitem__
 
     def model(self, number: int, spoil: bool = False, **manifest: Any) -> NamedModel:
         """A folder with a model that nothing points to yet; it answers ``number`` percent to everything."""

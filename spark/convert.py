@@ -1,26 +1,29 @@
-"""Job 1 of 3: the archive's NDJSON becomes date-partitioned Parquet, each record once, joined with its latest label.
+"""Job 1 of 3: new NDJSON of the archive becomes date-partitioned Parquet, each record once, with its latest label.
 
-Writes ``<archive>/parquet/<use case>/run=<run id>/data/dt=<day>/*.parquet``, then ``convert.json`` beside it: the
-counts and the objects that were read. That file closes the job: if it is there, the job was done before.
+A run reads only the objects that no run before it has read. It writes the days that they touch, each into one file, and
+takes all other days from where earlier runs wrote them (``snapshot.py``); so the work of a cycle does not grow with the
+archive. Its report, ``convert.json``, closes the job: if it is there, the job was done before.
 """
 
-import json
 import sys
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql.functions import expr
 
 from schemas.shapes import label_ddl, model_inputs, spark_ddl
 from schemas.use_cases import UseCase
-from spark import objects
+from spark import objects, snapshot
+from spark.features import features_ddl
 from spark.job import Job, JobFailed, exit_code, parse, progress
 from spark.repeat import original, pinned
 from spark.session import start
+from spark.snapshot import Day, Snapshot
 
 CORRUPT = "_corrupt_record"
 
@@ -29,7 +32,7 @@ TIME = "IF(upper(event_time) RLIKE '(Z|[+-][0-9]{2}:?[0-9]{2})$', try_cast(event
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal
-# ones the larger content. max() over the whole row depends on no order of files or tasks.
+# ones the larger content. max() over the whole row depends on no order of files or tasks, nor on which run read them.
 RECORDS_READ = """
 SELECT record_id, event_time, features,
        coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND features IS NOT NULL, false)
@@ -49,19 +52,18 @@ SELECT record_id, record.event_time, record.features, outcome.label, outcome.eve
 FROM (
   SELECT record_id,
          max(struct(event_time, features)) FILTER (WHERE features IS NOT NULL) AS record,
-         max(struct(event_time, label)) FILTER (WHERE label IS NOT NULL) AS outcome
-  FROM (
-    SELECT record_id, event_time, features, CAST(NULL AS STRING) AS label FROM records_read WHERE readable
-    UNION ALL
-    SELECT record_id, event_time, NULL AS features, label FROM labels_read WHERE readable
-  )
+         max(struct(label_time AS event_time, label)) FILTER (WHERE label IS NOT NULL) AS outcome
+  FROM parts
   GROUP BY record_id
 )
 """
+NO_LABEL = "CAST(NULL AS STRING) AS label", "CAST(NULL AS TIMESTAMP) AS label_time"
+NO_RECORD = "CAST(NULL AS TIMESTAMP) AS event_time", "CAST(NULL AS {features}) AS features"
+RECORD_PART = "record_id", "event_time", "features", *NO_LABEL
+LABEL_PART = "record_id", *NO_RECORD, "label", "event_time AS label_time"
 # One file a day: REBALANCE brings a day's rows together, and splits a day that is too large for one file.
-WRITTEN = """
-SELECT /*+ REBALANCE(dt) */ record_id, event_time, features, label, label_time, dt FROM joined WHERE dt IS NOT NULL
-"""
+WRITTEN = "SELECT /*+ REBALANCE(dt) */ * FROM joined"
+TOPICS = ("records", "labels")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,79 +75,156 @@ def main(argv: Sequence[str]) -> int:
 
 
 def convert(spark: SparkSession, storage: Any, job: Job) -> None:
-    """Convert all that the archive holds now.
+    """Convert what is new in the archive.
 
     Raises:
-        JobFailed: no records in the archive, or none that can be read.
+        JobFailed: no records in the archive, or none that can be read, or a folder that an earlier run wrote is gone.
     """
     began = time.monotonic()
-    done = f"{job.work}/convert.json"
-    if objects.read(storage, done) is not None:
-        progress(f"convert: {done} is there, this run was converted before")
+    done = snapshot.read(storage, job, job.run_id)
+    if done is not None:
+        snapshot.enter(storage, job, done)
+        progress(f"convert: {job.work}/convert.json is there, this run was converted before")
         return
     repeated = original(storage, job)
-
-    def lines(topic: str, ddl: str) -> DataFrame | None:
-        folder = f"{job.archive}/archive/{topic}"
-        return _lines(
-            spark, [folder] if repeated is None else pinned(repeated, objects.md5s(storage, folder), folder), ddl
-        )
-
-    records = lines("records", spark_ddl(job.case))
-    if records is None:
+    # A repetition stands by itself: it reads what the original had read, and nothing is built on it.
+    before = None if repeated else snapshot.newest(storage, job)
+    there = {topic: objects.md5s(storage, f"{job.archive}/archive/{topic}") for topic in TOPICS}
+    if repeated:
+        paths = {topic: pinned(repeated, there[topic], f"{job.archive}/archive/{topic}") for topic in TOPICS}
+    else:
+        known = snapshot.inputs(storage, job, before)
+        paths = {topic: _new(there[topic], known) for topic in TOPICS}
+    if before is None and not paths["records"]:
         raise JobFailed(
             f"{job.archive}/archive/records has no objects, so there is nothing to train on; check that the archive "
             "pipeline runs (or backfill history) and that --archive names its bucket"
         )
-    labels = lines("labels", label_ddl())
-    read = sorted(records.inputFiles()) + sorted(labels.inputFiles() if labels is not None else [])
-    # Looked up after Spark has listed: the archive grows meanwhile, and no object of it ever changes.
-    found = objects.md5s(storage, f"{job.archive}/archive")
-    inputs = {uri: found[uri] for uri in map(unquote, read)}
-    progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
-
-    frame, observed = _converted(spark, job.case, records, labels)
-    data = f"{job.work}/data"
-    frame.write.mode("overwrite").partitionBy("dt").parquet(data)
-    counts = {name: value for part in observed for name, value in part.get.items()}
-    counts["duplicates"] = counts["records_readable"] - counts["records"]
-    _check(spark, job, data, counts)
-    seconds = round(time.monotonic() - began, 3)
-    report = {"use_case": job.case.name, "run_id": job.run_id, "counts": counts, "inputs": inputs, "seconds": seconds}
-    objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
+    made = Snapshot(
+        use_case=job.case.name,
+        run_id=job.run_id,
+        number=None if repeated else (0 if before is None else (before.number or 0) + 1),
+        previous=None if before is None else before.run_id,
+        shape=snapshot.shape(job.case),
+        days={} if before is None else before.days,
+        waiting=None if before is None else before.waiting,
+        counts={} if before is None else before.counts,
+    )
+    if any(paths.values()):
+        made = _extended(spark, storage, job, made, before, paths)
+    _check(job, made)
+    made = replace(made, seconds=round(time.monotonic() - began, 3))
+    snapshot.keep(storage, job, made)
+    counts = made.counts
     progress(
-        f"convert: {counts['records']} records in {seconds:.1f} s; {counts['labelled']} labelled, "
-        f"{counts['duplicates']} duplicates dropped, {counts['records_corrupt']} record lines and "
-        f"{counts['labels_corrupt']} label lines not readable, {counts['labels_orphaned']} labels without record"
+        f"convert: {len(made.inputs)} new objects in {made.seconds:.1f} s; {counts['records']} records, "
+        f"{counts['labelled']} labelled, {counts['duplicates']} duplicates dropped, {counts['records_corrupt']} record "
+        f"lines and {counts['labels_corrupt']} label lines not readable, {counts['labels_orphaned']} labels without "
+        "record"
     )
 
 
-def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame | None:
-    """The lines below ``paths`` under an explicit schema; None if there is no object (names with ``_`` or ``.`` first
-    do not count: Spark takes them for its own)."""
+def _new(there: Mapping[str, str], known: Container[str]) -> list[str]:
+    """What to read of a topic: the folders of days of which nobody has read anything, and single objects of the others.
+    (Names with ``_`` or ``.`` first do not count: Spark takes them for its own.)"""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for uri in there:
+        folder, _, name = uri.rpartition("/")
+        if not name.startswith(("_", ".")):
+            folders[folder].append(uri)
+    paths = []
+    for folder, uris in sorted(folders.items()):
+        new = [uri for uri in uris if uri not in known]
+        paths += [folder] if len(new) == len(uris) else sorted(new)
+    return paths
+
+
+def _extended(
+    spark: SparkSession,
+    storage: Any,
+    job: Job,
+    made: Snapshot,
+    before: Snapshot | None,
+    paths: Mapping[str, Sequence[str]],
+) -> Snapshot:
+    """``made`` with the new objects in it; what it needs is written."""
+    features = features_ddl(job.case)
+    records = _lines(spark, paths["records"], spark_ddl(job.case))
+    labels = _lines(spark, paths["labels"], label_ddl())
+    # What Spark has listed counts, which may be more than there was a moment ago.
+    read = sorted(unquote(uri) for frame in (records, labels) for uri in frame.inputFiles())
+    found = objects.md5s(storage, f"{job.archive}/archive")
+    inputs = {uri: found[uri] for uri in read}
+    progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
+    seen, parts = _parts(job.case, records, labels)
+    touched: set[str] = set()
+    if before is not None:
+        # The new lines are needed twice: for the days they touch, and for these days' rows.
+        parts = parts.persist()
+        old = snapshot.rows(spark, job, before, features)
+        touched = {
+            row.day
+            for row in old.select("record_id", "dt")
+            .join(parts.select("record_id"), "record_id", "left_semi")
+            .select(expr("CAST(dt AS STRING) AS day"))
+            .union(parts.where("features IS NOT NULL").select(expr("CAST(CAST(event_time AS DATE) AS STRING) AS day")))
+            .distinct()
+            .collect()  # days, not data
+        }
+        kept = snapshot.rows(spark, job, before, features, touched).drop("dt")
+        together = parts.unionByName(kept)
+        if before.waiting is not None:
+            together = together.unionByName(snapshot.waiting(spark, job, before, features).drop("dt"))
+    else:
+        together = parts
+    together.createOrReplaceTempView("parts")
+    spark.sql(JOINED).createOrReplaceTempView("joined")
+    spark.sql(WRITTEN).write.mode("overwrite").partitionBy("dt").parquet(job.work)
+    parts.unpersist()
+    counted = {name: value for one in seen for name, value in one.get.items()}
+    return _counted(spark, job, replace(made, inputs=inputs), touched, counted)
+
+
+def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], seen: dict[str, int]) -> Snapshot:
+    """``made`` with the days that were written in place of those touched, and the counts that follow."""
+    days = {day: where for day, where in made.days.items() if day not in touched}
+    waiting = None
+    # From the files' footers and one narrow column.
+    written = spark.read.schema("label STRING, dt STRING").parquet(job.work).groupBy("dt")
+    for row in written.agg(expr("count(1) AS rows"), expr("count(label) AS labelled")).collect():  # days, not data
+        if row.dt is None:
+            waiting = Day(job.run_id, row.rows, row.labelled)
+        else:
+            days[row.dt] = Day(job.run_id, row.rows, row.labelled)
+    counts = {name: made.counts.get(name, 0) + value for name, value in seen.items()}
+    counts["records"] = sum(day.rows for day in days.values())
+    counts["labelled"] = sum(day.labelled for day in days.values())
+    counts["unlabelled"] = counts["records"] - counts["labelled"]
+    counts["labels_orphaned"] = 0 if waiting is None else waiting.rows
+    counts["duplicates"] = counts["records_readable"] - counts["records"]
+    counts["objects"] = made.counts.get("objects", 0) + len(made.inputs)
+    return replace(made, days=dict(sorted(days.items())), waiting=waiting, counts=counts)
+
+
+def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame:
+    """The objects' lines under an explicit schema."""
+    schema = f"{ddl}, `{CORRUPT}` STRING"
     if not paths:
-        return None
-    try:
-        lines = (
-            spark.read.schema(f"{ddl}, `{CORRUPT}` STRING")
-            .option("mode", "PERMISSIVE")
-            .option("columnNameOfCorruptRecord", CORRUPT)
-            .option("allowNonNumericNumbers", "false")
-            .option("recursiveFileLookup", "true")
-            .json(list(paths))
-        )
-    except AnalysisException as error:
-        if error.getErrorClass() == "PATH_NOT_FOUND":
-            return None
-        raise
-    return lines if lines.inputFiles() else None
+        return spark.createDataFrame([], schema)
+    return (
+        spark.read.schema(schema)
+        .option("mode", "PERMISSIVE")
+        .option("columnNameOfCorruptRecord", CORRUPT)
+        .option("allowNonNumericNumbers", "false")
+        .option("recursiveFileLookup", "true")
+        .json(list(paths))
+    )
 
 
-def _converted(
-    spark: SparkSession, case: UseCase, records: DataFrame, labels: DataFrame | None
-) -> tuple[DataFrame, list[Observation]]:
-    """The rows to write, and the counts that the write itself makes on its way: the lines are read once."""
-    records_seen, labels_seen, joined_seen = (Observation(name) for name in ("records", "labels", "joined"))
+def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[Observation], DataFrame]:
+    """The readable lines of both topics in one shape, and the counts that are made on the way: lines are read once."""
+    records_seen, labels_seen = Observation("records"), Observation("labels")
+    spark = records.sparkSession
     # Numbers are stored as doubles, whatever they were sent as; so are booleans.
     columns = ", ".join(
         f"'{item.name}', features.`{item.name}`"
@@ -154,49 +233,35 @@ def _converted(
         for item in model_inputs(case)
     )
     records.createOrReplaceTempView("records_lines")
-    spark.sql(RECORDS_READ.format(time=TIME, corrupt=CORRUPT, columns=columns)).observe(
+    records = spark.sql(RECORDS_READ.format(time=TIME, corrupt=CORRUPT, columns=columns)).observe(
         records_seen,
         *_counts(
             records_lines="count(1)", records_readable="count_if(readable)", records_corrupt="count_if(NOT readable)"
         ),
-    ).createOrReplaceTempView("records_read")
-
-    if labels is None:
-        labels = spark.createDataFrame([], f"{label_ddl()}, `{CORRUPT}` STRING")
+    )
     labels.createOrReplaceTempView("labels_lines")
     known = ", ".join(f"'{label}'" for label in case.labels)
-    spark.sql(LABELS_READ.format(time=TIME, corrupt=CORRUPT, labels=known)).observe(
+    labels = spark.sql(LABELS_READ.format(time=TIME, corrupt=CORRUPT, labels=known)).observe(
         labels_seen, *_counts(labels_lines="count(1)", labels_corrupt="count_if(NOT readable)")
-    ).createOrReplaceTempView("labels_read")
-
-    spark.sql(JOINED).observe(
-        joined_seen,
-        *_counts(
-            records="count(dt)",
-            labelled="count_if(dt IS NOT NULL AND label IS NOT NULL)",
-            unlabelled="count_if(dt IS NOT NULL AND label IS NULL)",
-            labels_orphaned="count_if(dt IS NULL)",
-        ),
-    ).createOrReplaceTempView("joined")
-    return spark.sql(WRITTEN), [records_seen, labels_seen, joined_seen]
+    )
+    struct = features_ddl(case).partition(" ")[2]
+    parts = (
+        records.where("readable")
+        .selectExpr(*RECORD_PART)
+        .unionByName(labels.where("readable").selectExpr(*(one.format(features=struct) for one in LABEL_PART)))
+    )
+    return [records_seen, labels_seen], parts
 
 
 def _counts(**expressions: str) -> list[Column]:
     return [expr(expression).alias(name) for name, expression in expressions.items()]
 
 
-def _check(spark: SparkSession, job: Job, data: str, counts: dict[str, int]) -> None:
-    """The written rows are as many as were counted on the way (read back from the Parquet footers)."""
-    if counts["records"] == 0:
+def _check(job: Job, made: Snapshot) -> None:
+    if made.counts["records"] == 0:
         raise JobFailed(
-            f"none of the {counts['records_lines']} lines below {job.archive}/archive/records can be read as a record "
-            f"of use case {job.case.name}; compare one with schemas/use_cases/, or fix --use-case"
-        )
-    written = spark.read.schema("record_id STRING").parquet(data).count()
-    if written != counts["records"]:
-        raise JobFailed(
-            f"{data} has {written} rows but {counts['records']} records were counted: another process wrote to this "
-            "run's folder; start the run again with a new run id"
+            f"none of the {made.counts['records_lines']} lines below {job.archive}/archive/records can be read as a "
+            f"record of use case {job.case.name}; compare one with schemas/use_cases/, or fix --use-case"
         )
 
 

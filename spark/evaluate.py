@@ -82,7 +82,7 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         "convert.json": converted,
         PROFILE: _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id"),
         EVALUATION: seen,
-        report.REPORT: report.html(document, len(json.loads(converted)["inputs"])),
+        report.REPORT: report.html(document, json.loads(converted)["counts"]["objects"]),
         report.CARD: report.card(document),
     }
     for name, content in evidence.items():
@@ -115,7 +115,7 @@ def _measured(
     frozen, frozen_name = _predecessor(storage, job, champions_manifest)
     inspection = inspect(spark, storage, job, champions_manifest, trained, converted["counts"])
 
-    window = _window(spark, job)
+    window = read_window(spark, job)
     matrix = challenger.matrix(window.features)
     scores = {"challenger": challenger.scored(matrix)}
     if champion is not None:
@@ -162,7 +162,7 @@ def _measured(
         windows=trained["windows"],
         parameters={
             **trained["parameters"],
-            "data": f"{job.work}/data",
+            "data": f"{job.work}/convert.json",
             "checks": job.limits.model_dump(),
         },
         versions=versions(spark.version),
@@ -210,7 +210,7 @@ class Window:
     spark_probability: np.ndarray
 
 
-def _window(spark: SparkSession, job: Job) -> Window:
+def read_window(spark: SparkSession, job: Job) -> Window:
     names = [item.name for item in model_inputs(job.case)]
     # Features get names of their own: a use case may call one `target`.
     frame: Any = (

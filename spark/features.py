@@ -17,10 +17,19 @@ from pyspark.ml.feature import StringIndexerModel, VectorAssembler
 from pyspark.sql import DataFrame
 from pyspark.sql.functions import col, expr
 
-from schemas.shapes import MISSING, ModelInput
+from schemas.shapes import MISSING, ModelInput, model_inputs
+from schemas.use_cases import UseCase
 
 MISSING_NUMBER = -1.0e9
 """What Spark's trees are trained on in place of a missing number. No feature may come near it."""
+
+
+def features_ddl(case: UseCase) -> str:
+    """The column ``features`` as ``convert`` writes it: all numbers are doubles."""
+    fields = ", ".join(
+        f"`{item.name}`: {'STRING' if item.kind == 'category' else 'DOUBLE'}" for item in model_inputs(case)
+    )
+    return f"features STRUCT<{fields}>"
 
 
 def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limits: Mapping[str, int]) -> dict[str, list[str]]:

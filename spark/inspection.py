@@ -1,7 +1,7 @@
 """Looks at the data of a run: profile, drift and checks, out of one pass over the converted records."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -14,9 +14,10 @@ from pyspark.sql.functions import col, lit
 from schemas.model_manifest import DataCheck, ModelManifest
 from schemas.profile import LABEL, DataProfile
 from schemas.shapes import model_inputs
-from spark import objects
+from spark import objects, snapshot
 from spark.checks import NEGATIVE, POSITIVE, Seen, check
 from spark.drift import Drift, drifts
+from spark.features import features_ddl
 from spark.job import Job, JobFailed
 from spark.profile import YEAR, Counts, as_profile, choose_bins, count
 
@@ -56,7 +57,9 @@ def inspect(
         JobFailed: the champion's profile is not what its manifest says.
     """
     inputs = model_inputs(job.case)
-    rows = spark.read.parquet(f"{job.work}/data")
+    converted = snapshot.read(storage, job, job.run_id)
+    assert converted is not None, "convert.json was read before"
+    rows = snapshot.rows(spark, job, converted, features_ddl(job.case))
     newest_from = date.fromisoformat(trained["windows"]["evaluate_from"])
     newest_to = date.fromisoformat(trained["windows"]["evaluate_to"])
     first = max(date.fromisoformat(trained["windows"]["train_from"]), newest_from - timedelta(days=YEAR))
@@ -93,7 +96,7 @@ def inspect(
         readable=counts["records_readable"],
         duplicates=counts["duplicates"],
         inputs=inputs,
-        stored=_stored(rows),
+        stored=snapshot.stored(spark, job, converted),
         newest_from=newest_from,
         usual=usual,
         newest=newest,
@@ -122,11 +125,6 @@ def inspect(
 
 def _between(rows: DataFrame, first: date, last: date) -> DataFrame:
     return rows.where((col("dt") >= lit(first)) & (col("dt") <= lit(last)))
-
-
-def _stored(rows: DataFrame) -> Sequence[str]:
-    (field,) = [field for field in rows.schema.fields if field.name == "features"]
-    return field.dataType.fieldNames()  # type: ignore[attr-defined,no-any-return]
 
 
 def _champions_profile(storage: Any, job: Job, champion: ModelManifest | None) -> DataProfile | None:

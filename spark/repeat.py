@@ -1,6 +1,5 @@
 """A run that repeats another one: the same objects of the archive, parameters and comparison, with today's code."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.model_manifest import ModelManifest
-from spark import objects
+from spark import objects, snapshot
 from spark.job import Job, JobFailed
+from spark.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,10 @@ def original(storage: Any, job: Job) -> Original | None:
             )
     try:
         manifest = ModelManifest.model_validate_json(found["manifest.json"] or b"")
-        inputs = json.loads(found["convert.json"] or b"")["inputs"]
-    except (ValidationError, ValueError, KeyError) as error:
+        converted = Snapshot.from_json(found["convert.json"] or b"")
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise JobFailed(f"{folder} cannot be read ({type(error).__name__}), so the run cannot be repeated") from error
-    if not isinstance(inputs, dict):
-        raise JobFailed(
-            f"{folder}/convert.json has no hashes of its inputs (it is older than those): it cannot be repeated"
-        )
-    return Original(manifest, inputs)
+    return Original(manifest, snapshot.inputs(storage, job, converted))
 
 
 def pinned(original: Original, found: Mapping[str, str], folder: str) -> Sequence[str]:

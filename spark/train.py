@@ -28,12 +28,13 @@ from pyspark.sql.functions import col, expr
 from schemas.model_manifest import GoldenRow
 from schemas.shapes import ModelInput, model_inputs
 from schemas.use_cases import UseCase
-from spark import objects, rates
+from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
-from spark.features import assembled, columns, indexed, known_values
+from spark.features import assembled, columns, features_ddl, indexed, known_values
 from spark.job import Job, JobFailed, exit_code, parse, progress
 from spark.repeat import original
 from spark.session import start
+from spark.snapshot import Snapshot
 
 EVALUATION_DAYS = 28
 SEED = 20130101
@@ -83,12 +84,13 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     if objects.read(storage, done) is not None:
         progress(f"train: {done} is there, this run was trained before")
         return
-    if objects.read(storage, f"{job.work}/convert.json") is None:
+    converted = snapshot.read(storage, job, job.run_id)
+    if converted is None:
         raise JobFailed(f"{job.work}/convert.json is not there; run convert.py with the same --run-id first")
     repeated = original(storage, job)
     if repeated is not None:
         parameters = repeated.parameters
-    labelled = _labelled(spark, job)
+    labelled = _labelled(spark, job, converted)
     windows, counts = _windows(labelled, job)
     progress(
         f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
@@ -147,31 +149,21 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     progress(f"train: {len(artefact)} bytes of ONNX in {job.model} after {seconds:.1f} s")
 
 
-def _labelled(spark: SparkSession, job: Job) -> DataFrame:
+def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
     """The run's labelled rows, with ``target`` 1.0 for the positive label."""
-    columns = f"record_id STRING, {_features(job.case)}, label STRING, label_time TIMESTAMP, dt DATE"
     return (
-        spark.read.schema(columns)
-        .parquet(f"{job.work}/data")
+        snapshot.rows(spark, job, converted, features_ddl(job.case))
         .where(col("label").isNotNull())
         .withColumn("target", (col("label") == job.case.positive).cast("double"))
     )
-
-
-def _features(case: UseCase) -> str:
-    """The column ``features`` as ``convert`` writes it: all numbers are doubles."""
-    fields = ", ".join(
-        f"`{item.name}`: {'STRING' if item.kind == 'category' else 'DOUBLE'}" for item in model_inputs(case)
-    )
-    return f"features STRUCT<{fields}>"
 
 
 def _windows(labelled: DataFrame, job: Job) -> tuple[Windows, dict[str, int]]:
     (first, last), *_ = labelled.agg(expr("min(dt)"), expr("max(dt)")).collect()
     if last is None:
         raise JobFailed(
-            f"no record below {job.work}/data has a label, so there is nothing to learn from; check that labels are "
-            "published with the record's record_id, and that the archive has them (archive/labels)"
+            f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
+            "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
     begin = last - timedelta(days=EVALUATION_DAYS - 1)
     (counts, *_) = labelled.agg(
@@ -272,7 +264,7 @@ def _golden_records(case: UseCase, window: DataFrame, inputs: Sequence[ModelInpu
     picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(GOLDEN_PLAIN).select("features").collect()
     plain = [row.features.asDict() for row in picked]
     changed = [features for features in _changed(plain, inputs) if _valid(case, features)][:GOLDEN_CHANGED]
-    return window.sparkSession.createDataFrame([(features,) for features in plain + changed], _features(case))
+    return window.sparkSession.createDataFrame([(features,) for features in plain + changed], features_ddl(case))
 
 
 def _golden(model: GBTClassificationModel, rows: DataFrame) -> bytes:

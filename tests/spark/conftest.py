@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from schemas.rate import Rate, Step
 from schemas.use_cases import UseCase
+from spark import snapshot
+from spark.features import features_ddl
 from spark.job import Job
 
 DAY_ONE = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -152,7 +154,11 @@ class Desk:
 
     def rows(self) -> dict[str, Any]:
         """What ``convert`` wrote, by record_id."""
-        return {row.record_id: row for row in self.spark.read.parquet(f"{self.job.work}/data").collect()}
+        made = snapshot.read(self.storage, self.job, self.job.run_id)
+        assert made is not None
+        found = snapshot.rows(self.spark, self.job, made, features_ddl(self.job.case)).collect()
+        assert len(found) == len({row.record_id for row in found}) == made.counts["records"]
+        return {row.record_id: row for row in found}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -97,8 +98,8 @@ def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, recor
     """One folder a day, one file in it; the report lists each object that was read, with its MD5."""
     desk.put("records", [record("a", day=0), record("b", day=1), record("c", day=1.2)])
     convert(desk.spark, desk.storage, desk.job)
-    assert [name for name in desk.listed(f"{desk.job.work}/data") if "=" in name] == ["dt=2024-03-01", "dt=2024-03-02"]
-    assert len(desk.listed(f"{desk.job.work}/data/dt=2024-03-02")) == 1
+    assert [name for name in desk.listed(desk.job.work) if "=" in name] == ["dt=2024-03-01", "dt=2024-03-02"]
+    assert len(desk.listed(f"{desk.job.work}/dt=2024-03-02")) == 1
     uri = f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
     content = (desk.storage.root / uri.removeprefix("gs://")).read_bytes()
     md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
@@ -135,3 +136,100 @@ def test_a_converted_run_is_not_converted_again(desk, record):
     (desk.storage.root / f"{desk.job.work}/convert.json".removeprefix("gs://")).unlink()
     convert(desk.spark, desk.storage, desk.job)
     assert sorted(desk.rows()) == ["a", "b"]
+
+
+def later(desk, run_id):
+    """The same desk for the next run."""
+    desk.job = replace(desk.job, run_id=run_id)
+
+
+def runs_of(desk):
+    """Which run wrote each day of the snapshot."""
+    report = desk.json(f"{desk.job.work}/convert.json")
+    return {day: where["run_id"] for day, where in report["days"].items()}
+
+
+def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, label):
+    """New records, late labels, corrections and duplicates reach back to the days they belong to; the rest is not
+    written again; all of it equals one conversion of the whole archive."""
+    desk.put("records", [record("a", day=0), record("b", day=1), record("c", day=2)])
+    desk.put("labels", [label("a"), label("gone"), label("d", day=3)])
+    convert(desk.spark, desk.storage, desk.job)
+    assert set(runs_of(desk).values()) == {"run-1"}
+
+    later(desk, "run-2")
+    desk.put("records", [record("a", day=0), record("c", day=6, price=3.0), record("d", day=5), "{"], "late.json")
+    desk.put("records", [record("e", day=5)], "e.json", day="2024-03-06")
+    desk.put("labels", [label("b", "returned", day=40)], "late.json", day="2024-04-10")
+    convert(desk.spark, desk.storage, desk.job)
+    assert runs_of(desk) == {
+        "2024-03-01": "run-2",  # a came twice
+        "2024-03-02": "run-2",  # b was labelled late
+        "2024-03-06": "run-2",
+        "2024-03-07": "run-2",  # c moved here, and its old day is gone
+    }
+    report = desk.json(f"{desk.job.work}/convert.json")
+    assert [uri.rpartition("/")[2] for uri in report["inputs"]] == ["late.json", "late.json", "e.json"]
+    assert report["previous"] == "run-1"
+
+    later(desk, "run-3")
+    desk.put("records", [record("f", day=9)], "f.json", day="2024-03-10")
+    convert(desk.spark, desk.storage, desk.job)
+    assert runs_of(desk) == {
+        **dict.fromkeys(["2024-03-01", "2024-03-02", "2024-03-06", "2024-03-07"], "run-2"),
+        "2024-03-10": "run-3",
+    }
+    rows, counts = desk.rows(), desk.json(f"{desk.job.work}/convert.json")["counts"]
+    assert {name: row.label for name, row in rows.items()} == {
+        "a": "kept", "b": "returned", "c": None, "d": "kept", "e": None, "f": None
+    }  # fmt: skip
+    assert rows["c"].features.price == 3.0
+
+    folder = desk.storage.root / desk.job.work.removeprefix("gs://").rpartition("/run=")[0] / "converted"
+    shutil.rmtree(folder)
+    later(desk, "run-4")
+    convert(desk.spark, desk.storage, desk.job)
+    assert desk.rows() == rows
+    assert desk.json(f"{desk.job.work}/convert.json")["counts"] == counts
+
+
+def test_a_run_without_news_keeps_the_state(desk, record, label):
+    """Nothing new in the archive: nothing is read or written, and the run sees what the one before saw."""
+    desk.put("records", [record("a"), record("b")])
+    desk.put("labels", [label("a")])
+    convert(desk.spark, desk.storage, desk.job)
+    rows = desk.rows()
+    later(desk, "run-2")
+    convert(desk.spark, desk.storage, desk.job)
+    assert desk.rows() == rows
+    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == {}
+    assert desk.listed(desk.job.work) == ["convert.json"]
+
+
+def test_a_deleted_day_stops_the_run_with_cause_and_fix(desk, record):
+    """A folder that an earlier run wrote is gone: the failure names it and says how to convert anew, and that works."""
+    desk.put("records", [record("a", day=0), record("b", day=1)])
+    convert(desk.spark, desk.storage, desk.job)
+    root = desk.storage.root / desk.job.work.removeprefix("gs://")
+    shutil.rmtree(root / "dt=2024-03-01")
+    later(desk, "run-2")
+    desk.put("records", [record("a", day=0)], "again.json")
+    with pytest.raises(JobFailed, match=r"dt=2024-03-01 is gone.*delete gs://\S+/converted/"):
+        convert(desk.spark, desk.storage, desk.job)
+    shutil.rmtree(root.parent / "converted")
+    later(desk, "run-3")
+    convert(desk.spark, desk.storage, desk.job)
+    assert sorted(desk.rows()) == ["a", "b"]
+
+
+def test_another_shape_of_record_is_converted_anew(desk, record):
+    """A feature is added to the use case: what was converted without it is not built on, for the archive has it."""
+    desk.put("records", [record("a", colour="red")])
+    convert(desk.spark, desk.storage, desk.job)
+
+    class Coloured(desk.job.case.features):
+        colour: str | None = None
+
+    desk.job = replace(desk.job, run_id="run-2", case=replace(desk.job.case, features=Coloured))
+    convert(desk.spark, desk.storage, desk.job)
+    assert desk.rows()["a"].features.colour == "red"

@@ -1,0 +1,169 @@
+"""What the archive holds, converted: which run's folder has which day, and what was read to make it.
+
+A conversion never changes a file. It writes the days that new objects touch into its own run's folder, and a report,
+``convert.json``, that names for every day the run that holds it; so each run keeps its own state of the archive.
+``<archive>/parquet/<use case>/converted/`` has an entry for each report, and the last one is what the next conversion
+builds on. (Two conversions at a time may build on the same one: both are right, and the objects that only one of them
+has read are read again by the next.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.shapes import label_ddl, spark_ddl
+from schemas.use_cases import UseCase
+from spark import objects
+from spark.job import Job, JobFailed
+
+# Labels that wait for their record are the rows without a day, which Spark files under this name.
+NO_DAY = "__HIVE_DEFAULT_PARTITION__"
+STORED = "record_id STRING, event_time TIMESTAMP, {features}, label STRING, label_time TIMESTAMP, dt DATE"
+
+
+@dataclass(frozen=True)
+class Day:
+    """Where a day's rows are, and how many."""
+
+    run_id: str
+    rows: int
+    labelled: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of the archive, as ``convert.json`` has it."""
+
+    use_case: str
+    run_id: str
+    number: int | None
+    """How many conversions came before; None if it is not to be built on."""
+    previous: str | None
+    """The run that it builds on."""
+    shape: str
+    """Of what was read; a snapshot of another shape is not built on."""
+    days: Mapping[str, Day] = field(default_factory=dict)
+    waiting: Day | None = None
+    """Labels whose record has not come yet."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Over all that was ever read."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """The objects that this run read, with their MD5; those before are in the reports before."""
+    seconds: float = 0.0
+
+    def to_json(self) -> bytes:
+        """The report."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Snapshot":
+        """The report, read back."""
+        document = json.loads(content)
+        document["days"] = {day: Day(**where) for day, where in document["days"].items()}
+        document["waiting"] = document["waiting"] and Day(**document["waiting"])
+        return cls(**document)
+
+
+def shape(case: UseCase) -> str:
+    """What a snapshot of this use case depends on besides the objects."""
+    return f"1; {spark_ddl(case)}; {label_ddl()}; {', '.join(case.labels)}"
+
+
+def root(job: Job) -> str:
+    """The folder of all converted data of this use case."""
+    return job.work.rpartition("/run=")[0]
+
+
+def read(storage: Any, job: Job, run_id: str) -> Snapshot | None:
+    """A run's report; None if it has not been converted."""
+    content = objects.read(storage, f"{root(job)}/run={run_id}/convert.json")
+    return None if content is None else Snapshot.from_json(content)
+
+
+def keep(storage: Any, job: Job, snapshot: Snapshot) -> None:
+    """Write the report, then the entry by which the next conversion finds it."""
+    objects.write_once(storage, f"{root(job)}/run={snapshot.run_id}/convert.json", snapshot.to_json())
+    enter(storage, job, snapshot)
+
+
+def enter(storage: Any, job: Job, snapshot: Snapshot) -> None:
+    """Write the entry (again: a run may have ended between the two)."""
+    if snapshot.number is None:
+        return
+    entry = f"{root(job)}/converted/{snapshot.number:06d}.{snapshot.run_id}.json"
+    objects.write_once(storage, entry, json.dumps({"run_id": snapshot.run_id}).encode())
+
+
+def newest(storage: Any, job: Job) -> Snapshot | None:
+    """The last conversion of this shape; None before the first."""
+    entries = objects.md5s(storage, f"{root(job)}/converted")
+    for entry in sorted(entries, reverse=True):
+        run_id = entry.rpartition("/")[2].split(".")[1]
+        found = read(storage, job, run_id)
+        if found is not None:
+            return found if found.shape == shape(job.case) else None
+    return None
+
+
+def inputs(storage: Any, job: Job, snapshot: Snapshot | None) -> dict[str, str]:
+    """All objects that a snapshot was made of, with their MD5."""
+    found: dict[str, str] = {}
+    while snapshot is not None:
+        found.update(snapshot.inputs)
+        if snapshot.previous is None:
+            return found
+        before = read(storage, job, snapshot.previous)
+        if before is None:
+            raise JobFailed(
+                f"{root(job)}/run={snapshot.previous}/convert.json is gone, and {snapshot.run_id} builds on it; "
+                f"delete {root(job)}/converted/ to convert the whole archive anew"
+            )
+        snapshot = before
+    return found
+
+
+def rows(spark: SparkSession, job: Job, snapshot: Snapshot, features: str, days: set[str] | None = None) -> DataFrame:
+    """The snapshot's rows, of all days or of some.
+
+    Args:
+        features: the column ``features`` as DDL.
+
+    Raises:
+        JobFailed: a day's folder is gone.
+    """
+    wanted = {f"run={where.run_id}/dt={day}" for day, where in snapshot.days.items() if days is None or day in days}
+    return _read(spark, job, sorted(wanted), features)
+
+
+def stored(spark: SparkSession, job: Job, snapshot: Snapshot) -> Sequence[str]:
+    """The features that the files of the last day have, whatever they should have."""
+    day, where = max(snapshot.days.items())
+    found = spark.read.parquet(f"{root(job)}/run={where.run_id}/dt={day}").schema["features"].dataType
+    return found.fieldNames()  # type: ignore[attr-defined,no-any-return]
+
+
+def waiting(spark: SparkSession, job: Job, snapshot: Snapshot, features: str) -> DataFrame:
+    """Its labels without a record."""
+    assert snapshot.waiting is not None
+    return _read(spark, job, [f"run={snapshot.waiting.run_id}/dt={NO_DAY}"], features)
+
+
+def _read(spark: SparkSession, job: Job, folders: list[str], features: str) -> DataFrame:
+    ddl = STORED.format(features=features)
+    if not folders:
+        return spark.createDataFrame([], ddl)
+    base = root(job)
+    try:
+        found = spark.read.schema(ddl).option("basePath", base).parquet(*(f"{base}/{folder}" for folder in folders))
+    except AnalysisException as error:
+        if error.getErrorClass() == "PATH_NOT_FOUND":
+            raise JobFailed(
+                f"{(error.getMessageParameters() or {}).get('path')} is gone, and the snapshot needs it; delete "
+                f"{base}/converted/ and start again with a new run id: the archive is then converted anew"
+            ) from error
+        raise
+    return found.drop("run")

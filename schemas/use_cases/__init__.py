@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from schemas.label import Label
 from schemas.rate import Rate
 from schemas.record import Record
-from schemas.use_cases import flights
+from schemas.use_cases import flights, weather
 
 Example = tuple[dict[str, Any], dict[str, Any] | None]
 """A record's document and its label's document (None if the outcome was never known)."""
@@ -61,6 +61,12 @@ USE_CASES: dict[str, UseCase] = {
             labels=flights.LABELS,
             history=flights.history,
             rates=flights.RATES,
+        ),
+        UseCase(
+            name="weather",
+            features=weather.WeatherFeatures,
+            labels=weather.LABELS,
+            history=weather.history,
         ),
     )
 }

@@ -17,7 +17,18 @@ nox.options.default_venv_backend = "none"
 ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "lunation"
 PYTHON = "3.11"
-CHECKED = ("schemas", "dataflow", "functions", "spark", "lunation", "laptop", "rehearsal", "demo", "noxfile.py")
+CHECKED = (
+    "backtest",
+    "schemas",
+    "dataflow",
+    "functions",
+    "spark",
+    "lunation",
+    "laptop",
+    "rehearsal",
+    "demo",
+    "noxfile.py",
+)
 NO_PYTHON = (
     f"Lunation needs Python {PYTHON} (Spark 3.5 and Dataproc's image run on it). This one is "
     f"{sys.version_info.major}.{sys.version_info.minor}, and no python{PYTHON} could be found or fetched. "

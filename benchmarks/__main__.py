@@ -2,13 +2,18 @@
 
 import typer
 
+<<<<<<< HEAD
 from benchmarks import archive, switch
+=======
+from benchmarks import archive, training
+>>>>>>> 33cdd55 (wip all)
 from benchmarks.serving import command as serving
 from benchmarks.streaming import bench as streaming
 
 app = typer.Typer(pretty_exceptions_enable=False, no_args_is_help=True, help="Run a benchmark.")
 app.command("archive")(archive.main)
 app.command("serving")(serving.main)
+app.command("training")(training.main)
 app.command("streaming")(streaming.main)
 app.command("switch")(switch.main)
 

@@ -81,18 +81,13 @@ def local_path(buckets: Path, uri: str) -> Path:
     return path
 
 
-def command(buckets: Path, job: Any, properties: Mapping[str, str]) -> list[str]:
-    """The command line.
+def storage_properties(buckets: Path) -> dict[str, str]:
+    """Spark properties that make ``gs://`` the folders of ``buckets``, for this machine alone.
 
     ``gs://`` works without a connector: Hadoop's ViewFileSystemOverloadScheme mounts each bucket's folder, and
     RawLocalFileSystem leaves no checksum files beside the objects.
-
-    Args:
-        buckets: the folder with a folder for each bucket.
-        job: a ``google.cloud.dataproc.v1.PySparkJob``.
-        properties: Spark properties of the cluster; the job's own win.
     """
-    conf = {
+    properties = {
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
@@ -102,7 +97,19 @@ def command(buckets: Path, job: Any, properties: Mapping[str, str]) -> list[str]
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     }
     for bucket in sorted(path for path in buckets.iterdir() if path.is_dir()):
-        conf[f"spark.hadoop.fs.viewfs.mounttable.{bucket.name}.linkFallback"] = bucket.as_uri()
+        properties[f"spark.hadoop.fs.viewfs.mounttable.{bucket.name}.linkFallback"] = bucket.as_uri()
+    return properties
+
+
+def command(buckets: Path, job: Any, properties: Mapping[str, str]) -> list[str]:
+    """The command line.
+
+    Args:
+        buckets: the folder with a folder for each bucket.
+        job: a ``google.cloud.dataproc.v1.PySparkJob``.
+        properties: Spark properties of the cluster; the job's own win.
+    """
+    conf = storage_properties(buckets)
     conf.update(properties)
     conf.update(job.properties)
     line = [str(_spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]

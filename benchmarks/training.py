@@ -1,0 +1,383 @@
+"""The training: is it as good as it should be, is it worth its while, and does Spark spend its time on the work?
+
+scikit-learn and DuckDB are the measure; they are in the dependency group ``bench``. What is compared runs in
+interleaved rounds, and medians are told. ``--only`` takes one part at a time.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from backtest import summary
+from backtest.archive import History
+from backtest.cycles import ARCHIVE, MODELS, Cycle, run
+from backtest.machine import Machine, machine
+from lunation.settings import ROOT
+from schemas.use_cases import UseCase, use_case
+from spark import objects, snapshot
+from spark.convert import convert
+from spark.evaluate import evaluate, read_window
+from spark.features import features_ddl, matrix
+from spark.job import Job
+from spark.served import ServedModel
+from spark.train import train
+
+YEAR = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
+FOUR_WEEKS = timedelta(days=28)
+Row = dict[str, Any]
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    MODEL = "model"
+    CONVERSION = "conversion"
+    TRAINING = "training"
+    CYCLE = "cycle"
+    TENFOLD = "tenfold"
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 3,
+    only: Annotated[list[Part] | None, typer.Option(help="Some parts only.")] = None,
+    report: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+) -> None:
+    """AUC against scikit-learn and against not retraining; the time of conversion, of training, of a demo's cycle."""
+    rows: list[Row] = []
+    for part, measure in {
+        Part.MODEL: model,
+        Part.CONVERSION: conversion,
+        Part.TRAINING: training,
+        Part.CYCLE: cycle,
+        Part.TENFOLD: tenfold,
+    }.items():
+        if not only or part in only:
+            typer.echo(f"{part}:", err=True)
+            for row in measure(rounds):
+                rows.append(row)
+                typer.echo(f"  {row['name']}: {row['ours']} ({row['target']})", err=True)
+    show(rows)
+    if report is not None:
+        report.write_text(json.dumps(rows, indent=2) + "\n")
+    raise typer.Exit(0 if all(row["ok"] for row in rows) else 1)
+
+
+# --- how good
+
+
+def model(_: int) -> Iterator[Row]:
+    """The backtest of flights, and scikit-learn's boosting on the same rows in each of its cycles."""
+    case = use_case("flights")
+    theirs: list[float] = []
+    done: list[Cycle] = []
+    with machine((ARCHIVE, MODELS)) as here:
+        for cycle in run(here, case, 13):
+            done.append(cycle)
+            if cycle.retrained is not None:
+                theirs.append(boosted(here, case, cycle))
+                typer.echo(f"  cycle {cycle.cycle}: AUC {cycle.retrained.auc:.4f}, sklearn {theirs[-1]:.4f}", err=True)
+    found = summary.summarise(done)
+    other = statistics.mean(theirs)
+    gain = found.gain_auc
+    yield row("mean AUC of the backtest's cycles", found.auc_retrained, None, ">= 0.70", found.auc_retrained >= 0.70)
+    yield row(
+        "the same against HistGradientBoosting on the same features and rows, difference",
+        found.auc_retrained, other, ">= -0.01", found.auc_retrained - other >= -0.01, found.auc_retrained - other,
+    )  # fmt: skip
+    yield row(
+        f"retrained minus frozen, AUC (95 %: {gain.low:+.4f} to {gain.high:+.4f})",
+        gain.value, None, ">= 0.03, interval above 0", gain.value >= 0.03 and gain.low > 0,
+    )  # fmt: skip
+    loss = found.gain_log_loss
+    yield row(
+        f"retrained minus frozen, log-loss (95 %: {loss.low:+.4f} to {loss.high:+.4f})",
+        loss.value, None, "reported", True,
+    )  # fmt: skip
+    yield row("calibration error", found.calibration_retrained, found.calibration_frozen, "reported (frozen)", True)
+    yield row("parity, largest difference in probability", found.parity, None, "<= 1e-9", found.parity <= 1e-9)
+
+
+def boosted(here: Machine, case: UseCase, cycle: Cycle) -> float:
+    """AUC of scikit-learn's boosting, trained and measured on the very rows of a cycle."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import roc_auc_score
+
+    job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", f"cycle-{cycle.cycle:02d}", _ends(cycle), None)
+    trained = json.loads(objects.read(here.storage, f"{job.work}/train.json") or b"")
+    converted = snapshot.read(here.storage, job, job.run_id)
+    assert converted is not None
+    until = trained["windows"]["evaluate_from"]
+    past: Any = (
+        snapshot.rows(here.spark, job, converted, features_ddl(case))
+        .where(f"label IS NOT NULL AND dt < '{until}' AND label_time <= TIMESTAMP '{until} 00:00:00'")
+        .selectExpr("features.*", f"double(label = '{case.positive}') AS target_of_row")
+        .toPandas()
+    )
+    names, kinds, categories = trained["inputs"], trained["input_kinds"], trained["categories"]
+
+    def columns(frame: Any) -> np.ndarray:
+        values = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in names}
+        return matrix(values, names, kinds, categories)
+
+    theirs = HistGradientBoostingClassifier(
+        max_iter=150,
+        learning_rate=0.06,
+        min_samples_leaf=100,
+        l2_regularization=1.0,
+        categorical_features=[kind == "category" for kind in kinds],
+        early_stopping=False,
+        random_state=0,
+    ).fit(columns(past), past["target_of_row"])
+    window = read_window(here.spark, job)
+    features = matrix(window.features, names, kinds, categories)
+    return float(roc_auc_score(window.target, theirs.predict_proba(features)[:, 1]))
+
+
+def _ends(cycle: Cycle) -> str:
+    return (datetime.fromisoformat(cycle.begins) + FOUR_WEEKS).date().isoformat()
+
+
+# --- how fast
+
+
+def conversion(rounds: int) -> Iterator[Row]:
+    """Objects an hour of a year, and the last four weeks of them on top of the rest; DuckDB does the same."""
+    case = use_case("flights")
+    history = History(case.history(None))
+    begin, end = YEAR
+    last = end - FOUR_WEEKS
+    year: list[tuple[float, float]] = []
+    month: list[tuple[float, float]] = []
+    buckets = tuple(f"{ARCHIVE}-{number}" for number in range(rounds))
+    with machine((*buckets, MODELS)) as here:
+        for number, bucket in enumerate(buckets):
+            folder = here.buckets / bucket
+            job = Job(case, f"gs://{bucket}", f"gs://{MODELS}", "first", end.date().isoformat(), None)
+            history.file(folder, begin, last)
+            convert(here.spark, here.storage, job)
+            history.file(folder, last, end)
+            month.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="new"))),
+                          timed(partial(in_duckdb, case, folder, last))))  # fmt: skip
+            # The year: nothing of it is converted yet.
+            fresh = f"{job.work.rpartition('/run=')[0]}/converted/".removeprefix("gs://")
+            for entry in (here.buckets / fresh).iterdir():
+                entry.unlink()
+            year.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="year"))),
+                         timed(partial(in_duckdb, case, folder, begin))))  # fmt: skip
+            typer.echo(f"  round {number + 1}: new {month[-1]}, year {year[-1]}", err=True)
+    for name, times in (("new objects of four weeks (672 hours)", month), ("a year (8,760 hours)", year)):
+        ours, theirs = (statistics.median(side) for side in zip(*times, strict=True))
+        yield row(f"conversion of {name}, s, against DuckDB", ours, theirs, "<= 5 x", ours <= 5 * theirs, ours / theirs)
+
+
+def in_duckdb(case: UseCase, bucket: Path, since: datetime) -> None:
+    """The archive's objects since a day, deduplicated, joined with their labels and written by day."""
+    import duckdb
+
+    struct = features_ddl(case).removeprefix("features STRUCT<").removesuffix(">").replace("`: ", " ").replace("`", "")
+    columns = f"{{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', features: 'STRUCT({struct})'}}"
+    folders = {
+        topic: [
+            f"{path}/*.json"
+            for path in sorted((bucket / "archive" / topic).iterdir())
+            if path.name >= f"dt={since:%Y-%m-%d}"
+        ]
+        for topic in ("records", "labels")
+    }
+    with tempfile.TemporaryDirectory() as out, duckdb.connect() as connection:
+        connection.execute(
+            f"""
+            COPY (
+              SELECT r.record_id, r.event_time, r.features, l.label, l.event_time AS label_time,
+                     CAST(r.event_time AS DATE) AS dt
+              FROM (SELECT record_id, max(event_time) AS event_time, arg_max(features, event_time) AS features
+                    FROM read_json({folders["records"]}, format = 'newline_delimited', columns = {columns})
+                    GROUP BY record_id) r
+              LEFT JOIN (SELECT record_id, max(event_time) AS event_time, arg_max(label, event_time) AS label
+                         FROM read_json({folders["labels"]}, format = 'newline_delimited',
+                                        columns = {{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', label: 'VARCHAR'}})
+                         GROUP BY record_id) l USING (record_id)
+            ) TO '{out}' (FORMAT parquet, PARTITION_BY (dt), OVERWRITE_OR_IGNORE)
+            """
+        )
+
+
+def training(rounds: int) -> Iterator[Row]:
+    """The whole job on a year, against the fit that is in it, on a table that is there; and the job once more."""
+    case = use_case("flights")
+    with machine((ARCHIVE, MODELS)) as here:
+        History(case.history(None)).file(here.buckets / ARCHIVE, *YEAR)
+        job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", "year", "2014-01-01", None)
+        convert(here.spark, here.storage, job)
+        times, digests, scores = [], set(), []
+        for number in range(rounds):
+            again = replace(job, run_id=f"year-{number}")
+            convert(here.spark, here.storage, again)
+            with fit_timed() as fits:
+                whole = timed(partial(train, here.spark, here.storage, again))
+            times.append((whole, fits[0]))
+            digests.add(objects.read(here.storage, f"{again.model}/model.onnx"))
+            evaluate(here.spark, here.storage, again)
+            scores.append(_scores(here, again))
+            typer.echo(f"  round {number + 1}: job {times[-1][0]:.1f} s, bare fit {times[-1][1]:.1f} s", err=True)
+    whole, bare = (statistics.median(side) for side in zip(*times, strict=True))
+    yield row(
+        "training job on a year, s, against its bare fit", whole, bare, "<= 1.3 x", whole <= 1.3 * bare, whole / bare
+    )
+    apart = max(float(np.abs(one - scores[0]).max()) for one in scores)
+    yield row("same inputs again: predictions apart by", apart, None, "0", apart == 0.0)
+    yield row("same inputs again: different artefacts", len(digests), None, "1", len(digests) == 1)
+
+
+@contextmanager
+def fit_timed() -> Iterator[list[float]]:
+    """How long the fits within the block take, each on a table that is in memory already."""
+    from pyspark.ml import classification
+
+    trees: Any = classification.GBTClassifier
+    fits: list[float] = []
+    real = trees.fit
+
+    def fit(self: Any, table: Any, *rest: Any) -> Any:
+        table.count()
+        began = time.monotonic()
+        made = real(self, table, *rest)
+        fits.append(time.monotonic() - began)
+        return made
+
+    trees.fit = fit
+    try:
+        yield fits
+    finally:
+        trees.fit = real
+
+
+def _scores(here: Machine, job: Job) -> np.ndarray:
+    manifest = json.loads(objects.read(here.storage, f"{job.model}/manifest.json") or b"")
+    artefact = objects.read(here.storage, f"{job.model}/model.onnx") or b""
+    served = ServedModel(artefact, manifest["inputs"], manifest["input_kinds"], manifest["categories"])
+    return served.probabilities(read_window(here.spark, job).features)
+
+
+def cycle(_: int) -> Iterator[Row]:
+    """The demo, whose cycles go through the deployed workflow and template."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo.json"
+        subprocess.run([sys.executable, "-m", "demo", "--report", str(path)], cwd=ROOT, check=True)
+        told = json.loads(path.read_text())
+    for number, one in enumerate(told["cycles"], 1):
+        yield row(f"cycle {number} of the demo, three jobs, s", one["seconds"], None, "<= 60", one["seconds"] <= 60)
+
+
+def tenfold(_: int) -> Iterator[Row]:
+    """Twelve weeks as they are, and ten times resampled with jitter: time and memory of all three jobs."""
+    case = use_case("flights")
+    examples = list(case.history(YEAR[0] + 3 * FOUR_WEEKS))
+    took, peaks = [], []
+    for times in (1, 10):
+        with machine((ARCHIVE, MODELS)) as here:
+            History(resampled(examples, times)).file(here.buckets / ARCHIVE, *YEAR)
+            job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", f"times-{times}", "2013-03-26", None)
+            with peak_memory() as peak:
+                began = time.monotonic()
+                for work in (convert, train, evaluate):
+                    work(here.spark, here.storage, job)
+                took.append(time.monotonic() - began)
+            peaks.append(peak[0] / 1e9)
+            typer.echo(f"  {times} x: {took[-1]:.0f} s, {peaks[-1]:.2f} GB", err=True)
+    ratio = took[1] / took[0]
+    yield row("ten times the rows, s", took[1], took[0], "<= 12 x", ratio <= 12, ratio)
+    yield row("memory of the driver at ten times the rows, GB", peaks[1], peaks[0], "<= 4", peaks[1] <= 4)
+
+
+def resampled(examples: list[tuple[Row, Row | None]], times: int) -> Iterator[tuple[Row, Row | None]]:
+    """Each example so many times, as a record of its own with numbers that differ a little."""
+    draw = np.random.default_rng(1)
+    for record, label in examples:
+        for copy in range(times):
+            if copy == 0:
+                yield record, label
+                continue
+            record_id = f"{record['record_id']}.{copy}"
+            noise = draw.normal(0.0, 0.01)
+            features = {
+                name: round(value * (1 + noise), 3) if isinstance(value, float) else value
+                for name, value in record["features"].items()
+            }
+            yield {**record, "record_id": record_id, "features": features}, label and {**label, "record_id": record_id}
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """The most resident memory of this process and its children (the JVM is one) within the block."""
+    import threading
+
+    peak, stopped, me = [0.0], threading.Event(), psutil.Process()
+
+    def watch() -> None:
+        while not stopped.wait(0.2):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:  # it has ended in the meantime
+                    continue
+            peak[0] = max(peak[0], total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stopped.set()
+        thread.join()
+
+
+# --- small things
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def row(name: str, ours: float, other: float | None, target: str, ok: bool, ratio: float | None = None) -> Row:
+    """A row of the report."""
+    return {
+        "name": name,
+        "ours": float(f"{ours:.4g}"),
+        "other": None if other is None else float(f"{other:.4g}"),
+        "ratio": None if ratio is None else round(ratio, 4),
+        "target": target,
+        "ok": bool(ok),
+    }
+
+
+def show(rows: list[Row]) -> None:
+    """Print the report."""
+    table = Table(title="Training", title_justify="left")
+    for column in ("measure", "ours", "other", "ratio", "target", "ok"):
+        table.add_column(column, justify="left" if column == "measure" else "right")
+    for one in rows:
+        cells = ["" if one[key] is None else str(one[key]) for key in ("ours", "other", "ratio")]
+        table.add_row(one["name"], *cells, one["target"], "yes" if one["ok"] else "[red]no[/]")
+    Console(highlight=False).print(table)

@@ -5,7 +5,7 @@ from google.cloud.functions_v2 import FunctionServiceClient
 from google.cloud.run_v2 import ServicesClient
 
 from laptop import operations, policies
-from laptop.functions import registry, uploads
+from laptop.functions import first_generation, registry, uploads
 from laptop.functions.api import Functions
 from laptop.functions.deployments import Deployments
 from laptop.identity import Identity
@@ -42,7 +42,7 @@ def build(context: Context) -> Api:
     return Api(
         surfaces(FunctionServiceClient, ServicesClient),
         [functions, iam, longrunning],
-        routes=[*sources.routes(), web.get("/_laptop/functions", describe)],
+        routes=[*sources.routes(), *first_generation.routes(), web.get("/_laptop/functions", describe)],
         start=start,
         stop=stop,
     )

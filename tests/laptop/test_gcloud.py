@@ -144,7 +144,7 @@ def test_gcloud_reads_topics_and_subscriptions(gcloud: Gcloud) -> None:
 
 def test_gcloud_reads_functions(gcloud: Gcloud) -> None:
     """With its URL and revision."""
-    (found,) = gcloud("functions", "list", "--v2", f"--regions={REGION}")
+    (found,) = gcloud("functions", "list")
     assert (found["name"], found["state"], found["environment"]) == (
         f"{LOCATION}/functions/classify", "ACTIVE", "GEN_2",
     )  # fmt: skip

@@ -2,11 +2,7 @@
 
 import typer
 
-<<<<<<< HEAD
-from benchmarks import archive, switch
-=======
-from benchmarks import archive, training
->>>>>>> 33cdd55 (wip all)
+from benchmarks import archive, switch, training
 from benchmarks.serving import command as serving
 from benchmarks.streaming import bench as streaming
 

@@ -117,4 +117,17 @@ def rehearse(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark: ``nox -s bench -- archive``."""
+    if "training" in session.posargs:
+        # What it is measured against is no part of the shared environment otherwise: the dependency group `bench`.
+        python = environment(session)
+        others = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "bench")
+        uv = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", python]
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        session.run(*(uv if importlib.util.find_spec("uv") else pip), *others, external=True)
     module(session, "benchmarks")
+
+
+@nox.session
+def backtest(session: nox.Session) -> None:
+    """Let a real year pass in cycles of four weeks: does retraining pay? ``-- --use-case weather`` for another one."""
+    module(session, "backtest")

@@ -18,6 +18,8 @@ LABELS = ("dry", "wet")
 AHEAD_HOURS = 6
 CHANGE_HOURS = 3
 HOUR = timedelta(hours=1)
+VARIES: dict[str, Any] = {"drifts": True}
+"""All but the airport: the seasons are the point of this use case."""
 OBSERVED = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "pressure", "visib", "precip")
 CHANGING = ("temp", "humid", "pressure", "visib")
 
@@ -31,23 +33,23 @@ class WeatherFeatures(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     airport: str = Field(min_length=1, max_length=8)
-    temp: float | None = Field(default=None, allow_inf_nan=False)
+    temp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Degrees Fahrenheit; so is the dew point."""
-    dewp: float | None = Field(default=None, allow_inf_nan=False)
-    humid: float | None = Field(default=None, allow_inf_nan=False)
+    dewp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    humid: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Relative humidity in percent."""
-    wind_dir: float | None = Field(default=None, allow_inf_nan=False)
-    wind_speed: float | None = Field(default=None, allow_inf_nan=False)
-    wind_gust: float | None = Field(default=None, allow_inf_nan=False)
-    pressure: float | None = Field(default=None, allow_inf_nan=False)
-    visib: float | None = Field(default=None, allow_inf_nan=False)
-    precip: float | None = Field(default=None, allow_inf_nan=False)
+    wind_dir: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wind_speed: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wind_gust: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    pressure: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    visib: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    precip: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
     """Inches."""
-    temp_change: float | None = Field(default=None, allow_inf_nan=False)
-    humid_change: float | None = Field(default=None, allow_inf_nan=False)
-    pressure_change: float | None = Field(default=None, allow_inf_nan=False)
-    visib_change: float | None = Field(default=None, allow_inf_nan=False)
-    wet_hours: int = Field(ge=0, le=AHEAD_HOURS)
+    temp_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    humid_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    pressure_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    visib_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wet_hours: int = Field(ge=0, le=AHEAD_HOURS, json_schema_extra=VARIES)
     """How many of the last six hours were wet."""
 
 

@@ -80,7 +80,7 @@ def folder(
     weights: dict[str, float] | None = None,
     golden: list[dict[str, Any]] | None = None,
     model: bytes | None = None,
-    reasons: bytes | None = None,
+    reasons_onnx: bytes | None = None,
     **manifest: Any,
 ) -> dict[str, bytes]:
     """The files of a model's folder. ``golden`` defaults to one row that the model does reproduce."""
@@ -92,8 +92,8 @@ def folder(
             golden if golden is not None else [{"features": FEATURES, "probability": bias}]
         ).encode(),
     }
-    if reasons is not None:
-        content["reasons.onnx"] = reasons
+    if reasons_onnx is not None:
+        content["reasons.onnx"] = reasons_onnx
     description: dict[str, Any] = {
         "run_id": run_id,
         "model_version": f"2013-03-01/{run_id}",

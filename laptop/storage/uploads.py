@@ -104,7 +104,7 @@ class Uploads:
         """Forget a resumable upload."""
         upload = request.query.get("upload_id", "")
         self._upload(upload)
-        await self._forget(upload)
+        await self._store.write(lambda connection: connection.execute("DELETE FROM upload WHERE id = ?", (upload,)))
         (self._files.scratch / upload).unlink(missing_ok=True)
         return web.Response(status=499)
 
@@ -133,18 +133,14 @@ class Uploads:
             done = json.dumps({**document, "created": created})
             connection.execute("UPDATE upload SET document = ? WHERE id = ?", (done, upload))
 
-        try:
-            return await self._files.create(
-                document["bucket"],
-                document["name"],
-                scratch,
-                document["metadata"],
-                lambda before: check(document["conditions"], before),
-                remember,
-            )
-        except HttpError:
-            await self._forget(upload)
-            raise
+        return await self._files.create(
+            document["bucket"],
+            document["name"],
+            scratch,
+            document["metadata"],
+            lambda before: check(document["conditions"], before),
+            remember,
+        )
 
     def _upload(self, upload: str) -> dict[str, Any]:
         rows = self._store.read("SELECT document FROM upload WHERE id = ?", (upload,))
@@ -152,9 +148,6 @@ class Uploads:
             raise HttpError(404, "notFound", f"No such upload: {upload[:100]}")
         document: dict[str, Any] = json.loads(rows[0]["document"])
         return document
-
-    async def _forget(self, upload: str) -> None:
-        await self._store.write(lambda connection: connection.execute("DELETE FROM upload WHERE id = ?", (upload,)))
 
 
 def _name(request: web.Request, metadata: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ app.command(
     epilog="Examples: lunation report 20261125-030000-1a2b3c4d · lunation report 20261125-030000-1a2b3c4d --open"
 )(judging.report)
 app.command(epilog="Example: lunation diff 20261028-030000-5e6f7a8b 20261125-030000-1a2b3c4d --json")(judging.diff)
+app.command(epilog="Examples: lunation quality --days 7 · lunation quality --retrain --json")(judging.quality)
 app.command(epilog="Examples: lunation retrain --force --wait · lunation retrain --like 20261125-030000-1a2b3c4d")(
     training.retrain
 )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from google.cloud import storage  # type: ignore[attr-defined]
@@ -44,9 +45,20 @@ def read(clients: Clients) -> Ledger:
     )
 
 
-def archived_documents(client: storage.Client, bucket: str, topic: str) -> Iterator[dict[str, Any]]:
-    """Every document that the archive holds of a topic; one that was delivered twice may come twice."""
-    blobs = [blob for blob in client.list_blobs(bucket, prefix=f"archive/{topic}/") if blob.name.endswith(".json")]
+def archived_documents(
+    client: storage.Client, bucket: str, topic: str, first: date | None = None, last: date | None = None
+) -> Iterator[dict[str, Any]]:
+    """Every document that the archive holds of a topic; one that was delivered twice may come twice.
+
+    Args:
+        first: only what is filed under this day or a later one.
+        last: only what is filed under this day or an earlier one.
+    """
+    prefix = f"archive/{topic}/dt="
+    days = {"start_offset": f"{prefix}{first}"} if first else {}
+    days |= {"end_offset": f"{prefix}{last + timedelta(days=1)}"} if last else {}
+    found = client.list_blobs(bucket, prefix=f"archive/{topic}/", **days)
+    blobs = [blob for blob in found if blob.name.endswith(".json")]
     with ThreadPoolExecutor(8) as pool:
         for content in pool.map(lambda blob: blob.download_as_bytes(), blobs):
             for line in content.splitlines():

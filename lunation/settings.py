@@ -52,6 +52,19 @@ class Records(_Table):
     ttl_days: int = Field(default=90, ge=1, le=3650)
 
 
+class QualityBounds(_Table):
+    """How far live answers may be from what the gate measured, before a training is due early."""
+
+    min_labels: int = Field(default=500, ge=50)
+    """Outcomes of the serving model's answers that are needed to judge them."""
+    auc_drop: float = Field(default=0.03, ge=0, le=1)
+    log_loss_rise: float = Field(default=0.05, ge=0)
+    calibration_gap: float = Field(default=0.1, ge=0, le=1)
+    """Between what was said and what came true, on average."""
+    drift_index: float = Field(default=0.25, gt=0)
+    """Population stability index of an input that is not declared to drift."""
+
+
 class FunctionSize(_Table):
     """What one function may use, and what it costs when nobody calls it (``min_instances``)."""
 
@@ -158,6 +171,7 @@ class Settings(BaseSettings):
     archive: Archive = Archive()
     records: Records = Records()
     checks: CheckLimits = CheckLimits()
+    quality: QualityBounds = QualityBounds()
     functions: Functions = Functions()
     monitoring: Monitoring = Monitoring()
     volumes: Volumes = Volumes()

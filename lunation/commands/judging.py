@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lunation.commands.options import JsonOption, TargetOption
-from lunation.commands.printing import document, fail, out, plain, print_json, print_table
+from lunation.commands.printing import clock, document, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
+    from lunation.quality import Group, Quality
     from schemas import ModelManifest
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or <training date>/<run id>.")]
@@ -107,3 +108,80 @@ def diff(before: RunArgument, now: RunArgument, target: TargetOption = None, as_
 
 def _short(value: object) -> object:
     return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def quality(
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Answers of so many days.")] = 28,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many answers, the newest.")] = 100_000,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Start a training if a bound is crossed; once in a week.")
+    ] = False,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score what was served by what came true, by model, day and segment. Exit code 0: it holds; 2: retrain early."""
+    from dataclasses import asdict
+
+    from lunation import quality as live
+    from lunation import runs as workflow_runs
+    from schemas import use_case
+
+    started = None
+    with session(target) as (settings, clients):
+        case = use_case(settings.use_case)
+        found = live.measure(clients, case, settings.quality, days=days, limit=limit)
+        if retrain and found.findings:
+            started = workflow_runs.start(clients, early=True).name
+    if as_json:
+        print_json(asdict(found) | {"started": started})
+    else:
+        _print_quality(found)
+        if started is not None:
+            out.print(f"Started a training: lunation runs {workflow_runs.short_id(started)}")
+    raise typer.Exit(2 if found.findings else 0)
+
+
+def _print_quality(found: "Quality") -> None:
+    out.print(
+        f"{found.answers:,} answers since {clock(found.since)} UTC, {found.labelled:,} of them with an outcome. "
+        + (f"[bold]{plain(found.serving)}[/] serves." if found.serving else "No model serves.")
+    )
+    if found.expected is not None:
+        promised = found.expected
+        out.print(
+            f"The gate measured AUC {promised.auc:.4f}, log-loss {promised.log_loss:.4f} and calibration error "
+            f"{promised.calibration_error:.4f} of it on {promised.rows:,} records."
+        )
+    out.print()
+    for title, groups in (
+        ("By model", found.models),
+        ("By day of the record", found.days),
+        ("By segment", found.segments),
+    ):
+        print_table(
+            title,
+            ["", "answers", "outcomes", "AUC", "log-loss", "calibration error", "said", "came true"],
+            [_measured(group) for group in groups],
+        )
+    print_table(
+        "Drift of the serving model's inputs against its training",
+        ["input", "stability index", "judged"],
+        [[one.feature, f"{one.index:.3f}", "yes" if one.judged else "declared to drift"] for one in found.drift],
+    )
+    if found.findings:
+        out.print("[yellow]Retrain early[/] (lunation quality --retrain):")
+        for text in found.findings:
+            out.print(f"  {plain(text)}")
+    else:
+        out.print("[green]No bound is crossed.[/]")
+
+
+def _measured(group: "Group") -> list[object]:
+    one = group.score
+    if one is None:
+        return [group.what, f"{group.answers:,}", "0", None, None, None, None, None]
+    auc = "–" if one.auc is None else f"{one.auc:.4f}"
+    return [
+        group.what, f"{group.answers:,}", f"{one.rows:,}", auc, f"{one.log_loss:.4f}", f"{one.calibration_error:.4f}",
+        f"{one.said:.1%}", f"{one.rate:.1%}",
+    ]  # fmt: skip

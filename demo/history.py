@@ -63,6 +63,7 @@ def malformed(documents: list[Document]) -> Iterator[bytes]:
     document = documents[0]
     features = document["features"]
     first = next(iter(features))
+    number = next(name for name, value in features.items() if isinstance(value, int | float))
     yield b""
     yield b"\xff\xfe not text"
     yield b"{not json"
@@ -73,8 +74,10 @@ def malformed(documents: list[Document]) -> Iterator[bytes]:
     yield json.dumps({**document, "record_id": "x" * 129}).encode()
     yield json.dumps({**document, "event_time": "yesterday"}).encode()
     yield json.dumps({**document, "event_time": document["event_time"].removesuffix("Z")}).encode()
+    yield json.dumps({**document, "event_time": "0001-01-01T00:00:00+14:00"}).encode()
+    yield json.dumps({**document, "event_time": 1359627300}).encode()
     yield json.dumps({**document, "features": None}).encode()
     yield json.dumps({key: value for key, value in document.items() if key != "event_time"}).encode()
     yield json.dumps({**document, "features": {**features, first: {"nested": True}}}).encode()
-    yield json.dumps({**document, "features": {**features, "distance": float("nan")}}).encode()
+    yield json.dumps({**document, "features": {**features, number: float("nan")}}).encode()
     yield json.dumps({**document, "features": {k: v for k, v in features.items() if k != first}}).encode()

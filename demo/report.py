@@ -5,6 +5,8 @@ from typing import Any
 
 from demo.traffic import Answer
 
+MAX_PARITY_DIFFERENCE = 1e-9
+
 
 @dataclass(frozen=True)
 class Cycle:
@@ -65,22 +67,40 @@ class Report:
     """Highest sum of proportional set sizes over all processes."""
     wall_seconds: float = 0.0
 
+    def broken(self) -> list[str]:
+        """The promises that the story did not keep, each as a sentence."""
+        switch = self.switch
+        parity = max([0.0, *(cycle.parity_max_abs_diff for cycle in self.cycles)])
+        reasons = "; ".join(self.cycles[-1].reasons) if self.cycles else ""
+        promises = [
+            (self.lost == 0, f"{self.lost:,} records are lost"),
+            (switch.errors == 0, f"{switch.errors:,} of {switch.requests:,} requests failed: {switch.first_error}"),
+            (
+                switch.seconds_to_last_old_answer <= switch.bound_seconds,
+                f"the old model answered {switch.seconds_to_last_old_answer} s after the pointer had moved",
+            ),
+            (not self.cycles or self.cycles[-1].verdict == "PROMOTE", f"the last model did not take over: {reasons}"),
+            (parity <= MAX_PARITY_DIFFERENCE, f"a served model differs from Spark by {parity:.0e}"),
+        ]
+        return [sentence for kept, sentence in promises if not kept]
+
     def to_json(self) -> dict[str, Any]:
         """For the report file."""
         return asdict(self)
 
 
-def describe_switch(answers: list[Answer], old: int, moved_at: float, bound_seconds: float) -> Switch:
+def describe_switch(answers: list[Answer], old: int, moved_at: float | None, bound_seconds: float) -> Switch:
     """Sum up what the callers saw.
 
     Args:
         answers: in order of their start.
         old: the generation before the move.
-        moved_at: when the pointer was moved, seconds of the epoch.
+        moved_at: when the pointer was moved, seconds of the epoch; None if it was not.
         bound_seconds: the promise: no request that starts later than this is answered by the old model.
     """
     errors = [answer for answer in answers if answer.generation is None]
-    late_old = [answer.started - moved_at for answer in answers if answer.generation == old]
+    old_ones = [answer.started for answer in answers if answer.generation is not None and answer.generation <= old]
+    late_old = [] if moved_at is None else [started - moved_at for started in old_ones]
     times = sorted(answer.seconds * 1000 for answer in answers)
     return Switch(
         requests=len(answers),

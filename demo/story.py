@@ -1,6 +1,5 @@
 """The story, step by step. Each step calls what an operator would call."""
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 from google.cloud.workflows.executions_v1 import Execution
 
+from demo.account import Sent, account
 from demo.history import Part, cut, malformed, write
 from demo.memory import MemoryWatch
 from demo.narrator import Narrator, Step
@@ -18,7 +18,7 @@ from demo.report import Cycle, Report, describe_switch
 from demo.traffic import Trickle, Watch, as_messages, publish
 from laptop.identity import Identity
 from laptop.supervisor import Supervisor
-from lunation import ledger, query, runs
+from lunation import query, runs
 from lunation.backfill import backfill
 from lunation.clients import Clients
 from lunation.deploy.plan import apply
@@ -28,7 +28,10 @@ from schemas import ModelManifest, use_case
 
 HARD_BOUND_SECONDS = 30.0  # design.md: past it a request waits for the pointer
 TRAINING_SECONDS = 900.0
-UNITS = ("archive", "ingest_fast", "classify")
+
+
+class StoryError(Exception):
+    """The story cannot go on; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +66,30 @@ def tell(state: Path, scale: Scale, narrator: Narrator | None = None) -> Report:
     """Run the whole story on ``state``, which is made anew, and account for it.
 
     Raises:
-        RuntimeError: a training did not end as it should; the text says where to look.
+        StoryError: a training did not end as it should; the text says where to look.
     """
     tale = narrator or Narrator()
-    shutil.rmtree(state, ignore_errors=True)
     report = Report()
     settings = load()
-    with MemoryWatch() as memory, tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch:
+    with (
+        MemoryWatch() as memory,
+        tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch,
+        Supervisor(state, anew=True) as supervisor,
+    ):
         with tale.step("Cut a real year of flights into the parts of the story") as step:
             parts = _parts(settings, scale)
             step.outcome = f"{sum(len(part.records) for part in vars(parts).values()):,} flights"
-        with Supervisor(state) as supervisor:
-            with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
-                supervisor.wait_ready()
-                step.outcome = f"{len(supervisor.endpoints)} services"
-            target = settings.target("laptop").model_copy(update={"endpoints": state.resolve() / "endpoints.json"})
-            clients = Clients(target)
-            with tale.step("Deploy") as step:
-                rows = resources(settings, clients.target)
-                apply(rows, clients, lambda change: step.progress(change.address))
-                step.outcome = f"{len(rows)} resources"
-            told = _Telling(settings, clients, tale, report, Path(scratch), Identity(state), scale)
-            told.run(parts)
+        with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
+            supervisor.wait_ready()
+            step.outcome = f"{len(supervisor.endpoints)} services"
+        target = settings.target("laptop").model_copy(update={"endpoints": state.resolve() / "endpoints.json"})
+        clients = Clients(target)
+        with tale.step("Deploy") as step:
+            rows = resources(settings, clients.target)
+            apply(rows, clients, lambda change: step.progress(change.address))
+            step.outcome = f"{len(rows)} resources"
+        told = _Telling(settings, clients, tale, report, Path(scratch), Identity(state), scale)
+        told.run(parts)
     report.peak_memory_mb = round(memory.peak_bytes / 1e6)
     report.steps = tale.seconds
     report.wall_seconds = round(tale.elapsed(), 1)
@@ -168,60 +173,39 @@ class _Telling:
         """Train again while records are published and callers ask; answers the published records."""
         before = query.pointer(self._clients.datastore, self._settings.use_case)
         if before is None:
-            raise RuntimeError("the first cycle moved no pointer: `python -m lunation runs` tells why")
+            raise StoryError("the first cycle moved no pointer: `python -m lunation runs` tells why")
         function = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{CLASSIFY_HTTP}")
         url = function.service_config.uri
         caller = f"lunation-caller@{self._clients.project}.iam.gserviceaccount.com"
-        watch = Watch(f"{url}/v1/classify", lambda: self._identity.token(caller, url), parts.live.records)
-        topic = self._topic("records")
-        with Trickle(self._clients.publisher, topic, parts.under_way.records, self._scale.live_per_second) as trickle:
-            try:
-                started = runs.start(self._clients, force=True)
-                self._finish_cycle(step, lambda: started)
-                # Until well after the switch, so that a late answer of the old model would be seen.
-                time.sleep(8)
-            finally:
-                answers = watch.stop()
+        topic, pace = self._topic("records"), self._scale.live_per_second
+        with (
+            Watch(f"{url}/v1/classify", lambda: self._identity.token(caller, url), parts.live.records) as watch,
+            Trickle(self._clients.publisher, topic, parts.under_way.records, pace) as trickle,
+        ):
+            started = runs.start(self._clients, force=True)
+            self._finish_cycle(step, lambda: started)
+            # Until well after the switch, so that a late answer of the old model would be seen.
+            time.sleep(8)
+            answers = watch.stop()
         after = query.pointer(self._clients.datastore, self._settings.use_case)
         assert after is not None
-        self._report.switch = describe_switch(
-            answers, before.generation, after.moved_at.timestamp(), HARD_BOUND_SECONDS
-        )
+        moved_at = after.moved_at.timestamp() if after.generation > before.generation else None
+        self._report.switch = describe_switch(answers, before.generation, moved_at, HARD_BOUND_SECONDS)
         self._report.published += len(trickle.published)
         return trickle.published
 
     def _account(self, step: Step, parts: Parts, spoilt: list[str], under_way: list[dict[str, Any]]) -> None:
-        live = {document["record_id"] for document in [*parts.live.records, *under_way]}
-        filed = {document["record_id"] for part in (parts.first, parts.second) for document in part.records}
-        labelled = {
-            document["record_id"] for part in (parts.first, parts.live, parts.second) for document in part.labels
-        }
-        _until(lambda: self._count("Record") >= len(live) and self._count("Classification") >= len(live), 60)
-        found, missing = self._look(live, filed, labelled, spoilt)
-        deadline = time.monotonic() + 60
-        while any(missing.values()) and time.monotonic() < deadline:
-            step.progress(", ".join(f"{len(ids)} not yet {place}" for place, ids in missing.items() if ids))
-            time.sleep(1)
-            found, missing = self._look(live, filed, labelled, spoilt)
-        report = self._report
-        report.archived, report.labels_archived = len(found.archived), len(found.labelled)
-        report.mirrored, report.classified = len(found.mirrored), len(found.classified)
-        report.dead_lettered = sum(all((unit, one) in found.dead for unit in UNITS) for one in spoilt)
-        report.lost = len({one for ids in missing.values() for one in ids})
-        report.missing = {place: sorted(ids)[:10] for place, ids in missing.items() if ids}
-        step.outcome = f"{report.lost} lost"
+        def ids(*documents: list[dict[str, Any]]) -> frozenset[str]:
+            return frozenset(document["record_id"] for some in documents for document in some)
 
-    def _look(
-        self, live: set[str], filed: set[str], labelled: set[str], spoilt: list[str]
-    ) -> tuple[ledger.Ledger, dict[str, set[str]]]:
-        found = ledger.read(self._clients)
-        return found, {
-            "archived": (live | filed) - found.archived,
-            "labels archived": labelled - found.labelled,
-            "mirrored": live - found.mirrored,
-            "classified": live - found.classified,
-            "dead-lettered": {one for one in spoilt for unit in UNITS if (unit, one) not in found.dead},
-        }
+        sent = Sent(
+            live=ids(parts.live.records, under_way),
+            filed=ids(parts.first.records, parts.second.records),
+            labelled=ids(parts.first.labels, parts.live.labels, parts.second.labels),
+            malformed=frozenset(spoilt),
+        )
+        account(self._clients, sent, self._report, step.progress)
+        step.outcome = f"{self._report.lost} lost"
 
     # --- a cycle
 
@@ -234,7 +218,7 @@ class _Telling:
 
         _until(started, 30)
         if not found:
-            raise RuntimeError("the scheduler's job fired, but no workflow execution started within 30 s")
+            raise StoryError("the scheduler's job fired, but no workflow execution started within 30 s")
         return found[0]
 
     def _finish_cycle(self, step: Step, begin: Callable[[], Execution]) -> None:
@@ -242,11 +226,11 @@ class _Telling:
         deadline = time.monotonic() + TRAINING_SECONDS
         while (execution := self._clients.executions.get_execution(name=started.name)).state == Execution.State.ACTIVE:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
+                raise StoryError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
             step.progress(self._jobs_so_far(started))
             time.sleep(0.5)
         if execution.state != Execution.State.SUCCEEDED:
-            raise RuntimeError(f"{started.name} {execution.state.name}: {execution.error.payload}")
+            raise StoryError(f"{started.name} {execution.state.name}: {execution.error.payload}")
         short = started.name.rsplit("/", 1)[-1]
         run = next(
             (
@@ -257,7 +241,7 @@ class _Telling:
             None,
         )
         if run is None or run.model_version is None:
-            raise RuntimeError(f"{started.name} ended without a model: {execution.result}")
+            raise StoryError(f"{started.name} ended without a model: {execution.result}")
         blob = self._clients.storage.bucket(models_bucket(self._clients.target)).blob(
             f"models/{run.model_version}/manifest.json"
         )

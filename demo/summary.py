@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from demo.report import Report
-from lunation.commands.printing import out, print_table
+from lunation.commands.printing import out, plain, print_table
 
 
 def print_summary(report: Report, file: Path | None) -> None:
@@ -49,8 +49,8 @@ def print_summary(report: Report, file: Path | None) -> None:
         f"The last answer of the old model came {switch.seconds_to_last_old_answer:.1f} s after the pointer moved "
         f"(promised: {switch.bound_seconds:.0f} s)."
     )
-    if switch.first_error:
-        out.print(f"[red]first error:[/] {switch.first_error}")
+    for sentence in report.broken():
+        out.print(f"[red]not as promised:[/] {plain(sentence)}")
     out.print(f"{report.wall_seconds:.0f} s, {report.peak_memory_mb / 1000:.1f} GB of memory at most.")
     if file is not None:
         out.print(f"The report is in {file}.")

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,15 +99,23 @@ class Watch:
         self._url = url
         self._token = token
         self._documents = documents
+        self._callers = callers
         self._stopped = threading.Event()
         self._pool = ThreadPoolExecutor(callers)
-        self._runs = [self._pool.submit(self._ask, number) for number in range(callers)]
+        self._runs: list[Future[list[Answer]]] = []
+
+    def __enter__(self) -> "Watch":
+        self._runs = [self._pool.submit(self._ask, number) for number in range(self._callers)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._pool.shutdown()
 
     def stop(self) -> list[Answer]:
         """End the callers; answers what each request got, in order of their start."""
         self._stopped.set()
         answers = [answer for run in self._runs for answer in run.result()]
-        self._pool.shutdown()
         return sorted(answers, key=lambda answer: answer.started)
 
     def _ask(self, number: int) -> list[Answer]:

@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from laptop.ports import HOST, free_port
 SERVICES = ("pubsub", "datastore", "storage", "workflows", "dataproc", "scheduler", "functions", "dataflow")
 BACKOFF_SECONDS = (0.2, 10.0)
 STOP_SECONDS = 15.0
+LOCK = "supervisor.lock"
 log = logging.getLogger("laptop")
 
 
@@ -36,12 +38,13 @@ class Supervisor:
     Args:
         state: the folder. Ports are chosen on first use and kept in it.
         only: some of :data:`SERVICES`.
+        anew: empty the folder first.
 
     Raises:
         SupervisorError: another supervisor runs on the folder.
     """
 
-    def __init__(self, state: Path, only: Sequence[str] = SERVICES) -> None:
+    def __init__(self, state: Path, only: Sequence[str] = SERVICES, *, anew: bool = False) -> None:
         unknown = set(only) - set(SERVICES)
         if unknown:
             raise SupervisorError(f"no service {', '.join(sorted(unknown))}; there are: {', '.join(SERVICES)}")
@@ -52,10 +55,13 @@ class Supervisor:
         self._stopping = threading.Event()
         self._watchers: list[threading.Thread] = []
         self._lock: IO[str] | None = None
+        self._anew = anew
 
     def __enter__(self) -> "Supervisor":
         self.state.mkdir(parents=True, exist_ok=True)
         self._lock = self._only_one()
+        if self._anew:
+            self._empty()
         (self.state / "logs").mkdir(exist_ok=True)
         self.endpoints = self._choose_ports()
         for service in self._services:
@@ -124,7 +130,7 @@ class Supervisor:
         return self.state / "logs" / f"{service}.log"
 
     def _only_one(self) -> IO[str]:
-        file = (self.state / "supervisor.lock").open("a+")
+        file = (self.state / LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -138,6 +144,15 @@ class Supervisor:
         file.write(str(os.getpid()))
         file.flush()
         return file
+
+    def _empty(self) -> None:
+        for path in self.state.iterdir():
+            if path.name == LOCK:  # it is held
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _choose_ports(self) -> dict[str, dict[str, str]]:
         path = self.state / "endpoints.json"

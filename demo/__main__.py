@@ -10,7 +10,7 @@ from demo.story import Scale, StoryError, tell
 from demo.summary import print_summary
 from laptop.supervisor import SupervisorError
 from lunation.backfill import BackfillError
-from lunation.commands.printing import fail
+from lunation.commands.printing import err, fail
 from lunation.settings import ROOT
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,6 +46,9 @@ def demo(
         told = tell(STATE, Scale(sample=sample))
     except (StoryError, SupervisorError, BackfillError) as error:
         fail(f"{error}\nThe logs are in {STATE / 'logs'}")
+    except KeyboardInterrupt:
+        err.print("stopped; everything that was started has ended")
+        raise typer.Exit(130) from None
     if report is not None:
         report.write_text(json.dumps(told.to_json(), indent=2) + "\n")
     print_summary(told, report)

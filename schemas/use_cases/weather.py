@@ -30,7 +30,7 @@ Document = dict[str, Any]
 class WeatherFeatures(BaseModel):
     """What was observed at an airport in the last hour, and how that differs from three hours before."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     airport: str = Field(min_length=1, max_length=8)
     temp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from math import floor
+from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -77,31 +78,37 @@ class Table:
     """One double for each cell."""
 
 
+def bounds(rates: Sequence[Rate]) -> list[tuple[str, str]]:
+    """Names and SQL aggregates of the first and the last step of each number in a key."""
+    steps = sorted({part for rate in rates for part in rate.by if isinstance(part, Step)}, key=repr)
+    return [
+        (f"{what} {step}", f"{what}(floor(features.`{step.feature}` / {step.width!r}D))")
+        for step in steps
+        for what in ("min", "max")
+    ]
+
+
 def keys(
-    rows: DataFrame, rates: Sequence[Rate], inputs: Sequence[ModelInput], categories: Mapping[str, Sequence[str]]
+    rates: Sequence[Rate],
+    found: Mapping[str, Any],
+    inputs: Sequence[ModelInput],
+    categories: Mapping[str, Sequence[str]],
 ) -> list[Key]:
-    """The keys of ``rates``, with the steps that ``rows`` (with columns ``x_<input>``) have.
+    """The keys of ``rates``.
+
+    Args:
+        found: what the training rows have for :func:`bounds`, by name.
 
     Raises:
-        JobFailed: a rate by something that is no feature, or with too many cells.
+        JobFailed: a rate with too many cells.
     """
     position = {item.name: place for place, item in enumerate(inputs)}
-    steps = sorted({part for rate in rates for part in rate.by if isinstance(part, Step)}, key=repr)
-    ranges: dict[Step, tuple[float, float]] = {}
-    if steps:
-        wanted = [
-            f"{what}(floor(features.`{step.feature}` / {step.width!r}D))" for step in steps for what in ("min", "max")
-        ]
-        (found,) = rows.selectExpr(*wanted).collect()
-        for place, step in enumerate(steps):
-            low, high = found[2 * place], found[2 * place + 1]
-            ranges[step] = (0.0, 0.0) if low is None else (float(low), float(high))
     result = []
     for rate in rates:
         parts = []
         for part in rate.by:
             if isinstance(part, Step):
-                low, high = ranges[part]
+                low, high = (float(found[f"{what} {part}"] or 0) for what in ("min", "max"))
                 parts.append(Part(position[part.feature], part.width, low, floor(high - low) + 1))
             else:
                 parts.append(Part(position[part], 1.0, 0.0, len(categories[part])))

@@ -52,6 +52,7 @@ MAX_KEYED = 1000
 """So many values of a category are told apart in the groups of a rate."""
 GOLDEN_PLAIN = 30
 GOLDEN_CHANGED = 20
+THRESHOLD_ROWS = 50_000
 UNSEEN = "~new"
 
 
@@ -91,7 +92,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     if repeated is not None:
         parameters = repeated.parameters
     labelled = _labelled(spark, job, converted)
-    windows, counts = _windows(labelled, job)
+    windows, counts = _windows(labelled, job, converted)
     progress(
         f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
         f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
@@ -103,7 +104,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     keyed = {part for rate in job.case.rates for part in rate.by}
     categories = known_values(rows, inputs, {item.name: MAX_KEYED if item.name in keyed else most for item in inputs})
     direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
-    encoder = _encoder(job.case, rows, inputs, categories, direct, windows.evaluate_from)
+    keys = rates.keys(job.case.rates, counts, inputs, categories)
+    encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
     # Rows in a fixed order and fixed partitions, whatever order the files were listed in.
     ordered = rows.repartition(spark.sparkContext.defaultParallelism, "record_id").sortWithinPartitions("record_id")
     table = encoder.past(ordered).select("vector", "target").cache()
@@ -113,7 +115,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     progress(
         f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
     )
-    threshold = _threshold(model, table)
+    threshold = _threshold(model, table, counts)
     table.unpersist()
 
     saved = f"{job.work}/gbt"
@@ -158,19 +160,25 @@ def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
     )
 
 
-def _windows(labelled: DataFrame, job: Job) -> tuple[Windows, dict[str, int]]:
-    (first, last), *_ = labelled.agg(expr("min(dt)"), expr("max(dt)")).collect()
-    if last is None:
+def _windows(labelled: DataFrame, job: Job, converted: Snapshot) -> tuple[Windows, dict[str, Any]]:
+    """The windows, and what one pass over the rows tells: their counts and the bounds of the rates' steps."""
+    days = [date.fromisoformat(day) for day, where in converted.days.items() if where.labelled]
+    if not days:
         raise JobFailed(
             f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
+    first, last = min(days), max(days)
     begin = last - timedelta(days=EVALUATION_DAYS - 1)
     (counts, *_) = labelled.agg(
         expr(f"count_if({_training(begin)}) AS train"),
         expr(f"count_if({_training(begin)} AND target = 1) AS positive"),
         expr(f"count_if(dt >= DATE '{begin}') AS evaluate"),
         expr(f"max(dt) FILTER (WHERE {_training(begin)}) AS train_to"),
+        *(
+            expr(f"{bound} FILTER (WHERE {_training(begin)}) AS `{name}`")
+            for name, bound in rates.bounds(job.case.rates)
+        ),
     ).collect()
     if counts.train == 0:
         raise JobFailed(
@@ -237,12 +245,12 @@ def _encoder(
     inputs: Sequence[ModelInput],
     categories: Mapping[str, list[str]],
     direct: Sequence[int],
+    keys: Sequence[rates.Key],
     end: date,
 ) -> _Encoder:
-    if not case.rates:
-        return _Encoder(inputs, categories, direct, [], None, end)
+    if not keys:
+        return _Encoder(inputs, categories, direct, keys, None, end)
     frame = indexed(rows, inputs, categories)
-    keys = rates.keys(frame, case.rates, inputs, categories)
     cells = rates.history(frame, case.rates, keys, columns(inputs), end).cache()
     return _Encoder(inputs, categories, direct, keys, cells, end)
 
@@ -251,10 +259,11 @@ def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
     return model.transform(rows).withColumn("probability", vector_to_array(col("probability"))[1])
 
 
-def _threshold(model: GBTClassificationModel, table: DataFrame) -> float:
-    """The training score from which the share of positive answers equals the share of positive labels."""
-    ((rate,),) = table.agg({"target": "avg"}).collect()
-    (threshold,) = _scored(model, table).approxQuantile("probability", [1.0 - rate], 1e-4)
+def _threshold(model: GBTClassificationModel, table: DataFrame, counts: Mapping[str, int]) -> float:
+    """The training score from which the share of positive answers equals the share of positive labels, on a sample."""
+    sample = table.sample(min(1.0, THRESHOLD_ROWS / counts["train"]), SEED)
+    share = counts["positive"] / counts["train"]
+    (threshold,) = _scored(model, sample).approxQuantile("probability", [1.0 - share], 1e-4)
     return threshold
 
 

@@ -48,7 +48,9 @@ def prepared(spark, rows, with_rates=RATES):
     """Rows with their inputs' columns, and what belongs to them."""
     frame = spark.createDataFrame(rows, FIELDS)
     frame = indexed(frame, INPUTS, CATEGORIES)
-    keys = rates.keys(frame, with_rates, INPUTS, CATEGORIES)
+    bounds = rates.bounds(with_rates)
+    (found,) = frame.selectExpr(*(f"{bound} AS `{name}`" for name, bound in bounds), "count(1)").collect()
+    keys = rates.keys(with_rates, found.asDict(), INPUTS, CATEGORIES)
     cells = rates.history(frame, with_rates, keys, columns(INPUTS), END)
     return frame, keys, cells
 

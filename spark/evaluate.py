@@ -44,6 +44,8 @@ CONSTANT = "constant"
 """The baseline that always answers the usual rate of positive labels."""
 FROZEN = "frozen"
 """The baseline that was not retrained in the last cycle: the champion's predecessor."""
+FILES = ("model.onnx", "golden.json", "reasons.onnx")
+"""What ``train`` leaves in the model's folder."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,9 +69,7 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         return
     converted = _needed(storage, f"{job.work}/convert.json", "run convert.py first")
     trained = _needed(storage, f"{job.work}/train.json", "run train.py first")
-    files = {
-        name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in ("model.onnx", "golden.json")
-    }
+    files = {name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in FILES}
     seen = objects.read(storage, f"{job.model}/{EVALUATION}")
     if seen is None:
         inspection, document = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)

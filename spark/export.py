@@ -43,6 +43,8 @@ class Node:
     """Rows with a value up to and including this go left; None at a categorical split."""
     members: tuple[float, ...]
     """Categories that go left; empty at a numeric split."""
+    rows: float = 0.0
+    """Training rows that came by. Reasons need it, answers do not."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def read_forest(spark: SparkSession, saved: str) -> Forest:
             right=row.rightChild,
             threshold=split.leftCategoriesOrThreshold[0] if numeric and row.leftChild >= 0 else None,
             members=() if numeric or row.leftChild < 0 else tuple(split.leftCategoriesOrThreshold),
+            rows=float(row.rawCount),
         )
     order = sorted(weights)
     return Forest(
@@ -163,7 +166,7 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
     }
     if not ensemble.membership_values:
         del attributes["membership_values"]
-    nodes, constants = _columns(direct, rates)
+    nodes, constants = columns_of(direct, rates)
     graph = helper.make_graph(
         [
             *nodes,
@@ -192,7 +195,7 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
     return model.SerializeToString(deterministic=True)
 
 
-def _columns(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
+def columns_of(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
     """Nodes and constants that turn ``features`` into the forest's ``columns``."""
     nodes = [helper.make_node("Gather", ["features", "direct"], ["plain"], axis=1)]
     constants = [helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))]

@@ -1,7 +1,7 @@
 """Job 2 of 3: gradient-boosted trees on all labelled records before the evaluation window, exported as ONNX.
 
-Writes ``model.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder, Spark's own
-probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
+Writes ``model.onnx``, ``reasons.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder,
+Spark's own probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
 
 The evaluation window is the last 28 days, up to the last day that has labels; trained is on the records before it
 whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
@@ -32,6 +32,7 @@ from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.reasons import to_reasons
 from spark.repeat import original
 from spark.session import start
 from spark.snapshot import Snapshot
@@ -120,8 +121,11 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
 
     saved = f"{job.work}/gbt"
     model.write().overwrite().save(saved)
-    artefact = to_onnx(read_forest(spark, saved), len(inputs), direct, encoder.tables())
+    forest, tables = read_forest(spark, saved), encoder.tables()
+    artefact = to_onnx(forest, len(inputs), direct, tables)
     objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
+    reasons = to_reasons(forest, encoder.names, len(inputs), direct, tables)
+    objects.write_once(storage, f"{job.model}/reasons.onnx", reasons, "application/octet-stream")
 
     window = labelled.where(col("dt") >= windows.evaluate_from)
     records = _golden_records(job.case, window, inputs)

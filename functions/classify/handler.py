@@ -18,6 +18,8 @@ from schemas.shapes import unindexed
 from . import lines
 from .answer import Answer, answer, answers
 from .canary import answer_each, answer_one
+from .reasons import MAX_RECORDS as MAX_EXPLAINED
+from .reasons import NoReasons, Reasons
 from .serving import NoModel, Serving
 
 if TYPE_CHECKING:
@@ -38,9 +40,10 @@ ROUTES = {"/v1/classify": "POST", "/v1/model": "GET", "/healthz": "GET", "/opena
 class ClassifyHttp:
     """``POST /v1/classify``, and what tells about it (:data:`ROUTES`). Nothing is stored."""
 
-    def __init__(self, case: UseCase, serving: Serving) -> None:
+    def __init__(self, case: UseCase, serving: Serving, reasons: Reasons) -> None:
         self._case = case
         self._serving = serving
+        self._reasons = reasons
         self._one = case.record.model_validate_json
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
         self._many: Any = TypeAdapter(many).validate_json
@@ -59,6 +62,8 @@ class ClassifyHttp:
                 return self._openapi()
         except NoModel as error:
             return unavailable(str(error))
+        except NoReasons as error:
+            return problem(409, f"the answer cannot be explained: {error}")
         except ClientDisconnect:
             return problem(400, "the caller went away before its body was complete")
         except Exception as error:
@@ -88,6 +93,10 @@ class ClassifyHttp:
             given = (answers if many else answer)(self._case, served, records)
         else:
             given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
+        if request.scope["query_string"] and request.query_params.get("reasons") == "true":
+            if many and len(records) > MAX_EXPLAINED:
+                return problem(422, f"reasons are given for at most {MAX_EXPLAINED} records at a time")
+            await self._reasons.add(served, records if many else [records], given if many else [given])
         return lines.write(given) if are_lines else json_answer(orjson.dumps(given))
 
     def _lines(self, body: bytes) -> list[Any]:

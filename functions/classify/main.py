@@ -15,6 +15,7 @@ from .folder import Folders
 from .handler import ClassifyHttp, ClassifyPush
 from .model import Model, load_model
 from .pointer import Pointers
+from .reasons import Reasons
 from .serving import Serving
 from .settings import Settings
 
@@ -24,12 +25,16 @@ SETTINGS = Settings.read(os.environ)
 
 
 @cache
+def _folders() -> Folders:
+    return Folders(SETTINGS.project, SETTINGS.models_bucket)
+
+
+@cache
 def _serving() -> Serving:
     case = use_case(SETTINGS.use_case)
-    folders = Folders(SETTINGS.project, SETTINGS.models_bucket)
 
     def load(named: NamedModel) -> Model:
-        model = load_model(case, named.model_version, named.manifest_sha256, folders.reader(named))
+        model = load_model(case, named.model_version, named.manifest_sha256, _folders().reader(named))
         settle()
         return model
 
@@ -39,7 +44,7 @@ def _serving() -> Serving:
 
 @cache
 def _http() -> ClassifyHttp:
-    return ClassifyHttp(use_case(SETTINGS.use_case), _serving())
+    return ClassifyHttp(use_case(SETTINGS.use_case), _serving(), Reasons(_folders().reader))
 
 
 @cache

@@ -56,7 +56,7 @@ class Model:
         Raises:
             ArithmeticError: the model gave something that is no probability.
         """
-        self._input[0] = self._row(features.__dict__)
+        self._input[0] = self.row(features.__dict__)
         self._run_bound(self._binding)
         return self._checked(self._output.item())
 
@@ -66,7 +66,7 @@ class Model:
         Raises:
             ArithmeticError: the model gave something that is no probability.
         """
-        rows = [self._row(item.__dict__) for item in features]
+        rows = [self.row(item.__dict__) for item in features]
         # None becomes NaN here, which is what a missing number is to the trees.
         (answer,) = self._run(("probability",), {"features": np.array(rows, dtype=np.float64)})
         return [self._checked(probability) for probability in answer.ravel().tolist()]
@@ -76,7 +76,8 @@ class Model:
             return probability
         raise ArithmeticError(f"model {self.manifest.model_version} answered {probability}, no probability")
 
-    def _row(self, values: Mapping[str, Any]) -> list[Any]:
+    def row(self, values: Mapping[str, Any]) -> list[Any]:
+        """The model's inputs, from a record's features by name."""
         row = list(self._values(values))
         for place, indexes, unseen in self._categories:
             row[place] = indexes.get(row[place], unseen)
@@ -106,10 +107,12 @@ def load_model(case: UseCase, model_version: str, manifest_sha256: str, read: Ca
         ModelRefused: a check failed.
     """
     manifest = _read_manifest(case, model_version, manifest_sha256, read("manifest.json"))
-    files = {file.name: _verified(file.name, file.sha256, read(file.name)) for file in manifest.files}
+    listed = {file.name: file.sha256 for file in manifest.files}
+    files = {}
     for name in ("model.onnx", "golden.json"):
-        if name not in files:
+        if name not in listed:
             raise ModelRefused(f"manifest.json lists no {name}")
+        files[name] = _verified(name, listed[name], read(name))
     session = _session(files["model.onnx"])
     try:
         model = Model(manifest, session)

@@ -60,6 +60,7 @@ class Served:
     model_version: str
     generation: int
     threshold: float
+    uri: str
     manifest_sha256: str
     since: datetime
     stale: bool = False
@@ -286,6 +287,7 @@ class Serving:
             model_version=pointer.model_version,
             generation=pointer.generation,
             threshold=model.manifest.threshold,
+            uri=pointer.uri,
             manifest_sha256=pointer.manifest_sha256,
             since=datetime.now(UTC),
         )
@@ -317,6 +319,7 @@ class Serving:
             model_version=named.model_version,
             generation=served.generation,
             threshold=model.manifest.threshold,
+            uri=named.uri,
             manifest_sha256=sha256,
             since=served.since,
         )

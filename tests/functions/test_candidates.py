@@ -15,6 +15,7 @@ from starlette.requests import Request
 from functions.classify.candidates import falls_to
 from functions.classify.handler import ClassifyHttp, ClassifyPush
 from functions.classify.pointer import PointerAway
+from functions.classify.reasons import Reasons
 from functions.classify.shadow import Shadows
 from functions.runtime.channel import open_channel
 from functions.runtime.dead_letters import DeadLetters
@@ -50,8 +51,8 @@ async def classify(world: World, ids: list[str]) -> list[dict[str, Any]]:
         body = json.dumps(records if len(records) > 1 else records[0]).encode()
         return {"type": "http.request", "body": body, "more_body": False}
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/classify", "headers": []}
-    answer = await ClassifyHttp(CASE, world.serving).handle(Request(scope, receive))
+    scope = {"type": "http", "method": "POST", "path": "/v1/classify", "headers": [], "query_string": b""}
+    answer = await ClassifyHttp(CASE, world.serving, Reasons(world.reader)).handle(Request(scope, receive))
     assert answer.status_code == 200, answer.body
     given = json.loads(answer.body)
     return given if isinstance(given, list) else [given]
@@ -60,7 +61,7 @@ async def classify(world: World, ids: list[str]) -> list[dict[str, Any]]:
 async def model_report(world: World) -> dict[str, Any]:
     """What ``GET /v1/model`` says."""
     scope = {"type": "http", "method": "GET", "path": "/v1/model", "headers": []}
-    answer = await ClassifyHttp(CASE, world.serving).handle(Request(scope))
+    answer = await ClassifyHttp(CASE, world.serving, Reasons(world.reader)).handle(Request(scope))
     return json.loads(answer.body)
 
 

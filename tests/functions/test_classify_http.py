@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from functions.classify.handler import MAX_BODY_BYTES, ClassifyHttp
 from functions.classify.model import load_model
+from functions.classify.reasons import Reasons
 from functions.classify.serving import Serving
 from functions.openapi import documents
 from schemas import Classification, ModelPointer, use_case
@@ -40,7 +41,7 @@ def ask(talk: Callable[[httpx.AsyncClient], Awaitable[None]], promoted: bool = T
     files = models.folder(CASE, bias=0.0, weights=WEIGHTS, golden=[{"features": models.FEATURES, "probability": 0.39}])
     pointer = Pointer(models.pointer(files, 7) if promoted else None)
     serving = Serving(pointer, lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__))
-    handler = ClassifyHttp(CASE, serving)
+    handler = ClassifyHttp(CASE, serving, Reasons(lambda _: files.__getitem__))
     verbs = ["GET", "POST", "PUT", "DELETE", "HEAD"]
     app = Starlette(routes=[Route("/{path:path}", handler.handle, methods=verbs)])
 

@@ -57,7 +57,7 @@ def features(seed: int, count: int) -> list[dict[str, Any]]:
 
 def expected(artefact: bytes, rows: list[dict[str, Any]]) -> list[float]:
     """What the Spark side says of these rows."""
-    columns = {name: [row[name] for row in rows] for name in NAMES}
+    columns = {name: [row.get(name) for row in rows] for name in NAMES}
     return ServedModel(artefact, NAMES, KINDS, models.CATEGORIES).probabilities(columns).tolist()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from pyspark.sql.functions import expr
 
+from functions.classify.reasons import Explainer
 from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
@@ -99,6 +100,7 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
         "manifest.json",
         "model.onnx",
         "profile.json",
+        "reasons.onnx",
         "report.html",
     ]
     assert first.metrics["frozen"] is None
@@ -106,7 +108,7 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert [check.name for check in first.checks if not check.passed] == []
     assert len(first.code_sha256) == 64
     assert desk.storage.written[-1].endswith("/manifest.json")
-    assert {file.name for file in first.files} == {"model.onnx", "golden.json"}
+    assert {file.name for file in first.files} == {"model.onnx", "golden.json", "reasons.onnx"}
     for file in [*first.files, *first.evidence]:
         content = (desk.storage.root / desk.job.model.removeprefix("gs://") / file.name).read_bytes()
         assert (file.sha256, file.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
@@ -146,8 +148,13 @@ def check_golden_rows(desk, manifest):
     assert any(row["features"]["coupon"] is None and row["features"]["rating"] is None for row in golden)
     artefact = (desk.storage.root / desk.job.model.removeprefix("gs://") / "model.onnx").read_bytes()
     served = ServedModel(artefact, manifest.inputs, manifest.input_kinds, manifest.categories)
-    ours = served.probabilities({name: [row["features"][name] for row in golden] for name in manifest.inputs})
+    columns = {name: [row["features"][name] for row in golden] for name in manifest.inputs}
+    ours = served.probabilities(columns)
     assert np.abs(ours - [row["probability"] for row in golden]).max() <= 1e-9
+    explainer = Explainer((desk.storage.root / desk.job.model.removeprefix("gs://") / "reasons.onnx").read_bytes())
+    for row, given in zip(served.matrix(columns), ours, strict=True):
+        log_odds = explainer.base + sum(explainer.contributions(row).values())
+        assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(given, abs=1e-12)
 
 
 def check_report(desk, manifest):

@@ -10,10 +10,12 @@ from pyspark.ml.classification import GBTClassifier
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql.functions import col
 
+from functions.classify.reasons import Explainer
 from schemas.shapes import MISSING, ModelInput
 from spark.export import read_forest, to_onnx
 from spark.features import known_values, vectors
 from spark.job import JobFailed
+from spark.reasons import to_reasons
 from spark.served import ServedModel
 
 pytestmark = pytest.mark.spark
@@ -71,7 +73,8 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
         featuresCol="vector", labelCol="target", maxIter=4, maxDepth=depth, maxBins=128, seed=seed
     ).fit(vectors(train, inputs, categories))
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
+    forest = read_forest(spark, f"file://{tmp_path}/gbt")
+    artefact = exported(forest)
 
     fresh = random_rows(seed + 100, texts, numbers, 1500)
     for name in texts:
@@ -84,8 +87,21 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
 
     assert len(set(sparks)) > 10, "a model that answers the same to everything shows nothing"
     assert np.abs(ours - np.array(sparks)).max() <= 1e-9
+    check_reasons(forest, inputs, served.matrix(columns)[-20:], sparks[-20:])
     if limit < len(TEXTS):
         assert [len(values) for values in categories.values()] == [limit]
+
+
+def check_reasons(forest, inputs, rows, sparks):
+    """Every training row came by the root of every tree, each went one way at a split, and contributions add up."""
+    assert {tree[0].rows for tree in forest.trees} == {800.0}
+    for tree in forest.trees:
+        for node in tree:
+            assert node.feature < 0 or node.rows == tree[node.left].rows + tree[node.right].rows
+    explainer = Explainer(to_reasons(forest, [item.name for item in inputs], forest.inputs, range(forest.inputs), []))
+    for row, probability in zip(rows, sparks, strict=True):
+        log_odds = explainer.base + sum(explainer.contributions(row).values())
+        assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(probability, abs=1e-12)
 
 
 def test_columns_that_are_missing_throughout_are_no_obstacle(spark, tmp_path):

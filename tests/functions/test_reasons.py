@@ -17,7 +17,7 @@ from functions.classify.handler import ClassifyHttp
 from functions.classify.model import load_model
 from functions.classify.reasons import Explainer, Reasons
 from functions.classify.serving import Serving
-from schemas import ModelPointer, use_case
+from schemas import Canary, ModelPointer, use_case
 from schemas.shapes import model_inputs
 from spark.export import Forest, Node, to_onnx
 from spark.reasons import to_reasons
@@ -130,9 +130,11 @@ class Pointer:
         return None
 
 
-def folder(spoil: bool = False, reasons: bool = True, other: bool = False) -> dict[str, bytes]:
+def folder(
+    spoil: bool = False, reasons: bool = True, other: bool = False, seed: int = 1, **manifest: Any
+) -> dict[str, bytes]:
     """A model of random trees on the use case's own inputs."""
-    dice = random.Random(1)
+    dice = random.Random(seed)
     sizes = [len(models.CATEGORIES.get(name, [])) for name in NAMES]
     kinds = [item.kind for item in INPUTS]
     forest = Forest([grow(dice, len(INPUTS), 5, kinds, sizes) for _ in range(20)], [0.1] * 20, len(INPUTS))
@@ -140,11 +142,10 @@ def folder(spoil: bool = False, reasons: bool = True, other: bool = False) -> di
     artefact = to_onnx(forest, len(INPUTS), direct, [])
     told = Forest(forest.trees[1:], forest.weights[1:], len(INPUTS)) if other else forest
     content = to_reasons(told, NAMES, len(INPUTS), direct, [])
-    files = models.folder(CASE, model=artefact, golden=[], reasons_onnx=content if reasons else None)
     row = CASE.features.model_validate(models.FEATURES)
     probability = probability_of(artefact, row)
     golden = [{"features": models.FEATURES, "probability": probability}]
-    files = models.folder(CASE, model=artefact, golden=golden, reasons_onnx=content if reasons else None)
+    files = models.folder(CASE, model=artefact, golden=golden, reasons_onnx=content if reasons else None, **manifest)
     return files | ({"reasons.onnx": b"spoilt"} if spoil else {})
 
 
@@ -245,3 +246,39 @@ def test_reasons_are_for_a_persons_question():
         assert read == []
 
     ask(folder(), talk)
+
+
+def test_a_canarys_answers_are_explained_by_the_canary():
+    """Each answer's reasons are those of the model that gave it, and only explainers of what answers are kept."""
+    served, canary = folder(), folder(seed=2, run_id="canary")
+    folders = {models.pointer(files, 1).uri: files for files in (served, canary)}
+    named = models.pointer(canary, 1)
+    pointer = models.pointer(served, 1).model_copy(
+        update={
+            "canary": Canary(
+                model_version=named.model_version, uri=named.uri, manifest_sha256=named.manifest_sha256, share=0.5
+            )
+        }
+    )
+
+    async def main() -> None:
+        serving = Serving(
+            Pointer(pointer),
+            lambda p: load_model(CASE, p.model_version, p.manifest_sha256, folders[p.uri].__getitem__),
+        )
+        handler = ClassifyHttp(CASE, serving, Reasons(lambda one: folders[one.uri].__getitem__))
+        app = Starlette(routes=[Route("/{path:path}", handler.handle, methods=["POST"])])
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://function") as client:
+            while True:
+                records = [models.record(f"r{number}") for number in range(20)]
+                answers = (await client.post("/v1/classify?reasons=true", json=records)).json()
+                if len({one["model_version"] for one in answers}) == 2:
+                    break
+                await asyncio.sleep(0.01)
+        for one in answers:
+            log_odds = math.log(one["probability"] / (1 - one["probability"]))
+            assert one["reasons"]["log_odds"] == pytest.approx(log_odds, abs=1e-9)
+        assert len({one["reasons"]["base_log_odds"] for one in answers}) == 2
+
+    asyncio.run(asyncio.wait_for(main(), 20))

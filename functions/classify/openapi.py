@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from functions.runtime.openapi import answer, body, problems, ref
+from functions.runtime.openapi import answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
 from schemas import Classification, UseCase
 
 from . import lines
 from .handler import MAX_BODY_BYTES, MAX_RECORDS
+from .reasons import MAX_RECORDS as MAX_EXPLAINED
+from .reasons import METHOD
 
 CANDIDATE: dict[str, Any] = {
     "type": ["object", "null"],
@@ -51,6 +53,24 @@ MODEL: dict[str, Any] = {
         },
     },
 }
+REASONS: dict[str, Any] = {
+    "type": "object",
+    "description": "base_log_odds plus all contributions is log_odds; probability = 1 / (1 + exp(-log_odds)).",
+    "required": ["method", "base_log_odds", "log_odds", "contributions"],
+    "properties": {
+        "method": {"const": METHOD},
+        "base_log_odds": {"type": "number"},
+        "log_odds": {"type": "number"},
+        "contributions": {
+            "type": "object",
+            "description": "What each column of the model's trees added, the largest first; none that is zero.",
+            "additionalProperties": {"type": "number"},
+        },
+    },
+}
+ANSWER: dict[str, Any] = {
+    "allOf": [ref("Classification"), {"type": "object", "properties": {"reasons": ref("Reasons")}}],
+}
 HEALTH: dict[str, Any] = {
     "type": "object",
     "required": ["status", "model_version", "generation", "stale"],
@@ -65,19 +85,24 @@ HEALTH: dict[str, Any] = {
 
 def document(case: UseCase) -> dict[str, Any]:
     """The document for this use case."""
-    many = {"type": "array", "items": ref("Classification")}
-    given = answer("In the order of the records.", {"oneOf": [ref("Classification"), many]})
+    many = {"type": "array", "items": ref("Answer")}
+    given = answer("In the order of the records.", {"oneOf": [ref("Answer"), many]})
+    reasons = parameter(
+        "reasons", "query", {"type": "boolean"}, f"Say why, for up to {MAX_EXPLAINED} records: each answer has reasons."
+    )
     given["content"][lines.MEDIA_TYPE] = {"schema": {"type": "string", "description": "One on each line."}}
     paths = {
         "/v1/classify": {
             "post": {
                 "operationId": "classify",
                 "summary": "What the model says of one record or more. Nothing is kept.",
+                "parameters": [reasons],
                 "requestBody": body("Record", MAX_RECORDS, lines.MEDIA_TYPE),
                 "responses": {
                     "200": given,
                     **problems(
                         s400="not JSON",
+                        s409="the model that answers has no reasons to tell",
                         s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records",
                         s422="a field does not fit; errors says which",
                         s503="no model yet; come again after Retry-After seconds",
@@ -112,5 +137,5 @@ def document(case: UseCase) -> dict[str, Any]:
         f"Classifications of use case {case.name} by the newest model.",
         paths,
         {"Record": case.record, "Classification": Classification},
-        {"Model": MODEL, "Health": HEALTH},
+        {"Answer": ANSWER, "Reasons": REASONS, "Model": MODEL, "Health": HEALTH},
     )

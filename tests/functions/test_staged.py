@@ -226,7 +226,9 @@ def test_pushed_records_are_mirrored(scene):
     scene(scenario)
 
 
-@pytest.mark.parametrize(("unit", "entry_point"), [("ingest_fast", "ingest_fast"), ("classify", "classify_push")])
+@pytest.mark.parametrize(
+    ("unit", "entry_point"), [("ingest_fast", "ingest_fast"), ("classify", "classify_push"), ("submit", "submit")]
+)
 def test_a_bad_setting_ends_the_process_at_its_start(tmp_path, unit, entry_point):
     """A deployment with a missing variable never serves; the last line of the log names the variable."""
     function = FunctionProcess(stage(unit, tmp_path / unit), entry_point, {"MODELS_BUCKET": "bucket"})

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pygal
-from pygal.style import LightStyle
+from pygal.style import Style
 from rich.console import Console
 from rich.table import Table
 
@@ -151,31 +151,38 @@ def tell(console: Console, name: str, cycles: Sequence[Cycle]) -> None:
 
 
 def chart(name: str, cycles: Sequence[Cycle]) -> bytes:
-    """An SVG: AUC of both, and their difference with its interval."""
-    with_model = [cycle for cycle in cycles if cycle.retrained is not None]
+    """An SVG: AUC of each cycle's models, the retrained one with the interval of its difference to the frozen one."""
+    shown = [cycle for cycle in cycles if cycle.retrained is not None]
+    retrained = [
+        {
+            "value": cycle.retrained.auc,
+            "ci": {"low": cycle.frozen.auc + cycle.gain.auc_low, "high": cycle.frozen.auc + cycle.gain.auc_high},
+        }
+        for cycle in shown
+        if cycle.retrained and cycle.frozen and cycle.gain
+    ]
+    frozen = [cycle.frozen.auc for cycle in shown if cycle.frozen]
+    ends = [*frozen, *(bound for one in retrained for bound in one["ci"].values())]  # type: ignore[attr-defined]
     figure = pygal.Line(
-        title=f"{name}: AUC by cycle, each on its own four weeks",
-        style=LightStyle,
+        title=f"{name}: AUC of each cycle's four weeks (bars: 95 % of retrained minus frozen)",
+        style=Style(
+            background="white", plot_background="white", colors=("#0b6e4f", "#c1440e", "#8a8a8a"), title_font_size=15
+        ),
         width=900,
         height=420,
+        range=(min(ends) - 0.01, max(ends) + 0.01),
         x_title="cycle, and the day its window begins",
-        show_minor_x_labels=True,
+        x_label_rotation=30,
         legend_at_bottom=True,
+        truncate_legend=-1,
+        value_formatter=lambda value: f"{value:.3f}",
         js=[],
         explicit_size=True,
     )
-    figure.x_labels = [f"{cycle.cycle} ({cycle.begins[5:]})" for cycle in with_model]
+    figure.x_labels = [f"{cycle.cycle} ({cycle.begins[5:]})" for cycle in shown]
+    figure.add("retrained every cycle", retrained)
+    figure.add("frozen", frozen)
     figure.add(
-        "retrained; the bar is the 95 % interval of its difference to frozen",
-        [
-            {
-                "value": cycle.retrained.auc,
-                "ci": {"low": cycle.frozen.auc + cycle.gain.auc_low, "high": cycle.frozen.auc + cycle.gain.auc_high},
-            }
-            for cycle in with_model
-            if cycle.retrained and cycle.frozen and cycle.gain
-        ],
+        "served meanwhile", [cycle.served and cycle.served.auc for cycle in shown], stroke_style={"dasharray": "4, 4"}
     )
-    figure.add("frozen", [cycle.frozen and cycle.frozen.auc for cycle in with_model])
-    figure.add("served meanwhile", [cycle.served and cycle.served.auc for cycle in with_model])
     return figure.render()

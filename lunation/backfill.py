@@ -8,7 +8,7 @@ from pathlib import Path
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
 from lunation.deploy.dataflow import launch, running_jobs, wait_for
-from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_spec
+from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_image, template_spec
 from lunation.settings import Settings
 
 
@@ -56,6 +56,7 @@ def backfill(
         parameters,
         labels={"system": "lunation"},
         service_account=account(target.project, "archive"),
+        image=template_image(target, deployed.labels["source"]),
     )
     state = wait_for(clients, job, {"JOB_STATE_DONE"}, seconds)
     if state != "JOB_STATE_DONE":

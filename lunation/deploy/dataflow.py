@@ -20,6 +20,7 @@ def launch(
     *,
     labels: dict[str, str] | None = None,
     service_account: str = "",
+    image: str = "",
     max_workers: int = 1,
     streaming: bool = False,
     update: bool = False,
@@ -30,6 +31,8 @@ def launch(
         name: the job's name, unique among the running ones.
         spec: ``gs://`` path of the template's container spec.
         parameters: the template's parameters.
+        image: what the workers run: the template's own image, or they miss our packages. Empty where a template
+            is none.
         max_workers: as many as there are may be at a time.
         streaming: state is kept by the service, not on the workers.
         update: replace the running job of this name, without losing what it has read.
@@ -45,6 +48,7 @@ def launch(
                 "environment": {
                     "additional_user_labels": labels or {},
                     "service_account_email": service_account,
+                    "sdk_container_image": image,
                     "max_workers": max_workers,
                     "enable_streaming_engine": streaming,
                     "ip_configuration": "WORKER_IP_PRIVATE",
@@ -106,6 +110,7 @@ class StreamingJob(Resource):
         parameters: dict[str, str],
         labels: dict[str, str],
         service_account: str,
+        image: str = "",
         max_workers: int = 1,
     ) -> None:
         super().__init__(name)
@@ -113,6 +118,7 @@ class StreamingJob(Resource):
         self._parameters = parameters
         self._labels = labels
         self._service_account = service_account
+        self.image = image
         self._max_workers = max_workers
 
     def desired(self, clients: Clients) -> State:
@@ -164,6 +170,7 @@ class StreamingJob(Resource):
             self._parameters,
             labels=self.desired(clients)["labels"],
             service_account=self._service_account,
+            image=self.image,
             max_workers=self._max_workers,
             streaming=True,
             update=update,

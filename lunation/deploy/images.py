@@ -71,6 +71,11 @@ class Repository(Resource):
         clients.artifact_registry.delete_repository(name=self.path(clients.target)).result(timeout=300)
 
 
+def image_uri(target: Target, repository: str, name: str) -> str:
+    """Where an image called ``<package>:<tag>`` lies."""
+    return f"{target.region}-docker.pkg.dev/{target.project}/{repository}/{name}"
+
+
 class Image(Resource):
     """An image built from a zip in the build bucket. Its tag is the zip's hash, so it is there or not.
 
@@ -105,7 +110,7 @@ class Image(Resource):
 
     def uri(self, target: Target) -> str:
         """What a container engine pulls."""
-        return f"{target.region}-docker.pkg.dev/{target.project}/{self._repository.name}/{self.name}"
+        return image_uri(target, self._repository.name, self.name)
 
     def desired(self, clients: Clients) -> State:
         """Its tag."""

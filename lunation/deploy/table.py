@@ -32,7 +32,7 @@ from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.dataproc import WorkflowTemplate
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.functions import Function
-from lunation.deploy.images import Image, Repository
+from lunation.deploy.images import Image, Repository, image_uri
 from lunation.deploy.message_schemas import PREFIX as SCHEMA_PREFIX
 from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
@@ -101,6 +101,15 @@ def template_spec(source: str) -> str:
     return f"dataflow/{source}.json"
 
 
+def template_image(target: Target, source: str) -> str:
+    """The archive pipeline's image; empty on a laptop, which has no container engine.
+
+    Args:
+        source: the label of the template's content.
+    """
+    return image_uri(target, REPOSITORY, f"archive:{source}") if target.serves(Image.service) else ""
+
+
 def resources(settings: Settings, target: Target, shipped: Release | None = None) -> list[Resource]:
     """The table for one target.
 
@@ -147,10 +156,9 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         build_account=runs_as("build"),
         copied_from=shipped.image,
     )
-    # A laptop has no container engine: its Dataflow takes the zip that the image would be built from.
-    builds = target.serves(Image.service)
     spec = {
-        "image": image.uri(target) if builds else f"gs://{build}/{dataflow_zip.object_name}",
+        # A laptop's Dataflow takes the zip that the image would be built from.
+        "image": template_image(target, dataflow_zip.label) or f"gs://{build}/{dataflow_zip.object_name}",
         "sdkInfo": {"language": "PYTHON"},
         "metadata": json.loads(read_entry(dataflow_zip, "dataflow/metadata.json")),
     }
@@ -385,6 +393,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "window-seconds": str(settings.archive.window_seconds),
                 },
                 service_account=runs_as("archive"),
+                image=template_image(target, dataflow_zip.label),
                 max_workers=settings.archive.max_workers,
             ),
         ),

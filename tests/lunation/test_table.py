@@ -8,9 +8,11 @@ import pytest
 from lunation.clients import Clients
 from lunation.deploy import costs, staging, watch
 from lunation.deploy.access import Access
+from lunation.deploy.dataflow import StreamingJob
+from lunation.deploy.images import Image
 from lunation.deploy.plan import Change, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import APIS, resources
+from lunation.deploy.table import APIS, resources, template_image
 from lunation.deploy.units import UNITS
 from lunation.settings import Settings, load
 from rehearsal.offline import empty_project
@@ -132,3 +134,12 @@ def test_a_sample_can_only_be_looked_at(planned: Planned) -> None:
     """Nothing is created in an empty project: it can only be looked at."""
     with pytest.raises(Exception, match="this is a plan, nothing is made"):
         planned.rows[[row.kind for row in planned.rows].index("topic")].create(planned.clients)
+
+
+def test_the_workers_run_the_image_that_is_built(planned: Planned) -> None:
+    """The template's own: a worker of Beam's plain image would miss our packages. It is the spec's image, too."""
+    (built,) = [row for row in planned.rows if isinstance(row, Image)]
+    (job,) = [row for row in planned.rows if isinstance(row, StreamingJob)]
+    assert job.image == built.uri(planned.clients.target)
+    source = built.name.partition(":")[2]
+    assert template_image(planned.clients.target, source) == job.image

@@ -20,6 +20,7 @@ PYTHON = "3.11"
 CHECKED = (
     "backtest",
     "schemas",
+    "telemetry",
     "dataflow",
     "functions",
     "spark",

@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from dataflow.options import ArchiveOptions
 from dataflow.pipeline import build
+from telemetry.logs import use_for_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    use_for_logging()
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     sys.exit(main())

@@ -41,6 +41,7 @@ PUBLIC = {
     "pubsub": "https://pubsub.googleapis.com",
     "storage": "https://storage.googleapis.com",
     "workflows": "https://workflowexecutions.googleapis.com",
+    "telemetry": "https://telemetry.googleapis.com",
 }
 
 

@@ -123,6 +123,8 @@ def _permissions(method: str, request: Any) -> Iterator[tuple[str, str]]:
             yield "workflows.executions.get", "project"
         case ["functions", "invoke"]:
             yield "run.routes.invoke", f"function/{request}"
+        case ["metrics", "write"]:
+            yield "telemetry.metrics.write", "project"
         case ["buckets", "get"]:
             # Google's client looks a bucket up in the background, for its traces; refused, it does without
             # (google/cloud/storage/_bucket_metadata_cache.py).

@@ -1,9 +1,9 @@
 """A server that stands before one service for one caller: it judges every request, notes it, and passes it on."""
 
+import gzip
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 import grpc
@@ -171,6 +171,26 @@ def _storage_method(request: web.Request) -> str:
     return f"storage.objects.{verbs[request.method]}"
 
 
-def plain(message: Message) -> dict[str, Any]:
-    """A message as JSON, for texts."""
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+def telemetry_routes(caller: str, notes: Notes) -> list[web.RouteDef]:
+    """The metrics of OpenTelemetry's protocol, as far as they can be read."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+        ExportMetricsServiceRequest,
+        ExportMetricsServiceResponse,
+    )
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        message = ExportMetricsServiceRequest()
+        wrong: tuple[str, ...] = ()
+        try:
+            message.ParseFromString(body)
+        except DecodeError as error:
+            wrong = (f"metrics: {error}",)
+        notes.add(Call(caller, "telemetry.metrics.write", message, wrong))
+        answer = ExportMetricsServiceResponse().SerializeToString()
+        return web.Response(status=400 if wrong else 200, body=answer, content_type="application/x-protobuf")
+
+    return [web.post("/v1/metrics", take)]

@@ -14,7 +14,7 @@ from aiohttp import web
 from laptop.service import HOST, surfaces
 from laptop.surface import HttpRoute, Rpc, rpcs_of
 from rehearsal.project import Empty, Project
-from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes
+from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes, telemetry_routes
 
 CLIENTS: dict[str, tuple[str, ...]] = {
     "pubsub": ("google.pubsub_v1.PublisherClient", "google.pubsub_v1.SubscriberClient"),
@@ -38,6 +38,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "firestore": ("google.cloud.firestore_admin_v1.FirestoreAdminClient",),
     "artifactregistry": ("google.cloud.artifactregistry_v1.ArtifactRegistryClient",),
     "cloudbuild": ("google.cloud.devtools.cloudbuild_v1.CloudBuildClient",),
+    "telemetry": (),
     "monitoring": (
         "google.cloud.monitoring_v3.AlertPolicyServiceClient",
         "google.cloud.monitoring_v3.NotificationChannelServiceClient",
@@ -114,6 +115,8 @@ class Stage:
             return Empty().answer, _no_buckets() if service == "storage" else [], None
         if service == "storage":
             return self.project.answer, storage_routes(caller, self._laptop[service]["http"], self.notes), None
+        if service == "telemetry":
+            return self.project.answer, telemetry_routes(caller, self.notes), None
         if service in LAPTOP:
             answer, close = forwarding(self._laptop[service]["grpc"])
             return answer, [], close

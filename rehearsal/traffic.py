@@ -65,12 +65,14 @@ class Traffic:
     def redirect(self) -> None:
         """Point every deployed thing at its own recorders."""
         for unit in ("ingest-fast", "classify", CLASSIFY_HTTP, "submit"):
-            addresses = self._stage.admit(unit, ("datastore", "pubsub", "storage"))
+            addresses = self._stage.admit(unit, ("datastore", "pubsub", "storage", "telemetry"))
             self._change_environment(
                 unit,
                 DATASTORE_ENDPOINT=f"http://{addresses['datastore']['grpc']}",
                 PUBSUB_ENDPOINT=f"http://{addresses['pubsub']['grpc']}",
                 STORAGE_EMULATOR_HOST=addresses["storage"]["http"],
+                OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=f"{addresses['telemetry']['http']}/v1/metrics",
+                OTEL_METRIC_EXPORT_INTERVAL="100",
             )
         addresses = self._stage.admit(
             "retrain", ("datastore", "dataproc", "storage", "workflows"), {"dataproc": _Dataproc(self._train).answer}
@@ -107,6 +109,7 @@ class Traffic:
         self._ask()
         self._until(self._mirrored, "the records in Datastore")
         self._until(self._refused, "dead letters of both functions")
+        self._until(self._counted, "the metrics of every function")
         self._archive()
 
     # --- training
@@ -188,6 +191,21 @@ class Traffic:
             query.record(self._clients.datastore, one) and query.classification(self._clients.datastore, one)
             for one in self._published
         )
+
+    def _counted(self) -> bool:
+        """Whether each function has exported its metrics; another request makes it look at the clock."""
+        missing = [
+            unit
+            for unit in ("ingest-fast", "classify", CLASSIFY_HTTP, "submit")
+            if not any(call.method == "telemetry.metrics.write" for call in self._stage.notes.of(unit))
+        ]
+        if CLASSIFY_HTTP in missing:
+            self._call(CLASSIFY_HTTP, "/v1/classify", self._record)
+        if "submit" in missing:
+            self._call("submit", "/v1/records", {**self._record, "record_id": "counted"})
+        if {"ingest-fast", "classify"} & set(missing):
+            self._publish(1)
+        return not missing
 
     def _refused(self) -> bool:
         if not all(self._stage_has(unit, "dead-letters") for unit in ("ingest-fast", "classify")):

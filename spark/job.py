@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from schemas.check_limits import CheckLimits
 from schemas.dead_letter import explain
 from schemas.use_cases import USE_CASES, UseCase, use_case
+from telemetry.logs import Severity, configure, write
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -107,6 +108,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         help='limits of the data checks as JSON, for example {"unseen": 0.3}; what is left out has its default',
     )
     given = parser.parse_args(argv)
+    configure("", unit=program, use_case=given.use_case, run_id=given.run_id)
     return Job(
         case=use_case(given.use_case),
         archive=given.archive,
@@ -119,9 +121,9 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
     )
 
 
-def progress(text: str) -> None:
-    """One line on the error stream, with the time: what Dataproc keeps as the driver's output."""
-    print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", file=sys.stderr, flush=True)
+def progress(text: str, severity: Severity = "INFO") -> None:
+    """One line on the error stream, with the run that it belongs to: what Dataproc keeps as the driver's output."""
+    write(sys.stderr, severity, text, {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
 
 
 def exit_code(work: Callable[[], None]) -> int:
@@ -129,7 +131,7 @@ def exit_code(work: Callable[[], None]) -> int:
     try:
         work()
     except JobFailed as failure:
-        progress(f"FAILED: {failure}")
+        progress(f"FAILED: {failure}", "ERROR")
         return 1
     return 0
 

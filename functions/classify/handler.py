@@ -11,7 +11,9 @@ from starlette.responses import Response
 from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
 from functions.runtime.body import BodyTooLarge, read_body
 from functions.runtime.datastore import entity, values
+from functions.runtime.log import bind, note
 from functions.runtime.push import NotNow, crashed, read_record, receive
+from functions.runtime.watched import ANSWERS
 from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
 
@@ -50,6 +52,7 @@ class ClassifyHttp:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
+        bind(request.scope["headers"])
         path, method = request.scope["path"], request.scope["method"]
         try:
             if path == "/v1/classify" and method == "POST":
@@ -88,6 +91,7 @@ class ClassifyHttp:
             return problem(error.status, str(error), errors=error.errors)
         served = self._serving.fresh() or await self._serving.take()
         many = is_list or are_lines
+        ANSWERS.add(len(records) if many else 1, model_version=served.model_version, way="http")
         given: Any
         if served.canary is None:
             given = (answers if many else answer)(self._case, served, records)
@@ -169,6 +173,8 @@ class ClassifyPush:
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
         # The first answer is the one that was served; a message that comes again publishes that one again.
         stored = ours if there_before is None else _stored(there_before)
+        note(model_version=stored["model_version"])
+        ANSWERS.add(model_version=stored["model_version"], label=stored["label"], way="push")
         published = self._classifications.publish(orjson.dumps(stored), {"record_id": record.record_id})
         if shadow is None:
             await published

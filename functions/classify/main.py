@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
 from functions.runtime.collector import settle
+from functions.runtime.watched import watch
 from schemas import NamedModel, use_case
 
 from .folder import Folders
@@ -20,6 +21,7 @@ from .serving import Serving
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
+watch("classify", SETTINGS)
 
 # What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
 

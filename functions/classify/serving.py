@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from functions.runtime.log import log
+from functions.runtime.watched import LOADS
 from schemas import ModelPointer, NamedModel
 
 from .candidates import Candidates
@@ -292,6 +293,7 @@ class Serving:
             since=datetime.now(UTC),
         )
         self._remember(pointer, "serving", seconds)
+        LOADS.add(outcome="serves", model_version=pointer.model_version)
         log(
             "INFO",
             "model serves",
@@ -335,6 +337,7 @@ class Serving:
             self._clock() + pause,
         )
         self._remember(pointer, f"refused: {reason}", 0.0)
+        LOADS.add(outcome="refused", model_version=pointer.model_version)
         log(
             "ERROR",
             "model is not served",

@@ -13,12 +13,14 @@ from functions.runtime.collector import settle
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
+from functions.runtime.watched import watch
 from schemas import use_case
 
 from .handler import IngestFast
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
+watch("ingest_fast", SETTINGS)
 
 
 @cache

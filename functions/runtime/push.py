@@ -19,8 +19,9 @@ from starlette.responses import Response
 from functions.runtime.answers import done, problem, unavailable
 from functions.runtime.batcher import Overloaded
 from functions.runtime.body import BodyTooLarge, read_body
-from functions.runtime.log import log
+from functions.runtime.log import bind, log, note
 from functions.runtime.rpc import Refused, RpcError
+from functions.runtime.watched import MESSAGES
 from schemas import Envelope, EnvelopeError, Record, decode_envelope
 from schemas.dead_letter import explain
 
@@ -41,6 +42,7 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
     """Do ``work`` with the message in a push request, and answer. Never raises."""
     if request.scope["method"] != "POST":
         return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
+    bind(request.scope["headers"])
     try:
         body = await read_body(request, MAX_BODY_BYTES)
         return await _attempt(request.headers, body, work, dead_letters)
@@ -50,12 +52,15 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
         return problem(400, "the caller went away before its body was complete")
     except (NotNow, Overloaded, RpcError) as error:
         log("WARNING", "message not taken, it will be sent again", reason=str(error))
+        MESSAGES.add(outcome="again")
         return unavailable(str(error))
     except Refused as error:
         # Too big for a dead letter of ours: the subscription's own dead-letter policy moves it as it is.
         log("ERROR", "message refused, and no dead letter of it can be published", reason=str(error))
+        MESSAGES.add(outcome="failed")
         return problem(500, str(error))
     except Exception as error:
+        MESSAGES.add(outcome="failed")
         return crashed(error)
 
 
@@ -64,11 +69,15 @@ async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_let
         envelope = decode_envelope(headers, body)
     except (EnvelopeError, RecursionError) as error:
         await dead_letters.send(Envelope(data=body), f"envelope: {error}")
+        MESSAGES.add(outcome="refused")
         return done()
     try:
         await work(envelope)
     except Refused as error:
         await dead_letters.send(envelope, str(error))
+        MESSAGES.add(outcome="refused")
+    else:
+        MESSAGES.add(outcome="done")
     return done()
 
 
@@ -81,9 +90,11 @@ def read_record(envelope: Envelope, record: type[Record[Any]]) -> Record[Any]:
     if not envelope.data:
         raise Refused("document: the message has no data; expected a record as JSON")
     try:
-        return record.model_validate_json(envelope.data)
+        read = record.model_validate_json(envelope.data)
     except ValidationError as error:
         raise Refused(explain(error)) from None
+    note(record_id=read.record_id)
+    return read
 
 
 def crashed(error: Exception) -> Response:

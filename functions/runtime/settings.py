@@ -44,6 +44,10 @@ class Settings(BaseModel):
     dead_letter_topic: Topic = "dead-letters"
     records_topic: Topic = "records"
     """Where the pushed messages come from; named in their dead letters."""
+    otel_exporter_otlp_metrics_endpoint: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    """Where metrics go, by OpenTelemetry's own name for it. Empty: nowhere."""
+    otel_metric_export_interval: int = Field(default=60_000, ge=100)
+    """Milliseconds between exports."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:

@@ -17,9 +17,11 @@ from starlette.responses import Response
 from functions.runtime.answers import json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
 from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.log import bind
 from functions.runtime.publisher import MessageRefused, Publisher
 from functions.runtime.push import crashed
 from functions.runtime.rpc import RpcError
+from functions.runtime.watched import SUBMITTED
 from schemas import Classification, RecordId, UseCase
 
 from .batch import Accepted, BodyRefused, Refused, TooMany, read_lines, read_list, read_one
@@ -56,6 +58,7 @@ class Submit:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
+        bind(request.scope["headers"])
         try:
             return await self._route(request)
         except ClientDisconnect:
@@ -133,6 +136,8 @@ class Submit:
 
     async def _results(self, read: Sequence[Accepted | Refused], seconds: float) -> list[Result]:
         results = list(await asyncio.gather(*(self._publish(one) for one in read)))
+        for result in results:
+            SUBMITTED.add(outcome=result["status"])
         accepted = [result["record_id"] for result in results if result["status"] == "accepted"]
         if seconds and accepted:
             found = await self._waiting.classifications(accepted, seconds)

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup
 from functions.runtime.publisher import Publisher
+from functions.runtime.watched import watch
 from schemas import use_case
 
 from .handler import Submit
@@ -17,6 +18,7 @@ from .settings import Settings
 from .waiting import Waiting
 
 SETTINGS = Settings.read(os.environ)
+watch("submit", SETTINGS)
 
 
 @cache

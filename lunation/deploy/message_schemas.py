@@ -1,7 +1,7 @@
 """The schemas of the messages, as Pub/Sub keeps them, for publishers to check theirs against.
 
 They are registered, and no topic refuses a message for them: a newer publisher may send fields that we do not know yet,
-and what cannot be read is kept as a dead letter with its reason (docs/decisions).
+and what cannot be read is kept as a dead letter with its reason (docs/decisions/0011-custom-roles.md).
 """
 
 from collections.abc import Iterator

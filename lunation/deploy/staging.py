@@ -16,6 +16,8 @@ from lunation.settings import ROOT
 BUILD = ROOT / "build"
 FUNCTIONS = ("ingest_fast", "classify", "submit")
 """The folders below ``functions/`` that are deployed."""
+SHARED = ("schemas", "telemetry")
+"""What every unit may import, and is shipped with."""
 _TIMESTAMP = (2000, 1, 1, 0, 0, 0)
 _LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 
@@ -80,7 +82,8 @@ def stage_function(unit: str) -> Artefact:
     folder = _fresh(unit)
     _copy(ROOT / "functions" / unit, folder)
     _copy(ROOT / "functions" / "runtime", folder / "functions" / "runtime")
-    _copy(ROOT / "schemas", folder / "schemas")
+    for shared in SHARED:
+        _copy(ROOT / shared, folder / shared)
     return _zipped(unit, folder)
 
 
@@ -88,7 +91,8 @@ def stage_dataflow() -> Artefact:
     """The template's content: what ``dataflow/Dockerfile`` copies, with the Dockerfile itself."""
     folder = _fresh("dataflow")
     _copy(ROOT / "dataflow", folder / "dataflow")
-    _copy(ROOT / "schemas", folder / "schemas")
+    for shared in SHARED:
+        _copy(ROOT / shared, folder / shared)
     shutil.copyfile(ROOT / "dataflow" / "Dockerfile", folder / "Dockerfile")
     return _zipped("dataflow", folder)
 
@@ -97,7 +101,8 @@ def stage_spark() -> list[Artefact]:
     """The drivers and the zip of packages that they import, under one prefix that names their common hash."""
     folder = _fresh("spark")
     _copy(ROOT / "spark", folder / "spark")
-    _copy(ROOT / "schemas", folder / "schemas")
+    for shared in SHARED:
+        _copy(ROOT / shared, folder / shared)
     package = BUILD / "lunation_spark.zip"
     _write_zip(folder, package)
     drivers = [ROOT / "spark" / f"{name}.py" for name in ("convert", "train", "evaluate")]

@@ -66,6 +66,7 @@ APIS = (
     "cloudscheduler",
     "logging",
     "monitoring",
+    "telemetry",
 )
 TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")
 WORKFLOW = "retrain"
@@ -163,12 +164,19 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         "metadata": json.loads(read_entry(dataflow_zip, "dataflow/metadata.json")),
     }
 
+    def metrics(clients: Clients) -> dict[str, str]:
+        """Where metrics go, by OpenTelemetry's own name for it. A laptop has no such service, so nowhere."""
+        if not target.serves("telemetry"):
+            return {}
+        return {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{clients.url('telemetry')}/v1/metrics"}
+
     def environment(clients: Clients) -> dict[str, str]:
         return {
             "PROJECT": target.project,
             "USE_CASE": settings.use_case,
             "DATASTORE_ENDPOINT": clients.grpc_url("datastore"),
             "PUBSUB_ENDPOINT": clients.grpc_url("pubsub"),
+            **metrics(clients),
         }
 
     def classify_environment(clients: Clients) -> dict[str, str]:

@@ -80,18 +80,22 @@ UNITS: dict[str, Unit] = {
         Unit(
             "ingest-fast",
             "mirrors records into Datastore",
-            uses=("datastore.entities.create", "datastore.entities.update"),
+            uses=("datastore.entities.create", "datastore.entities.update", "telemetry.metrics.write"),
         ),
         Unit(
             "classify",
             "classifies pushed records, stores and publishes the answers",
-            uses=("datastore.entities.create", "datastore.entities.get"),
+            uses=("datastore.entities.create", "datastore.entities.get", "telemetry.metrics.write"),
         ),
-        Unit("classify-http", "answers requests for a classification", uses=("datastore.entities.get",)),
+        Unit(
+            "classify-http",
+            "answers requests for a classification",
+            uses=("datastore.entities.get", "telemetry.metrics.write"),
+        ),
         Unit(
             "submit",
             "publishes records for callers, and shows what became of them",
-            uses=("datastore.entities.get",),
+            uses=("datastore.entities.get", "telemetry.metrics.write"),
         ),
         Unit("archive", "files every message in the archive", platform=DATAFLOW_WORKER),
         Unit("train", "converts, trains and evaluates on a cluster of its own", platform=DATAPROC_WORKER),

@@ -1,5 +1,6 @@
 """Promises of the drivers' outside: arguments in their form or exit 2, failures as exit 1 with one line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,7 +64,8 @@ def test_a_failure_ends_with_1_and_its_text(capsys):
         raise ZeroDivisionError
 
     assert exit_code(fail) == 1
-    assert "FAILED: the thing, the cause; the fix" in capsys.readouterr().err
+    line = json.loads(capsys.readouterr().err)
+    assert (line["severity"], line["message"]) == ("ERROR", "FAILED: the thing, the cause; the fix")
     assert exit_code(lambda: None) == 0
     with pytest.raises(ZeroDivisionError):
         exit_code(crash)
@@ -73,7 +75,7 @@ def test_a_failure_ends_with_1_and_its_text(capsys):
 def test_a_staged_driver_needs_only_its_zip(driver, tmp_path):
     """The driver alone in a folder, with the zip of packages on the path and nothing else of ours, starts and helps."""
     with zipfile.ZipFile(tmp_path / "lunation_spark.zip", "w") as staged:
-        for package in ("spark", "schemas"):
+        for package in ("spark", "schemas", "telemetry"):
             for path in sorted((ROOT / package).rglob("*.py")):
                 staged.write(path, path.relative_to(ROOT))
     (tmp_path / f"{driver}.py").write_text((ROOT / "spark" / f"{driver}.py").read_text())

@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def stage(unit: str, target: Path) -> Path:
-    """Put together what the zip of ``unit`` holds: its own files, functions/runtime and schemas."""
+    """Put together what the zip of ``unit`` holds: its own files, functions/runtime and what all units share."""
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "functions" / unit, target, ignore=ignore)
     shutil.copytree(ROOT / "functions" / "runtime", target / "functions" / "runtime", ignore=ignore)
-    shutil.copytree(ROOT / "schemas", target / "schemas", ignore=ignore)
+    for shared in ("schemas", "telemetry"):
+        shutil.copytree(ROOT / shared, target / shared, ignore=ignore)
     return target
 
 

@@ -1,0 +1,24 @@
+"""Tells a function's telemetry where it runs, and what is counted everywhere."""
+
+from functions.runtime.settings import Settings
+from telemetry import logs
+from telemetry.counters import Counter
+
+MESSAGES = Counter("lunation.messages", "Pushed messages by what became of them: done, refused, again, failed")
+ANSWERS = Counter("lunation.answers", "Records that were answered, by model version and label")
+SUBMITTED = Counter("lunation.submitted", "Records that callers submitted, by what became of them")
+LOADS = Counter("lunation.model_loads", "Models that were loaded, or refused")
+
+
+def watch(unit: str, settings: Settings) -> None:
+    """To be called once, at the start. Metrics are exported if the settings name an endpoint."""
+    logs.configure(settings.project, unit=unit)
+    if settings.otel_exporter_otlp_metrics_endpoint:
+        from telemetry.export import Exporter
+
+        Exporter(
+            settings.otel_exporter_otlp_metrics_endpoint,
+            settings.otel_metric_export_interval / 1000,
+            unit,
+            settings.project,
+        ).start()

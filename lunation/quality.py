@@ -18,6 +18,7 @@ from schemas.shapes import model_inputs
 
 SURE = 2.0
 """Standard errors that a measure has to be beyond its bound."""
+WEEK = 7
 SEGMENTS = 5
 """Values shown of a category, the most frequent ones."""
 
@@ -41,7 +42,7 @@ class Drift:
     index: float
     """Population stability index, less what so few records would show by chance."""
     judged: bool
-    """False for an input that is declared to drift."""
+    """False for an input that is declared to drift, and while there are answers of less than a week, or few."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def measure(
 
     manifest = None if serving is None else trained.manifest(clients, serving)
     own = [answer for answer in answers if answer.model_version == serving]
-    drift = [] if manifest is None else _drift(clients, case, manifest, own, features)
+    drift = [] if manifest is None else _drift(clients, case, manifest, own, features, bounds)
     return Quality(
         since=since,
         serving=serving,
@@ -166,6 +167,7 @@ def _drift(
     manifest: ModelManifest,
     answers: Sequence[Classification],
     features: Mapping[str, Mapping[str, Any]],
+    bounds: QualityBounds,
 ) -> list[Drift]:
     """Against the profile that the model's folder keeps; nothing for a model that is older than profiles."""
     if not any(file.name == "profile.json" for file in manifest.evidence):
@@ -174,6 +176,8 @@ def _drift(
     records = [features[answer.record_id] for answer in answers if answer.record_id in features]
     if not records:
         return []
+    # Part of a week has other weekdays and hours than a whole one, and a few records prove nothing.
+    enough = len(set(map(_day, answers))) >= WEEK and len(answers) >= bounds.min_labels
     found = []
     for item in model_inputs(case):
         bins = profile.bins.get(item.name)
@@ -183,7 +187,7 @@ def _drift(
             used = sum(count > 0 for count in before)
             by_chance = max(used - 1, 0) * (1 / len(records) + 1 / max(sum(before), 1))
             index = stability_index(before, [places[place] for place in range(bins.places)])
-            found.append(Drift(item.name, max(index - by_chance, 0.0), not item.drifts))
+            found.append(Drift(item.name, max(index - by_chance, 0.0), enough and not item.drifts))
     return sorted(found, key=lambda one: -one.index)
 
 
@@ -210,7 +214,7 @@ def _findings(
     findings = [
         f"{one.feature} drifted: its stability index is {one.index:.2f} (bound {bounds.drift_index:g})"
         for one in drift
-        if one.judged and one.index >= bounds.drift_index and len(answers) >= bounds.min_labels
+        if one.judged and one.index >= bounds.drift_index
     ]
     known = [outcomes[answer.record_id] for answer in answers if answer.record_id in outcomes]
     if len(known) < bounds.min_labels:

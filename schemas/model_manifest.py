@@ -75,8 +75,8 @@ class ModelManifest(BaseModel):
     files: list[ModelFile]
     """``model.onnx`` and ``golden.json``, with hashes."""
     evidence: list[ModelFile] = []
-    """What tells about the run and is not needed to serve: ``convert.json``, ``profile.json``, ``evaluation.json``,
-    ``report.html``, ``MODEL_CARD.md``, with hashes."""
+    """What tells about the run and is not needed to serve: ``convert.json``, ``inputs.json``, ``profile.json``,
+    ``evaluation.json``, ``report.html``, ``MODEL_CARD.md``, with hashes."""
     rows: dict[str, int]
     """Counts: ``train``, ``evaluate``, ``unlabelled``, ``corrupt``, ``duplicates``."""
     windows: dict[str, str]

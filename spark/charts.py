@@ -100,7 +100,12 @@ def shares(name: str, place: int, one: Mapping[str, Any], most: int = 24) -> str
 
 def _bars(name: str, rows: Sequence[tuple[str, float]], color: str | Sequence[str]) -> str:
     colors = [color] * len(rows) if isinstance(color, str) else list(color)
-    options = _options(colors) | {"height": max(120, 40 + 22 * len(rows)), "show_legend": False}
+    options = _options(colors) | {
+        "height": max(120, 40 + 22 * len(rows)),
+        "show_legend": False,
+        "y_labels_major_count": 5,
+        "show_minor_y_labels": False,
+    }
     chart = pygal.HorizontalBar(**options, x_labels=[label for label, _ in rows][::-1], truncate_label=22)
     chart.uuid = name
     chart.add("", [{"value": value, "color": tint} for (_, value), tint in zip(rows, colors, strict=True)][::-1])

@@ -10,8 +10,8 @@ from schemas.check_limits import CheckLimits
 from schemas.model_manifest import DataCheck
 from schemas.profile import DELAY_HOURS, LABEL, LABEL_DELAY
 from schemas.shapes import ModelInput
+from spark.day_counts import Counts
 from spark.drift import Drift
-from spark.profile import Counts
 
 NONE, NEGATIVE, POSITIVE = range(3)
 EARLY = 1

@@ -2,8 +2,8 @@
 
 Challenger, champion and two baselines (the champion's predecessor, and a constant) are scored on the same latest
 window, each model by the artefact that is (or would be) served. Writes into the model's folder what was seen
-(``convert.json``, ``profile.json``, ``evaluation.json``), the report of it for people (``report.html``,
-``MODEL_CARD.md``), and then, last of all, ``manifest.json``: a folder without one is no model.
+(``convert.json``, ``inputs.json``, ``profile.json``, ``evaluation.json``), the report of it for people
+(``report.html``, ``MODEL_CARD.md``), and then, last of all, ``manifest.json``: a folder without one is no model.
 
 ``evaluation.json`` is what was measured, once; the other files follow from it. So a run that broke off in between goes
 on with the same figures and the same verdict.
@@ -28,15 +28,16 @@ from pyspark.sql.functions import col
 
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
-from spark import metrics, objects, report
+from spark import metrics, objects, report, snapshot
 from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
 from spark.job import Job, JobFailed, exit_code, parse, progress
-from spark.repeat import Original, original, told
+from spark.repeat import INPUTS, Original, original, told
 from spark.served import ServedModel, largest_difference
 from spark.session import start
+from spark.snapshot import Snapshot
 
 EVALUATION = "evaluation.json"
 TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
@@ -78,11 +79,13 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         seen = json.dumps(_finite(document), indent=1).encode()
         objects.write_once(storage, f"{job.model}/{EVALUATION}", seen)
     document = json.loads(seen)
+    inputs = snapshot.inputs(storage, job, Snapshot.from_json(converted))
     evidence = {
         "convert.json": converted,
+        INPUTS: json.dumps(inputs, indent=0, sort_keys=True).encode(),
         PROFILE: _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id"),
         EVALUATION: seen,
-        report.REPORT: report.html(document, json.loads(converted)["counts"]["objects"]),
+        report.REPORT: report.html(document, len(inputs)),
         report.CARD: report.card(document),
     }
     for name, content in evidence.items():

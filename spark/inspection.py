@@ -16,10 +16,10 @@ from schemas.profile import LABEL, DataProfile
 from schemas.shapes import model_inputs
 from spark import objects, snapshot
 from spark.checks import NEGATIVE, POSITIVE, Seen, check
+from spark.day_counts import YEAR, Counts, Wanted, as_profile, choose_bins, count
 from spark.drift import Drift, drifts
 from spark.features import features_ddl
 from spark.job import Job, JobFailed
-from spark.profile import YEAR, Counts, as_profile, choose_bins, count
 
 PROFILE = "profile.json"
 
@@ -76,7 +76,9 @@ def inspect(
         }
     )
     days = (newest_to - first).days + 1
-    (own, champions), labels = count(rows, job.case, first, days, [bins, comparable])
+    (own, champions), labels = count(
+        rows, job.case, first, days, [Wanted(bins, first), Wanted(comparable, newest_from)]
+    )
     split = (newest_from - first).days
     usual = {name: table[:split] for name, table in {**own, **labels}.items()}
     newest = {name: table[split:] for name, table in {**own, **labels}.items()}

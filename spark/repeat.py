@@ -1,5 +1,7 @@
 """A run that repeats another one: the same objects of the archive, parameters and comparison, with today's code."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.model_manifest import ModelManifest
-from spark import objects, snapshot
+from spark import objects
 from spark.job import Job, JobFailed
-from spark.snapshot import Snapshot
+
+INPUTS = "inputs.json"
+"""Every object that a run was made of, with its MD5, in the model's folder."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def original(storage: Any, job: Job) -> Original | None:
     if job.like is None:
         return None
     folder = f"{job.models}/{job.like}"
-    found = {name: objects.read(storage, f"{folder}/{name}") for name in ("manifest.json", "convert.json")}
+    found = {name: objects.read(storage, f"{folder}/{name}") for name in ("manifest.json", INPUTS)}
     for name, content in found.items():
         if content is None:
             raise JobFailed(
@@ -51,10 +55,14 @@ def original(storage: Any, job: Job) -> Original | None:
             )
     try:
         manifest = ModelManifest.model_validate_json(found["manifest.json"] or b"")
-        converted = Snapshot.from_json(found["convert.json"] or b"")
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise JobFailed(f"{folder} cannot be read ({type(error).__name__}), so the run cannot be repeated") from error
-    return Original(manifest, snapshot.inputs(storage, job, converted))
+    except ValidationError as error:
+        raise JobFailed(f"{folder}/manifest.json cannot be read ({error.error_count()} errors)") from error
+    listed = found[INPUTS] or b""
+    if hashlib.sha256(listed).hexdigest() not in {file.sha256 for file in manifest.evidence if file.name == INPUTS}:
+        raise JobFailed(
+            f"{folder}/{INPUTS} is not the file that its manifest names (sha256); restore the bucket's version"
+        )
+    return Original(manifest, json.loads(listed))
 
 
 def pinned(original: Original, found: Mapping[str, str], folder: str) -> Sequence[str]:

@@ -56,16 +56,18 @@ def _print_report(found: "ModelManifest") -> None:
     for reason in found.reasons:
         out.print(f"  {plain(reason)}")
     out.print()
-    names = ("challenger", "champion", "frozen", "constant", "difference")
-    labels = ("new model", "champion", "before the champion", "constant", "new model minus champion")
+    columns = {
+        "new model": found.metrics.get("challenger"),
+        "champion": found.metrics.get("champion"),
+        "new minus champion": found.metrics.get("difference"),
+        "before the champion": found.metrics.get("frozen"),
+        "constant": found.metrics.get("constant"),
+    }
+    shown = {label: values for label, values in columns.items() if values}
     print_table(
         f"On {found.rows['evaluate']:,} records of {found.windows['evaluate_from']} to {found.windows['evaluate_to']}",
-        ["model", *MEASURES],
-        [
-            [label, *(_interval(found.metrics[name], measure, name == "difference") for measure in MEASURES)]
-            for name, label in zip(names, labels, strict=True)
-            if found.metrics.get(name)
-        ],
+        ["measure", *shown],
+        [[measure, *(_interval(label, values, measure) for label, values in shown.items())] for measure in MEASURES],
     )
     failed = [check for check in found.checks if not check.passed]
     out.print(f"Data checks: {len(found.checks) - len(failed)} of {len(found.checks)} passed")
@@ -74,12 +76,13 @@ def _print_report(found: "ModelManifest") -> None:
     out.print(f"The page: lunation report {plain(found.run_id)} --open")
 
 
-def _interval(values: dict[str, float | None], measure: str, signed: bool) -> str:
+def _interval(label: str, values: dict[str, float | None], measure: str) -> str:
     value, low, high = (values.get(name) for name in (measure, f"{measure}_low", f"{measure}_high"))
     if value is None:
         return "–"
-    form = "+.4f" if signed else ".4f"
-    return format(value, form) + (f" ({low:{form}} to {high:{form}})" if low is not None and high is not None else "")
+    form = "+.4f" if "minus" in label else ".4f"
+    bounds = low is not None and high is not None and label != "constant"
+    return format(value, form) + (f" ({low:{form}} to {high:{form}})" if bounds else "")
 
 
 def diff(before: RunArgument, now: RunArgument, target: TargetOption = None, as_json: JsonOption = False) -> None:
@@ -166,7 +169,7 @@ def _print_quality(found: "Quality") -> None:
     print_table(
         "Drift of the serving model's inputs against its training",
         ["input", "stability index", "judged"],
-        [[one.feature, f"{one.index:.3f}", "yes" if one.judged else "declared to drift"] for one in found.drift],
+        [[one.feature, f"{one.index:.3f}", "yes" if one.judged else "no"] for one in found.drift],
     )
     if found.findings:
         out.print("[yellow]Retrain early[/] (lunation quality --retrain):")

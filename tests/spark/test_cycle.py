@@ -17,10 +17,12 @@ from functions.classify.reasons import Explainer
 from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
+from spark import snapshot as converted
 from spark.convert import convert
+from spark.day_counts import Wanted, as_profile, count
 from spark.evaluate import evaluate
+from spark.features import features_ddl
 from spark.job import JobFailed
-from spark.profile import as_profile, count
 from spark.served import ServedModel
 from spark.train import PARAMETERS
 from spark.train import train as train_with
@@ -97,6 +99,7 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
         "convert.json",
         "evaluation.json",
         "golden.json",
+        "inputs.json",
         "manifest.json",
         "model.onnx",
         "profile.json",
@@ -239,8 +242,14 @@ def test_a_profile_counts_as_its_bins_say(desk, record, label):
         "country": Bins(kind="category", values=["cl", "o'br\\"]),
         "coupon": Bins(kind="category", values=[]),
     }
-    rows = desk.spark.read.parquet(f"{desk.job.work}/data")
-    (counted,), labels = count(rows, SHOP, date(2024, 3, 1), 3, [bins])
+    made = converted.read(desk.storage, desk.job, desk.job.run_id)
+    assert made is not None
+    rows = converted.rows(desk.spark, desk.job, made, features_ddl(SHOP))
+    begin, third = date(2024, 3, 1), date(2024, 3, 3)
+    (counted, later), labels = count(
+        rows, SHOP, begin, 3, [Wanted(bins, begin), Wanted({"price": Bins(kind="number", edges=[50.0])}, third)]
+    )
+    assert later["price"].tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
     for name, chosen in bins.items():
         expected = [[0] * chosen.places for _ in range(3)]
         for document, day in zip(records[:3], (0, 0, 2), strict=True):

@@ -11,9 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from functions.runtime.datastore import Lookup, key, path, values
+from functions.runtime.log import log
 from functions.runtime.rpc import RpcError
 from schemas import Classification
+from schemas.dead_letter import explain
 
 PAUSES_SECONDS = (0.05, 0.05, 0.1, 0.2, 0.4)
 """Between the lookups of one record; the last one is repeated."""
@@ -85,6 +89,11 @@ class Waiting:
             return
         for one in due:
             stored = found.get(one.path)
-            if stored is not None and not one.found.done():
+            if stored is None or one.found.done():
+                continue
+            self._waiters.discard(one)
+            try:
                 one.found.set_result(Classification.model_validate(values(stored)).model_dump())
-                self._waiters.discard(one)
+            except (TypeError, ValidationError) as error:
+                # Its caller is told that it is accepted, which is so; the others go on waiting for theirs.
+                log("ERROR", "classification cannot be read", record_id=one.record_id, reason=explain(error))

@@ -241,6 +241,24 @@ def test_datastore_away_while_waiting_takes_nothing_back(google, run):
     run(scenario)
 
 
+def test_a_classification_that_cannot_be_read_spoils_no_one_elses(google, run, capsys):
+    """Its caller gets 202, the one beside it its classification; the log names the record."""
+
+    async def scenario() -> None:
+        caller = client(google)
+        classified(google, "r1")
+        stored = entity("local-dev", "Classification", "r2", {"record_id": "r2", "label": 5})
+        google.entities[path(stored.key)] = stored
+        answers = await asyncio.gather(
+            *(caller.post("/v1/records?wait=0.5", json=models.record(one)) for one in ("r1", "r2"))
+        )
+        assert [one.status_code for one in answers] == [200, 202]
+
+    run(scenario)
+    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert (line["severity"], line["record_id"]) == ("ERROR", "r2")
+
+
 @pytest.mark.parametrize("wait", ["-1", "31", "nan", "inf", "soon", ""])
 def test_a_bad_wait_is_refused_before_anything_is_published(google, run, wait):
     """So is waiting for more records than is meant."""

@@ -33,8 +33,6 @@ from tests.support import ServerProcess, eventually
 CASE = use_case("flights")
 BUCKET = "local-dev-models"
 HARD_BOUND_SECONDS = 30.0
-SETTLE_SECONDS = 1.0
-"""Watched after the last instance has followed."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,15 @@ def scene(folder: Path, instances: int, model_megabytes: int) -> Iterator[Scene]
 
 
 def tell(
-    scene_: Scene, *, callers: int, pause: float, steady: float, away: float, slow: float, say: Callable[[str], None]
+    scene_: Scene,
+    *,
+    callers: int,
+    pause: float,
+    steady: float,
+    away: float,
+    slow: float,
+    settle: float,
+    say: Callable[[str], None],
 ) -> Story:
     """Old, new, rollback, a model that misses its golden rows, one that is slow to load, Datastore away and back.
 
@@ -231,6 +237,7 @@ def tell(
         steady: seconds of the first phase, in which nothing happens.
         away: seconds without Datastore.
         slow: seconds that each file of the slow model takes.
+        settle: seconds that are watched after the last instance has followed.
     """
     scene_.promote(scene_.model())  # generation 1
     for instance in scene_.instances:
@@ -245,7 +252,7 @@ def tell(
         def phase(name: str) -> Iterator[Phase]:
             made = Phase(name, time.monotonic())
             yield made
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(settle)
             made.ended = time.monotonic()
             made.answers = [one for one in load_.since(made.began) if one.started < made.ended]
             phases.append(made)
@@ -261,13 +268,13 @@ def tell(
                 moved = time.monotonic()
                 also()
                 eventually(followed(generation), 90, f"every instance follows to generation {generation}")
-                time.sleep(SETTLE_SECONDS)
+                time.sleep(settle)
                 old = [one.started for one in load_.since(moved) if (one.generation or generation) < generation]
                 made.seconds_to_follow = max([0.0, *(started - moved for started in old)])
 
         # The first model: an instance that starts has none yet, and says so; that is no part of a switch.
         eventually(followed(1), 60, "the first model serves")
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle)
         with phase("steady"):
             time.sleep(steady)
         before = scene_.megabytes()
@@ -305,7 +312,7 @@ def main(
 ) -> None:
     """The switch of models under load: failed requests, seconds until each move is followed, p99, memory."""
     with tempfile.TemporaryDirectory(prefix="lunation-bench-") as folder, scene(Path(folder), instances, 8) as made:
-        story = tell(made, callers=callers, pause=0.01, steady=20.0, away=away, slow=4.0, say=typer.echo)
+        story = tell(made, callers=callers, pause=0.01, steady=20.0, away=away, slow=4.0, settle=1.0, say=typer.echo)
     rows = summary(story)
     table = Table(title="switch", title_justify="left")
     for column in ("name", "ours", "other", "ratio", "target", "ok"):

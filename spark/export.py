@@ -11,7 +11,8 @@ protobuf by hand would spare nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import expr
 
 from spark.job import JobFailed
-from spark.rates import Table
+from spark.rates import Part, Table
 
 BRANCH_LEQ = 0
+BRANCH_LT = 1
 BRANCH_MEMBER = 6
 SUM = 1
 IR_VERSION = 9
@@ -92,6 +94,10 @@ def read_forest(spark: SparkSession, saved: str) -> Forest:
 class _Ensemble:
     """The operator's attributes, by their names in its specification."""
 
+    mode: int
+    """Of the numeric splits."""
+    missing_goes_left: int
+    """0 or 1: where NaN goes at a numeric split."""
     tree_roots: list[int] = field(default_factory=list)
     nodes_featureids: list[int] = field(default_factory=list)
     nodes_modes: list[int] = field(default_factory=list)
@@ -103,19 +109,21 @@ class _Ensemble:
     nodes_missing_value_tracks_true: list[int] = field(default_factory=list)
     membership_values: list[float] = field(default_factory=list)
     leaf_weights: list[float] = field(default_factory=list)
+    leaf_targetids: list[int] = field(default_factory=list)
 
-    def add(self, tree: Sequence[Node], weight: float) -> None:
+    def add(self, tree: Sequence[Node], weight: float, target: int = 0) -> None:
+        """Add a tree whose leaves, times ``weight``, add to the output ``target``."""
         self.tree_roots.append(len(self.nodes_modes))
         if tree[0].feature < 0:
             # The specification's form of a tree that is a leaf: a node whose branches are the same leaf.
-            leaf = self._leaf(tree[0], weight)
+            leaf = self._leaf(tree[0], weight, target)
             self._node(Node(0, 0.0, 0, 0, 0.0, ()), (leaf, 1), (leaf, 1))
             return
         places: dict[int, tuple[int, int]] = {}
         inner = len(self.nodes_modes)
         for position, node in enumerate(tree):
             if node.feature < 0:
-                places[position] = (self._leaf(node, weight), 1)
+                places[position] = (self._leaf(node, weight, target), 1)
             else:
                 places[position] = (inner, 0)
                 inner += 1
@@ -123,17 +131,17 @@ class _Ensemble:
             if node.feature >= 0:
                 self._node(node, places[node.left], places[node.right])
 
-    def _leaf(self, node: Node, weight: float) -> int:
+    def _leaf(self, node: Node, weight: float, target: int) -> int:
         self.leaf_weights.append(node.prediction * weight)
+        self.leaf_targetids.append(target)
         return len(self.leaf_weights) - 1
 
     def _node(self, node: Node, left: tuple[int, int], right: tuple[int, int]) -> None:
         numeric = node.threshold is not None
         self.nodes_featureids.append(node.feature)
-        self.nodes_modes.append(BRANCH_LEQ if numeric else BRANCH_MEMBER)
+        self.nodes_modes.append(self.mode if numeric else BRANCH_MEMBER)
         self.nodes_splits.append(node.threshold if node.threshold is not None else 0.0)
-        # A missing number is trained as one below all thresholds (features.py), so NaN goes left.
-        self.nodes_missing_value_tracks_true.append(1 if numeric else 0)
+        self.nodes_missing_value_tracks_true.append(self.missing_goes_left if numeric else 0)
         self.nodes_truenodeids.append(left[0])
         self.nodes_trueleafs.append(left[1])
         self.nodes_falsenodeids.append(right[0])
@@ -141,49 +149,58 @@ class _Ensemble:
         if not numeric:
             self.membership_values += [*node.members, float("nan")]
 
+    def operator(self, source: str, target: str, targets: int) -> Any:
+        """The operator: from ``source`` to ``target``, double [N, targets]."""
+        attributes: dict[str, Any] = {
+            "n_targets": targets,
+            "aggregate_function": SUM,
+            "tree_roots": self.tree_roots,
+            "nodes_featureids": self.nodes_featureids,
+            "nodes_modes": _tensor(TensorProto.UINT8, self.nodes_modes),
+            "nodes_splits": _tensor(TensorProto.DOUBLE, self.nodes_splits),
+            "nodes_truenodeids": self.nodes_truenodeids,
+            "nodes_trueleafs": self.nodes_trueleafs,
+            "nodes_falsenodeids": self.nodes_falsenodeids,
+            "nodes_falseleafs": self.nodes_falseleafs,
+            "nodes_missing_value_tracks_true": self.nodes_missing_value_tracks_true,
+            "leaf_weights": _tensor(TensorProto.DOUBLE, self.leaf_weights),
+            "leaf_targetids": self.leaf_targetids,
+        }
+        if self.membership_values:
+            attributes["membership_values"] = _tensor(TensorProto.DOUBLE, self.membership_values)
+        return helper.make_node("TreeEnsemble", [source], [target], domain="ai.onnx.ml", **attributes)
+
 
 def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[Table]) -> bytes:
     """The artefact: input ``features`` double [N, inputs], output ``probability`` double [N].
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. The graph has few nodes, because for a single record each costs as much
+    as ten trees.
 
     Args:
         direct: which of the inputs the forest sees, in its order.
         rates: what it sees after them; the artefact looks them up in its own tables.
     """
-    ensemble = _Ensemble()
+    # The operator sees every input, then the rates: to pick those that the forest was trained on would be a node more.
+    columns = [*direct, *range(inputs, inputs + len(rates))]
+    # A missing number is trained as one below all thresholds (features.py), so NaN goes left.
+    ensemble = _Ensemble(BRANCH_LEQ, missing_goes_left=1)
     for tree, weight in zip(forest.trees, forest.weights, strict=True):
-        ensemble.add(tree, weight)
-    attributes: dict[str, Any] = {
-        "n_targets": 1,
-        "aggregate_function": SUM,
-        "leaf_targetids": [0] * len(ensemble.leaf_weights),
-        **vars(ensemble),
-        "nodes_modes": _tensor(TensorProto.UINT8, ensemble.nodes_modes),
-        "nodes_splits": _tensor(TensorProto.DOUBLE, ensemble.nodes_splits),
-        "leaf_weights": _tensor(TensorProto.DOUBLE, ensemble.leaf_weights),
-        "membership_values": _tensor(TensorProto.DOUBLE, ensemble.membership_values),
-    }
-    if not ensemble.membership_values:
-        del attributes["membership_values"]
-    nodes, constants = columns_of(direct, rates)
+        nodes = [replace(node, feature=columns[node.feature]) if node.feature >= 0 else node for node in tree]
+        # Spark: probability = 1 / (1 + exp(-2 * margin)). A double doubles without rounding, and so does their sum.
+        ensemble.add(nodes, 2 * weight)
+    lookup, tables = _with_rates("features", "columns", rates)
     graph = helper.make_graph(
         [
-            *nodes,
-            helper.make_node("TreeEnsemble", ["columns"], ["margin"], domain="ai.onnx.ml", **attributes),
-            # Spark: probability = 1 / (1 + exp(-2 * margin)).
-            helper.make_node("Mul", ["margin", "two"], ["doubled"]),
-            helper.make_node("Sigmoid", ["doubled"], ["column"]),
+            *lookup,
+            ensemble.operator("columns" if rates else "features", "doubled_margin", 1),
+            helper.make_node("Sigmoid", ["doubled_margin"], ["column"]),
             helper.make_node("Reshape", ["column", "flat"], ["probability"]),
         ],
         "gbt",
         [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["N", inputs])],
         [helper.make_tensor_value_info("probability", TensorProto.DOUBLE, ["N"])],
-        [
-            helper.make_tensor("two", TensorProto.DOUBLE, [], [2.0]),
-            helper.make_tensor("flat", TensorProto.INT64, [1], [-1]),
-            *constants,
-        ],
+        [helper.make_tensor("flat", TensorProto.INT64, [1], [-1]), *tables],
     )
     model = helper.make_model(
         graph,
@@ -197,57 +214,72 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
 
 def columns_of(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
     """Nodes and constants that turn ``features`` into the forest's ``columns``."""
-    nodes = [helper.make_node("Gather", ["features", "direct"], ["plain"], axis=1)]
-    constants = [helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))]
-    if not rates:
-        nodes[0].output[:] = ["columns"]
-        return nodes, constants
-    lookup, tables = _lookup(rates)
-    joined = helper.make_node("Concat", ["plain", "rate_values"], ["columns"], axis=1)
-    return [*nodes, *lookup, joined], [*constants, *tables]
+    plain = "plain" if rates else "columns"
+    lookup, tables = _with_rates(plain, "columns", rates)
+    seen = helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))
+    return [helper.make_node("Gather", ["features", "direct"], [plain], axis=1), *lookup], [seen, *tables]
 
 
-def _lookup(rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
-    """Nodes and constants that turn ``features`` into ``rate_values``.
+def _with_rates(before: str, after: str, rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
+    """Nodes and constants that put each rate's value of ``features`` behind the columns ``before``: ``after``.
 
-    All rates at once: pick the keys' inputs, find each one's place (``rates.Key.place``), add places up to a cell by
-    one multiplication with the strides, and gather from one long table.
+    All rates at once: trees find each key part's place (``rates.Key.place``) and add the places up to a cell of one
+    long table, an output for each rate.
     """
-    parts = [(part, stride) for rate in rates for part, stride in zip(rate.key.parts, rate.key.strides, strict=True)]
-    owners = [number for number, rate in enumerate(rates) for _ in rate.key.parts]
-    strides = np.zeros((len(parts), len(rates)))
-    for place, (owner, (_, stride)) in enumerate(zip(owners, parts, strict=True)):
-        strides[place, owner] = stride
-    offsets = np.cumsum([0, *(rate.key.cells for rate in rates[:-1])])
+    if not rates:
+        return [], []
+    ensemble = _Ensemble(BRANCH_LT, missing_goes_left=0)
+    offset = 0
+    for target, rate in enumerate(rates):
+        for number, (part, stride) in enumerate(zip(rate.key.parts, rate.key.strides, strict=True)):
+            ensemble.add(_places(part, stride, 0 if number else offset), 1.0, target)
+        offset += rate.key.cells
     nodes = [
-        helper.make_node("Gather", ["features", "key_inputs"], ["key_values"], axis=1),
-        helper.make_node("Div", ["key_values", "widths"], ["key_quotients"]),
-        helper.make_node("Floor", ["key_quotients"], ["key_floors"]),
-        helper.make_node("Sub", ["key_floors", "lows"], ["key_steps"]),
-        # Neither holds for NaN, so a missing number gets the last place, like what is out of range.
-        helper.make_node("GreaterOrEqual", ["key_steps", "zero"], ["key_not_below"]),
-        helper.make_node("Less", ["key_steps", "sizes"], ["key_not_above"]),
-        helper.make_node("And", ["key_not_below", "key_not_above"], ["key_within"]),
-        helper.make_node("Where", ["key_within", "key_steps", "sizes"], ["key_places"]),
-        helper.make_node("MatMul", ["key_places", "strides"], ["key_sums"]),
-        helper.make_node("Add", ["key_sums", "offsets"], ["key_cells"]),
-        helper.make_node("Cast", ["key_cells"], ["cells"], to=TensorProto.INT64),
+        ensemble.operator("features", "cell_numbers", len(rates)),
+        helper.make_node("Cast", ["cell_numbers"], ["cells"], to=TensorProto.INT64),
         helper.make_node("Gather", ["rates", "cells"], ["rate_values"]),
+        helper.make_node("Concat", [before, "rate_values"], [after], axis=1),
     ]
-    inputs = [part.input for part, _ in parts]
-    doubles: dict[str, Sequence[float]] = {
-        "widths": [part.width for part, _ in parts],
-        "lows": [part.low for part, _ in parts],
-        "sizes": [float(part.size) for part, _ in parts],
-        "zero": [0.0],
-        "offsets": offsets.astype(float).tolist(),
-        "rates": np.concatenate([rate.values for rate in rates]).tolist(),
-    }
-    return nodes, [
-        helper.make_tensor("key_inputs", TensorProto.INT64, [len(inputs)], inputs),
-        helper.make_tensor("strides", TensorProto.DOUBLE, strides.shape, strides.ravel()),
-        *(helper.make_tensor(name, TensorProto.DOUBLE, [len(values)], values) for name, values in doubles.items()),
-    ]
+    values = np.concatenate([rate.values for rate in rates])
+    return nodes, [helper.make_tensor("rates", TensorProto.DOUBLE, [len(values)], values.tolist())]
+
+
+def _places(part: Part, stride: int, offset: int) -> list[Node]:
+    """A tree that gives a value's place in ``part``, times ``stride``, plus ``offset``.
+
+    Its splits are the least values of each place. Below the first and from the last on lies what is out of range,
+    and there goes NaN, which is less than nothing.
+    """
+    splits = [_least(part, step) for step in range(part.size + 1)]
+    places = [part.size, *range(part.size), part.size]
+    nodes: list[Node] = []
+
+    def grow(first: int, last: int) -> int:
+        """Add the tree of ``places[first : last + 1]``; where its root is."""
+        at = len(nodes)
+        if first == last:
+            nodes.append(Node(-1, float(places[first] * stride + offset), -1, -1, None, ()))
+            return at
+        middle = (first + last) // 2
+        nodes.append(Node(part.input, 0.0, -1, -1, splits[middle], ()))
+        left, right = grow(first, middle), grow(middle + 1, last)
+        nodes[at] = replace(nodes[at], left=left, right=right)
+        return at
+
+    grow(0, len(places) - 1)
+    return nodes
+
+
+def _least(part: Part, step: int) -> float:
+    """The least double whose step in ``part`` is ``step`` or more, by Spark's arithmetic, which divides."""
+
+    below, reached = ((part.low + step + half) * part.width for half in (-0.5, 0.5))
+    while below < (middle := (below + reached) / 2) < reached:
+        if floor(middle / part.width) - part.low >= step:
+            reached = middle
+        else:
+            below = middle
+    return reached
 
 
 def _tensor(kind: int, values: Sequence[float]) -> Any:

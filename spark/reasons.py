@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from spark.export import IR_VERSION, OPSET, Forest, Node, columns_of
+from spark.export import IR_VERSION, ML_OPSET, OPSET, Forest, Node, columns_of
 from spark.rates import Table
 
 MARGIN_SCALE = 2.0
@@ -42,7 +42,7 @@ def to_reasons(
         graph,
         producer_name="lunation",
         ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
     )
     trees = [_tree(tree, MARGIN_SCALE * weight) for tree, weight in zip(forest.trees, forest.weights, strict=True)]
     document = {"names": list(names), "trees": trees}

@@ -46,9 +46,10 @@ class ClassifyHttp:
         self._case = case
         self._serving = serving
         self._reasons = reasons
-        self._one = case.record.model_validate_json
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
-        self._many: Any = TypeAdapter(many).validate_json
+        # The validators themselves: pydantic's methods around them only sort out arguments that are not given here.
+        self._one: Any = TypeAdapter(case.record).validator.validate_json
+        self._many: Any = TypeAdapter(many).validator.validate_json
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""

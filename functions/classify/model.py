@@ -58,7 +58,10 @@ class Model:
         """
         self._input[0] = self.row(features.__dict__)
         self._run_bound(self._binding)
-        return self._checked(self._output.item())
+        probability: float = self._output.item()
+        if 0.0 <= probability <= 1.0:
+            return probability
+        raise self._no_probability(probability)
 
     def probabilities(self, features: Sequence[BaseModel]) -> list[float]:
         """The probability of the positive label for each of ``features``, in one run of the session.
@@ -69,12 +72,14 @@ class Model:
         rows = [self.row(item.__dict__) for item in features]
         # None becomes NaN here, which is what a missing number is to the trees.
         (answer,) = self._run(("probability",), {"features": np.array(rows, dtype=np.float64)})
-        return [self._checked(probability) for probability in answer.ravel().tolist()]
+        fits = (answer >= 0.0) & (answer <= 1.0)
+        if not fits.all():
+            raise self._no_probability(answer[~fits][0])
+        probabilities: list[float] = answer.ravel().tolist()
+        return probabilities
 
-    def _checked(self, probability: float) -> float:
-        if 0.0 <= probability <= 1.0:
-            return probability
-        raise ArithmeticError(f"model {self.manifest.model_version} answered {probability}, no probability")
+    def _no_probability(self, answer: float) -> ArithmeticError:
+        return ArithmeticError(f"model {self.manifest.model_version} answered {answer}, no probability")
 
     def row(self, values: Mapping[str, Any]) -> list[Any]:
         """The model's inputs, from a record's features by name."""
@@ -157,6 +162,8 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # What a run allocates is small and freed at once: the arena for it is memory to walk through and never gives back.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

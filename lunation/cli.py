@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import deployment, judging, reading, serving, training
+from lunation.commands import comparing, deployment, judging, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -36,6 +36,9 @@ app.command(
 app.command(
     epilog="Examples: lunation canary 2026-11-25/… --share 0.1 --reason 'a trial' · lunation canary none --reason over"
 )(serving.canary)
+app.command(epilog="Examples: lunation compare --days 7 · lunation compare 2026-11-25/20261125-030000-1a2b3c4d --json")(
+    comparing.compare
+)
 app.command(epilog="Examples: lunation runs · lunation runs 3f2a91c0 --json")(training.runs)
 app.command(
     epilog="Examples: lunation report 20261125-030000-1a2b3c4d · lunation report 20261125-030000-1a2b3c4d --open"

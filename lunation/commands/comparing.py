@@ -1,0 +1,58 @@
+"""``compare``: whether a shadow would have done better."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lunation.commands.options import JsonOption, TargetOption
+from lunation.commands.printing import out, print_json, print_table
+from lunation.commands.session import session
+
+if TYPE_CHECKING:
+    from lunation.scoring import Score
+
+
+def compare(
+    model_version: Annotated[str | None, typer.Argument(help="Only this shadow.")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Records of the last so many days.")] = 28,
+    since: Annotated[
+        datetime | None, typer.Option(help="Records of that day or later, UTC, in place of --days.")
+    ] = None,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare what shadows said with what was served, on the same records, and with what came true."""
+    from dataclasses import asdict
+
+    from lunation import comparing
+    from schemas import use_case
+
+    first = since.date() if since is not None else comparing.since(days)
+    with session(target) as (settings, clients):
+        found = comparing.compare(clients, use_case(settings.use_case), first=first, shadow=model_version)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    if not found:
+        out.print(f"No shadow was compared on records since {first}. `lunation shadow` sets one.")
+        return
+    print_table(
+        f"Shadows on records since {first}",
+        ["model", "records", "same label", "difference", "outcomes", "AUC", "log-loss"],
+        [
+            row
+            for one in found
+            for row in (
+                [f"shadow {one.shadow}", f"{one.records:,}", f"{one.same_label:.1%}", f"{one.difference:.4f}",
+                 *_scored(one.shadow_score)],
+                [f"served {one.served}", None, None, None, *_scored(one.served_score)],
+            )
+        ],
+    )  # fmt: skip
+
+
+def _scored(score: "Score | None") -> list[object]:
+    if score is None:
+        return ["0", None, None]
+    return [f"{score.rows:,}", "–" if score.auc is None else f"{score.auc:.4f}", f"{score.log_loss:.4f}"]

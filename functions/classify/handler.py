@@ -92,12 +92,14 @@ class ClassifyHttp:
             return problem(error.status, str(error), errors=error.errors)
         served = self._serving.fresh() or await self._serving.take()
         many = is_list or are_lines
-        ANSWERS.add(len(records) if many else 1, model_version=served.model_version, way="http")
         given: Any
         if served.canary is None:
             given = (answers if many else answer)(self._case, served, records)
+            ANSWERS.add(len(records) if many else 1, model_version=served.model_version, way="http")
         else:
             given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
+            for one in given if many else [given]:
+                ANSWERS.add(model_version=one["model_version"], way="http")
         if request.scope["query_string"] and request.query_params.get("reasons") == "true":
             if many and len(records) > MAX_EXPLAINED:
                 return problem(422, f"reasons are given for at most {MAX_EXPLAINED} records at a time")

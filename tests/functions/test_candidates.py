@@ -21,6 +21,7 @@ from functions.runtime.channel import open_channel
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
+from functions.runtime.watched import ANSWERS
 from schemas import Comparison
 from tests.functions.doubles import envelopes, models
 from tests.functions.doubles.google_server import GoogleServer
@@ -92,7 +93,12 @@ def test_a_canary_answers_its_share_and_each_answer_names_its_model(scene):
         world.beside(canary=canary, share=0.3)
         await world.follow()
         ids = IDS[:500]
+        before = Counter(dict(ANSWERS.values()))
         answers = await classify(world, ids)
+        counted = Counter(dict(ANSWERS.values())) - before
+        assert {dict(what)["model_version"]: count for what, count in counted.items()} == Counter(
+            one["model_version"] for one in answers
+        )
         assert [one["record_id"] for one in answers] == ids
         for one in answers:
             falls = falls_to(canary.model_version, 0.3, one["record_id"])

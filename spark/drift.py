@@ -1,8 +1,8 @@
 """Did an input drift? How far (population stability index), and how surely (a permutation test over days).
 
 The test: if nothing had changed, each day could as well belong to the other window. So days are dealt anew between the
-two windows 1,999 times, and the p-value is the share of deals whose index is at least the one seen. Whole days are
-dealt because the records of one day resemble each other; a test over single records would call every storm a drift.
+two windows some thousand times, and the p-value is the share of deals whose index is at least the one seen. Whole days
+are dealt because the records of one day resemble each other; a test over single records would call every storm a drift.
 
 False alarms: an input counts as surely drifted if its p-value is at most the stated rate divided by the number of
 inputs that are judged (Bonferroni). If days can be exchanged, all inputs together are called drifted by chance at most
@@ -10,6 +10,7 @@ at that rate. Days of a season cannot be exchanged: there the test says rightly 
 how much.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from schemas.profile import stability_index
 
-DEALS = 1_999
+LEAST_DEALS = 1_999
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,16 @@ class Drift:
     """Share of the deals, this one included, that are as far apart by chance."""
 
 
-def drifts(reference: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray], seed: int) -> dict[str, Drift]:
-    """The drift of each thing that both count (days by the same bins). Days without any record are left out."""
+def drifts(
+    reference: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray], seed: int, false_alarms: float = 0.05
+) -> dict[str, Drift]:
+    """The drift of each thing that both count (days by the same bins). Days without any record are left out.
+
+    Args:
+        false_alarms: the rate over all things that the p-values have to be fine enough for.
+    """
+    # The smallest p-value there can be is half of what one of so many things needs.
+    deals = max(LEAST_DEALS, math.ceil(2 * len(reference) / false_alarms))
     generator = np.random.default_rng(seed)
     deal: np.ndarray | None = None
     found = {}
@@ -39,12 +48,12 @@ def drifts(reference: Mapping[str, np.ndarray], current: Mapping[str, np.ndarray
         before, now = _busy(reference[name]), _busy(current[name])
         index = stability_index(before.sum(axis=0).tolist(), now.sum(axis=0).tolist())
         days = len(before) + len(now)
-        if deal is None or deal.shape[1] != days:
-            deal = _deals(generator, days, len(now))
+        if deal is None or deal.shape[1] != days or deal[0].sum() != len(now):
+            deal = _deals(generator, deals, days, len(now))
         together = np.vstack([before, now]).astype(float)
         dealt = deal @ together
         by_chance = _indexes(together.sum(axis=0) - dealt, dealt)
-        found[name] = Drift(index, float((1 + (by_chance >= index - 1e-12).sum()) / (1 + DEALS)))
+        found[name] = Drift(index, float((1 + (by_chance >= index - 1e-12).sum()) / (1 + deals)))
     return found
 
 
@@ -52,9 +61,9 @@ def _busy(days: np.ndarray) -> np.ndarray:
     return days[days.sum(axis=1) > 0]
 
 
-def _deals(generator: np.random.Generator, days: int, chosen: int) -> np.ndarray:
+def _deals(generator: np.random.Generator, deals: int, days: int, chosen: int) -> np.ndarray:
     """A row for each deal, 1.0 for the days that it puts into the current window."""
-    order = np.argsort(generator.random((DEALS, days)), axis=1)
+    order = np.argsort(generator.random((deals, days)), axis=1)
     return (order < chosen).astype(float)
 
 

@@ -90,7 +90,7 @@ def inspect(
         against = f"the training window of the champion {champion.model_version if champion else ''}".strip()
         before |= {name: np.array(reference.counts[name]) for name in comparable}
         now |= {name: champions[name][split:] for name in comparable}
-    drift = drifts(before, now, trained["seed"])
+    drift = drifts(before, now, trained["seed"], job.limits.drift_false_alarms)
     drift |= {name: Drift(0.0, 1.0) for name in bins if name not in drift}
     seen = Seen(
         lines=counts["records_lines"] + counts["labels_lines"],

@@ -39,14 +39,14 @@ def machine(buckets: tuple[str, ...]) -> Iterator[Machine]:
         from google.cloud.storage import Client
         from pyspark.sql import SparkSession
 
-        from spark.session import start
+        from spark.session import SETTINGS, start
 
         storage = Client(project="local-dev")
         for bucket in buckets:
             storage.create_bucket(bucket)
         root = up.state / "storage"
         builder = SparkSession.builder.master(MASTER).config("spark.driver.memory", DRIVER_MEMORY)
-        for key, value in storage_properties(root).items():
+        for key, value in {**SETTINGS, **storage_properties(root)}.items():
             builder = builder.config(key, value)
         # Before the session, or its first seconds are logged in full.
         builder.getOrCreate().sparkContext.setLogLevel("ERROR")

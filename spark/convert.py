@@ -89,12 +89,14 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     repeated = original(storage, job)
     # A repetition stands by itself: it reads what the original had read, and nothing is built on it.
     before = None if repeated else snapshot.newest(storage, job)
-    there = {topic: objects.md5s(storage, f"{job.archive}/archive/{topic}") for topic in TOPICS}
-    if repeated:
-        paths = {topic: pinned(repeated, there[topic], f"{job.archive}/archive/{topic}") for topic in TOPICS}
-    else:
-        known = snapshot.inputs(storage, job, before)
-        paths = {topic: _new(there[topic], known) for topic in TOPICS}
+    there: dict[str, str] = {}
+    paths: dict[str, Sequence[str]] = {}
+    known = snapshot.inputs(storage, job, before)
+    for topic in TOPICS:
+        folder = f"{job.archive}/archive/{topic}"
+        found = objects.md5s(storage, folder)
+        paths[topic] = pinned(repeated, found, folder) if repeated else _new(found, known)
+        there |= found
     if before is None and not paths["records"]:
         raise JobFailed(
             f"{job.archive}/archive/records has no objects, so there is nothing to train on; check that the archive "
@@ -111,7 +113,7 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
         counts={} if before is None else before.counts,
     )
     if any(paths.values()):
-        made = _extended(spark, storage, job, made, before, paths)
+        made = _extended(spark, storage, job, made, before, paths, there)
     _check(job, made)
     made = replace(made, seconds=round(time.monotonic() - began, 3))
     snapshot.keep(storage, job, made)
@@ -146,15 +148,22 @@ def _extended(
     made: Snapshot,
     before: Snapshot | None,
     paths: Mapping[str, Sequence[str]],
+    there: Mapping[str, str],
 ) -> Snapshot:
-    """``made`` with the new objects in it; what it needs is written."""
+    """``made`` with the new objects in it; what it needs is written.
+
+    Args:
+        paths: what to read, by topic.
+        there: the archive's objects with their MD5.
+    """
     features = features_ddl(job.case)
     records = _lines(spark, paths["records"], spark_ddl(job.case))
     labels = _lines(spark, paths["labels"], label_ddl())
-    # What Spark has listed counts, which may be more than there was a moment ago.
     read = sorted(unquote(uri) for frame in (records, labels) for uri in frame.inputFiles())
-    found = objects.md5s(storage, f"{job.archive}/archive")
-    inputs = {uri: found[uri] for uri in read}
+    if not all(uri in there for uri in read):
+        # What Spark has listed counts, and the archive has grown in the meantime.
+        there = objects.md5s(storage, f"{job.archive}/archive")
+    inputs = {uri: there[uri] for uri in read}
     progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
     seen, parts = _parts(job.case, records, labels)
     touched: set[str] = set()

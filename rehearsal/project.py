@@ -564,6 +564,17 @@ def _launch(project: Project, request: Any) -> Message:
     return types.LaunchFlexTemplateResponse.pb()(job=project.add(f"jobs/{job.id}", job))
 
 
+@answers(f"{DATAFLOW}.JobsV1Beta3.CreateJob")
+def _create_job(project: Project, request: Any) -> Message:
+    """What Beam's own runner submits, from an operator's machine."""
+    from google.cloud.dataflow_v1beta3 import types
+
+    job = types.Job.pb()()
+    job.CopyFrom(request.job)
+    job.id, job.current_state = f"2026-01-01_00_00_00-{project.next_id():06d}", RUNNING
+    return project.add(f"jobs/{job.id}", job)
+
+
 @answers(f"{DATAFLOW}.JobsV1Beta3.GetJob")
 def _get_job(project: Project, request: Any) -> Message:
     return project.get(f"jobs/{request.job_id}")

@@ -101,6 +101,16 @@ def test_an_export_that_fails_harms_nobody_and_the_next_one_says_it_all(collecto
     counter.add(outcome="done")
     exporter.export()
     assert collector.points() == {"lunation.test": {"outcome=done": 2}}
+    exporter.export()
+    begun = {
+        point.start_time_unix_nano
+        for export in collector.received
+        for resource in export.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.sum.data_points
+    }
+    assert len(begun) == 1, "the totals are of one and the same beginning"
 
 
 def test_counting_loads_nothing_but_the_standard_library() -> None:

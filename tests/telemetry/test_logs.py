@@ -76,6 +76,15 @@ def test_what_is_noted_is_in_every_further_line_of_that_request_and_no_other(
     assert [(one["record_id"], one["model_version"]) for one in found] == [("a", "v"), ("b", "v")]
 
 
+def test_the_next_request_of_a_connection_begins_with_nothing_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    """What one request noted is not said of another one that the same task answers."""
+    logs.bind([])
+    logs.note(record_id="a")
+    logs.bind([])
+    logs.log("INFO", "text")
+    assert line(capsys) == {"severity": "INFO", "message": "text", "unit": "classify"}
+
+
 def test_what_a_library_logs_has_the_same_form() -> None:
     """Also an exception: its stack is a field, and the entry stays one line."""
     stream = io.StringIO()

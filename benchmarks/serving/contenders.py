@@ -84,7 +84,8 @@ def _litserve(python: Path) -> Any:
 
 
 def _mlserver(python: Path) -> Any:
-    ports = {"MLSERVER_HTTP_PORT": PORT, "MLSERVER_GRPC_PORT": str(free_port())}
+    ports = {"MLSERVER_HTTP_PORT": PORT}
+    ports |= {f"MLSERVER_{name}_PORT": str(free_port()) for name in ("GRPC", "METRICS")}
     return (
         "MLServer",
         [str(python.with_name("mlserver")), "start", "."],

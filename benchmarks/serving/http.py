@@ -50,10 +50,9 @@ def measure(bench: Bench, peers: Sequence[str]) -> list[Row]:
                 missing[name] = str(error)
                 bench.say(f"{contender.title} did not start, and is left out")
             else:
-                bench.say(
-                    f"round {number + 1}: {contender.title}: {seen[name, 1][-1].per_second:,.0f} requests/s, "
-                    f"p99 {seen[name, 1][-1].p99_ms:.1f} ms"
-                )
+                for count in (1, *COUNTS):
+                    if seen[name, count]:
+                        _say(bench, number + 1, contender.title, count, seen[name, count][-1])
     return [*_one(seen, missing, ["floor", *peers], entered), *_many(seen, missing, peers, entered)]
 
 
@@ -66,12 +65,24 @@ def _round(bench: Bench, name: str, contender: Contender, seen: Seen) -> None:
         bench.log(contender.title),
         contender.path,
         one.read_bytes(),
-    ) as url:
-        load.post(url + contender.path, one, WARM_SECONDS)
-        seen[name, 1].append(load.post(url + contender.path, one, bench.seconds))
+    ) as server:
+        load.post(server, contender.path, one, WARM_SECONDS)
+        seen[name, 1].append(load.post(server, contender.path, one, bench.seconds))
         if name == OURS or name in MANY:
             for count in COUNTS:
-                seen[name, count].append(load.post(url + contender.many_path, bench.many(count), bench.seconds))
+                seen[name, count].append(load.post(server, contender.many_path, bench.many(count), bench.seconds))
+
+
+def _say(bench: Bench, number: int, title: str, count: int, answered: Answered) -> None:
+    what = (
+        f"{count * answered.per_second:,.0f} records/s in requests of {count}"
+        if count > 1
+        else (f"{answered.per_second:,.0f} requests/s")
+    )
+    bench.say(
+        f"round {number}: {title}: {what}, p99 {answered.p99_ms:.1f} ms, "
+        f"{answered.cpu_microseconds / count:,.1f} µs of processor time a record"
+    )
 
 
 def _one(seen: Seen, missing: dict[str, str], others: Sequence[str], entered: dict[str, Contender]) -> list[Row]:

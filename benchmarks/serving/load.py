@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.serving.process import Running
+
 HERE = Path(__file__).parent
 CONNECTIONS = 8
 
@@ -26,11 +28,18 @@ class Answered:
     seconds: float
     p50_ms: float
     p99_ms: float
+    cpu_seconds: float
+    """Processor time that the server spent meanwhile: it says more than the clock where others use the machine."""
 
     @property
     def per_second(self) -> float:
         """Good answers a second."""
         return self.requests / self.seconds
+
+    @property
+    def cpu_microseconds(self) -> float:
+        """Of the server's processor time, for each good answer."""
+        return self.cpu_seconds / max(1, self.requests) * 1e6
 
 
 def wrk() -> str:
@@ -45,30 +54,35 @@ def wrk() -> str:
     return found
 
 
-def post(url: str, body: Path, seconds: float, connections: int = CONNECTIONS) -> Answered:
+def post(server: Running, path: str, body: Path, seconds: float, connections: int = CONNECTIONS) -> Answered:
     """POST the same body again and again.
 
     Raises:
         NoLoad: see :func:`wrk`; or wrk itself failed.
     """
-    return _run("post.lua", url, {"BODY": str(body)}, seconds, connections)
+    return _run("post.lua", server, path, {"BODY": str(body)}, seconds, connections)
 
 
-def push(url: str, body: Path, first: int, seconds: float, connections: int = CONNECTIONS) -> Answered:
+def push(server: Running, body: Path, first: int, seconds: float, connections: int = CONNECTIONS) -> Answered:
     """POST push bodies, each with a record of its own: its id ends in a number that grows from ``first``.
 
     Raises:
         NoLoad: see :func:`wrk`; or wrk itself failed.
     """
-    return _run("push.lua", url, {"BODY": str(body), "FIRST": str(first)}, seconds, connections)
+    return _run("push.lua", server, "/", {"BODY": str(body), "FIRST": str(first)}, seconds, connections)
 
 
-def _run(script: str, url: str, variables: dict[str, str], seconds: float, connections: int) -> Answered:
+def _run(
+    script: str, server: Running, path: str, variables: dict[str, str], seconds: float, connections: int
+) -> Answered:
+    url = server.url + path
     command = [wrk(), "--threads", "1", "--connections", str(connections), "--duration", f"{round(seconds)}s"]
     command += ["--timeout", "20s", "--script", str(HERE / script), url]
+    before = server.cpu_seconds()
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=seconds + 60, check=False
     )
+    spent = server.cpu_seconds() - before
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0 or not lines:
         raise NoLoad(f"wrk failed on {url}: {done.stderr or done.stdout}")
@@ -79,4 +93,5 @@ def _run(script: str, url: str, variables: dict[str, str], seconds: float, conne
         seconds=seen["microseconds"] / 1e6,
         p50_ms=seen["p50"] / 1000,
         p99_ms=seen["p99"] / 1000,
+        cpu_seconds=spent,
     )

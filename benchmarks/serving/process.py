@@ -7,7 +7,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from laptop.children import tail
 from laptop.ports import HOST, free_port
@@ -22,11 +25,29 @@ class DidNotStart(Exception):
     """The server does not answer; the text ends with what it printed."""
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    url: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the process and its children so far."""
+        total = 0.0
+        leader = psutil.Process(self.pid)
+        for process in (leader, *leader.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                spent = process.cpu_times()
+                total += spent.user + spent.system
+        return total
+
+
 @contextlib.contextmanager
 def serving(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path, path: str, body: bytes
-) -> Iterator[str]:
-    """Run ``command`` and give the address, once a POST of ``body`` to ``path`` is answered with a 2xx.
+) -> Iterator[Running]:
+    """Run ``command`` and give the server, once a POST of ``body`` to ``path`` is answered with a 2xx.
 
     Raises:
         DidNotStart: it ended, or did not answer in time.
@@ -44,7 +65,7 @@ def serving(
         )
     try:
         _wait(process, port, path, body, log)
-        yield f"http://{HOST}:{port}"
+        yield Running(f"http://{HOST}:{port}", process.pid)
     finally:
         _end(process)
 

@@ -12,6 +12,7 @@ from benchmarks.serving import contenders, load
 from benchmarks.serving.bench import Bench, Row, compared, not_measured, row
 from benchmarks.serving.cloud import Cloud, emulator, emulator_jar
 from benchmarks.serving.contenders import Contender
+from benchmarks.serving.load import Answered
 from benchmarks.serving.process import serving
 
 LEAST = 5
@@ -71,10 +72,13 @@ def _on(bench: Bench, server: str, cloud: Cloud, staged: dict[str, Path]) -> lis
             }
             for who, contender in both.items():
                 prefix = f"{server[0]}{number}-{who[0]}-"
-                rate, acked, there = _round(bench, cloud, contender, kind, prefix)
+                answered, acked, there = _round(bench, cloud, contender, kind, prefix)
                 if number:
-                    rates[unit, who].append(rate)
-                    bench.say(f"round {number}: {contender.title} on {server}: {rate:,.0f} pushes/s")
+                    rates[unit, who].append(answered.per_second)
+                    bench.say(
+                        f"round {number}: {contender.title} on {server}: {answered.per_second:,.0f} pushes/s, "
+                        f"p99 {answered.p99_ms:.0f} ms, {answered.cpu_microseconds:,.0f} µs of processor time each"
+                    )
                 if who == "ours":
                     acknowledged, stored = acknowledged + acked, stored + there
                     lost += max(0, acked - there)
@@ -86,17 +90,17 @@ def _on(bench: Bench, server: str, cloud: Cloud, staged: dict[str, Path]) -> lis
     return [*rows, row(name, lost, None, None, "0", lost == 0 and stored > 0)]
 
 
-def _round(bench: Bench, cloud: Cloud, contender: Contender, kind: str, prefix: str) -> tuple[float, int, int]:
-    """Pushes a second, how many were acknowledged in all, and how many of these are stored."""
+def _round(bench: Bench, cloud: Cloud, contender: Contender, kind: str, prefix: str) -> tuple[Answered, int, int]:
+    """What the load saw, how many were acknowledged in all, and how many of these are stored."""
     body, prefix = _body(bench, prefix)
     with serving(
         contender.command, contender.folder, contender.environment, bench.log(contender.title), "/", body.read_bytes()
-    ) as url:
+    ) as server:
         # The first push, which waited for the process, is stored as number zero.
-        warm = load.push(url, body, 1, WARM_SECONDS, CONNECTIONS)
+        warm = load.push(server, body, 1, WARM_SECONDS, CONNECTIONS)
         first = 1_000_000
-        answered = load.push(url, body, first, bench.seconds, CONNECTIONS)
-    return answered.per_second, 1 + warm.requests + answered.requests, cloud.stored(kind, prefix)
+        answered = load.push(server, body, first, bench.seconds, CONNECTIONS)
+    return answered, 1 + warm.requests + answered.requests, cloud.stored(kind, prefix)
 
 
 def _body(bench: Bench, prefix: str) -> tuple[Path, str]:

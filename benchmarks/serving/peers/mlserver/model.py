@@ -1,4 +1,4 @@
-"""MLServer with a model class, over its own protocol (V2): the record is the one element of a tensor of bytes."""
+"""MLServer as it comes, with its one worker, over its protocol (V2): the record is the element of a tensor of bytes."""
 
 import orjson
 from flights_model import FlightsModel, Record
@@ -8,7 +8,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class Flights(MLModel):
-    """One record a request. In this process: a pool of workers costs a hop through a queue."""
+    """One record a request."""
 
     async def load(self) -> bool:
         self.flights = FlightsModel()

@@ -90,15 +90,24 @@ def test_a_comparison_of_every_pushed_record_is_archived(serve, tmp_path: Path, 
                 }
             )
             publisher.publish(topics["comparisons"], b"none").result(10)
-            for number in range(200):
-                publisher.publish(topics["records"], json.dumps(models.record(f"r{number}")).encode())
+
+            def push(record_id: str) -> None:
+                publisher.publish(topics["records"], json.dumps(models.record(record_id)).encode()).result(10)
 
             def compared() -> dict[str, Comparison]:
                 documents = archived_documents(storage.Client(project=PROJECT), archive.name, "comparisons")
                 return {one.record_id: one for one in map(Comparison.model_validate, documents)}
 
-            # The shadow is loaded while the first records are answered already, so not all of them are compared.
-            eventually(lambda: len(compared()) > 100, 40, "comparisons are archived")
+            def some() -> bool:
+                push("early")
+                return bool(compared())
+
+            # The first record waits for the served model, and not for the shadow.
+            eventually(some, 40, "the shadow is loaded")
+            expected = {f"r{number}" for number in range(100)}
+            for record_id in expected:
+                push(record_id)
+            eventually(lambda: expected <= compared().keys(), 40, "every record is compared")
     finally:
         pipeline.send_signal(signal.SIGTERM)
         pipeline.wait(20)

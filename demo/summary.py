@@ -59,5 +59,7 @@ def print_summary(report: Report, file: Path | None) -> None:
         "  nox -s up                             # the servers again, on the same state; then, in another terminal:\n"
         "  .nox/lunation/bin/python -m lunation query --label late --limit 5\n"
         "  .nox/lunation/bin/python -m lunation models\n"
-        "  .nox/lunation/bin/python -m lunation runs"
+        "  .nox/lunation/bin/python -m lunation runs\n"
+        f"  .nox/lunation/bin/python -m lunation report {plain(report.cycles[-1].run_id)} --open\n"
+        "  .nox/lunation/bin/python -m lunation quality"
     )

@@ -23,6 +23,8 @@ TRY = """\
   lunation query --label late --limit 5       # the newest answers
   lunation models                             # what serves, and since when
   lunation runs                               # the trainings, and the steps behind them
+  lunation report RUN --open                  # why a run's model was trusted, and what changed
+  lunation quality                            # how the answers hold, now that outcomes are known
   lunation retrain --force --wait             # another training
 
 With Google's own command line, if it is installed:

@@ -66,6 +66,7 @@ def _facts(manifest: ModelManifest) -> Iterator[tuple[str, Any]]:
         for measure, value in (document["metrics"].get("challenger") or {}).items()
         if not measure.endswith(("_low", "_high"))
     }
+    document["parameters"].pop("data", None)  # names the run itself
     document["inputs"] = dict(zip(manifest.inputs, manifest.input_kinds, strict=True))
     document["files"] = {file.name: f"{file.bytes} bytes, SHA-256 {file.sha256[:12]}" for file in manifest.files}
     document["checks"] = {check.name: "passed" if check.passed else check.text for check in manifest.checks}

@@ -56,6 +56,11 @@ documents = st.builds(
         ),
     ),
 )
+GOOD = [{**models.record(f"r{number}"), "features": row} for number, row in enumerate(features(4, 50))]
+lists = st.one_of(
+    st.lists(st.sampled_from(GOOD), min_size=1, max_size=20),
+    st.lists(st.one_of(documents, st.sampled_from(GOOD)), min_size=1, max_size=5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +117,7 @@ def timeless(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.lists(documents, min_size=1, max_size=5))
+@given(lists)
 def test_a_record_gets_the_same_answer_alone_and_among_others(function, records):
     """A list and lines answer each record as it is answered alone; if one is refused alone, they are refused, for
     the fields that are at fault alone. None of it is a fault of the service."""

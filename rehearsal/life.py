@@ -146,7 +146,6 @@ class _Life:
         self._report.edit_plan_changes = len(self._pending(rows))
         apply(rows, self._clients)
         self._nothing_to_do(rows, "edit")
-        apply(self._rows(self._settings), self._clients)
 
     def _work(self, rows: Sequence[Resource]) -> None:
         self._say("let every unit work, and hold what it asks for against what it may do")
@@ -165,12 +164,9 @@ class _Life:
         self._report.superfluous_permissions = len(superfluous)
         self._report.details += [f"missing: {one}" for one in missing]
         self._report.details += [f"superfluous: {one}" for one in superfluous]
-        self._say("deploy over what was changed by hand")
-        apply(rows, self._clients)
-        self._nothing_to_do(rows, "drift")
 
     def _crash(self, rows: Sequence[Resource]) -> None:
-        self._say("delete a third of it by hand, deploy, kill that in the middle, deploy again")
+        self._say("delete a part by hand, too; deploy, kill that in the middle, deploy again")
         gone = [row for row in rows if row.kind in ("subscription", "alert", "dashboard", "schema", "scheduler-job")]
         gone += [row for row in rows if row.address == "function/ingest-fast"]
         for row in reversed(gone):

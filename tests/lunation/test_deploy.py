@@ -105,18 +105,6 @@ def test_a_changed_setting_changes_only_what_it_means(deployment: Deployment) ->
     assert deployment.pending() == []
 
 
-def test_a_changed_function_gets_one_new_revision(deployment: Deployment) -> None:
-    """The others keep theirs."""
-    before = deployment.revisions()
-    setting = {"LUNATION_RECORDS__TTL_DAYS": "7"}
-    (change,) = deployment.pending(**setting)
-    assert change["address"] == "function/ingest-fast"
-    deployment.run("deploy", "--yes", **setting)
-    assert deployment.pending(**setting) == []
-    after = deployment.revisions()
-    assert {name for name in after if after[name] != before[name]} == {"ingest-fast"}
-
-
 def test_a_plan_file_is_done_or_refused(deployment: Deployment, tmp_path: Path) -> None:
     """What was read is done without a question; what has changed since is named, and nothing is done."""
     file = tmp_path / "plan.json"
@@ -143,7 +131,7 @@ def test_a_release_can_be_deployed_again(
     listed = json.loads(deployment.run("releases", "--json").stdout)
     (first,) = [one["id"] for one in listed]
     assert {"function/classify", "dataflow-job/lunation-archive", "workflow/retrain"} <= set(listed[0]["runs"])
-    for folder in ("functions", "schemas", "dataflow", "spark", "workflows"):
+    for folder in ("functions", *staging.SHARED, "dataflow", "spark", "workflows"):
         shutil.copytree(staging.ROOT / folder, tmp_path / folder)
     with monkeypatch.context() as patch:
         patch.setattr(staging, "ROOT", tmp_path)

@@ -1,6 +1,7 @@
 """Looks at the data of a run: profile, drift and checks, out of one pass over the converted records."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,11 +18,12 @@ from schemas.shapes import model_inputs
 from spark import objects, snapshot
 from spark.checks import NEGATIVE, POSITIVE, Seen, check
 from spark.day_counts import YEAR, Counts, Wanted, as_profile, choose_bins, count
-from spark.drift import Drift, drifts
+from spark.drift import drifts
 from spark.features import features_ddl
 from spark.job import Job, JobFailed
 
 PROFILE = "profile.json"
+READ = ("records_lines", "labels_lines", "records_corrupt", "labels_corrupt", "records_readable", "duplicates")
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ def inspect(
 
     Args:
         trained: ``train.json``.
-        counts: of ``convert.json``.
+        counts: of ``convert.json``: over all that was ever read.
 
     Raises:
-        JobFailed: the champion's profile is not what its manifest says.
+        JobFailed: the champion's profile is not what its manifest says, or its counts are gone.
     """
     inputs = model_inputs(job.case)
     converted = snapshot.read(storage, job, job.run_id)
@@ -91,12 +93,12 @@ def inspect(
         before |= {name: np.array(reference.counts[name]) for name in comparable}
         now |= {name: champions[name][split:] for name in comparable}
     drift = drifts(before, now, trained["seed"], job.limits.drift_false_alarms)
-    drift |= {name: Drift(0.0, 1.0) for name in bins if name not in drift}
+    read = _read_since(storage, job, champion, counts)
     seen = Seen(
-        lines=counts["records_lines"] + counts["labels_lines"],
-        corrupt=counts["records_corrupt"] + counts["labels_corrupt"],
-        readable=counts["records_readable"],
-        duplicates=counts["duplicates"],
+        lines=read["records_lines"] + read["labels_lines"],
+        corrupt=read["records_corrupt"] + read["labels_corrupt"],
+        readable=read["records_readable"],
+        duplicates=read["duplicates"],
         inputs=inputs,
         stored=snapshot.stored(spark, job, converted),
         newest_from=newest_from,
@@ -127,6 +129,20 @@ def inspect(
 
 def _between(rows: DataFrame, first: date, last: date) -> DataFrame:
     return rows.where((col("dt") >= lit(first)) & (col("dt") <= lit(last)))
+
+
+def _read_since(storage: Any, job: Job, champion: ModelManifest | None, counts: Mapping[str, int]) -> Mapping[str, int]:
+    """What was read since the champion was trained: over the whole archive, a broken publisher of last week would be a
+    small share. All of it without a champion, or where fewer lines are left than it had."""
+    if champion is None:
+        return counts
+    uri = f"{job.models}/models/{champion.model_version}/convert.json"
+    content = objects.read(storage, uri)
+    if content is None:
+        raise JobFailed(f"{uri} is not there; restore it from the bucket's versions")
+    before = json.loads(content)["counts"]
+    since = {name: counts[name] - before.get(name, 0) for name in READ}
+    return since if since["records_lines"] > 0 and min(since.values()) >= 0 else counts
 
 
 def _champions_profile(storage: Any, job: Job, champion: ModelManifest | None) -> DataProfile | None:

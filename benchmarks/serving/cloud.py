@@ -14,11 +14,11 @@ from pathlib import Path
 from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defined]
 from google.cloud.datastore.query import PropertyFilter
 
-from benchmarks.serving.model import CASE, VERSION
+from benchmarks.serving.model import CASE
 from laptop.children import tail
 from laptop.ports import HOST, free_port
 from laptop.supervisor import Supervisor
-from schemas import ModelPointer
+from schemas import ModelManifest, ModelPointer
 
 PROJECT = "local-dev"
 BUCKET = "local-dev-models"
@@ -55,18 +55,19 @@ class Cloud:
             "STORAGE_EMULATOR_HOST": self.storage,
         }
 
-    def promote(self, files: Mapping[str, bytes]) -> None:
+    def promote(self, files: Mapping[str, bytes], generation: int = 1) -> None:
         """Put a model into the bucket and let the pointer name it."""
+        version = ModelManifest.model_validate_json(files["manifest.json"]).model_version
         with _environment(self.client_settings()):
             bucket = storage.Client(project=PROJECT).bucket(BUCKET)
             for name, content in files.items():
-                bucket.blob(f"models/{VERSION}/{name}").upload_from_string(content)
+                bucket.blob(f"models/{version}/{name}").upload_from_string(content)
             pointer = ModelPointer(
                 use_case=CASE.name,
-                model_version=VERSION,
-                uri=f"gs://{BUCKET}/models/{VERSION}",
+                model_version=version,
+                uri=f"gs://{BUCKET}/models/{version}",
                 manifest_sha256=hashlib.sha256(files["manifest.json"]).hexdigest(),
-                generation=1,
+                generation=generation,
                 moved_at=datetime(2013, 3, 1, tzinfo=UTC),
             )
             client = datastore.Client(project=PROJECT)

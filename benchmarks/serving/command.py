@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving import contenders, http, load, model, push, start
+from benchmarks.serving import contenders, http, load, memory, model, push, start
 from benchmarks.serving.bench import Bench, Row
 from benchmarks.serving.cloud import laptop
 from lunation.deploy.staging import BUILD, stage_function
@@ -25,6 +25,7 @@ class Measure(StrEnum):
     HTTP = "http"
     PUSH = "push"
     START = "start"
+    MEMORY = "memory"
 
 
 def main(
@@ -32,6 +33,7 @@ def main(
     peer: Annotated[list[Peer] | None, typer.Option(help="Only this peer over HTTP; may be given again.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, max=60, help="Of load, in each measurement.")] = 3,
+    flat: Annotated[float, typer.Option(min=10, max=3600, help="Seconds in which memory may not grow.")] = 60,
     report: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
 ) -> None:
     """Classification over HTTP and from Pub/Sub, against an empty function, other servers, and one put a request.
@@ -76,6 +78,8 @@ def main(
                 rows += push.measure(bench, staged, files)
             if Measure.START in parts:
                 rows += start.measure(bench)
+            if Measure.MEMORY in parts:
+                rows += memory.measure(bench, flat)
     show(rows)
     if report is not None:
         report.write_text(json.dumps(rows, indent=2) + "\n")

@@ -25,8 +25,7 @@ DEPTH = 5
 MOST_WORDS = 63
 """A category with more words comes in by its rates only, as in training."""
 GOLDEN_ROWS = 50
-RUN_ID = "20130301-000000-benchmark"
-VERSION = f"2013-03-01/{RUN_ID}"
+DATE = "2013-03-01"
 
 
 def documents(count: int) -> list[dict[str, Any]]:
@@ -35,8 +34,9 @@ def documents(count: int) -> list[dict[str, Any]]:
     return [record for record, _ in history][:count]
 
 
-def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
+def folder(records: list[dict[str, Any]], seed: int = 7) -> dict[str, bytes]:
     """The files of the model's folder, by name."""
+    run_id = f"20130301-000000-bench{seed:03d}"
     inputs = model_inputs(CASE)
     names, kinds = [item.name for item in inputs], [item.kind for item in inputs]
     columns = {name: [record["features"][name] for record in records] for name in names}
@@ -46,7 +46,7 @@ def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
         if item.kind == "category"
     }
     direct = [place for place, name in enumerate(names) if len(categories.get(name, ())) <= MOST_WORDS]
-    dice = random.Random(7)
+    dice = random.Random(seed)
     tables = _rates(dice, inputs, categories)
     forest = _forest(dice, [inputs[place] for place in direct], len(tables), columns, categories)
     artefact = to_onnx(forest, len(inputs), direct, tables)
@@ -62,11 +62,11 @@ def folder(records: list[dict[str, Any]]) -> dict[str, bytes]:
         "golden.json": json.dumps([row.model_dump() for row in golden]).encode(),
     }
     manifest = ModelManifest(
-        run_id=RUN_ID,
-        model_version=VERSION,
+        run_id=run_id,
+        model_version=f"{DATE}/{run_id}",
         use_case=CASE.name,
         trained_at=datetime(2013, 3, 1, tzinfo=UTC),
-        seed=7,
+        seed=seed,
         threshold=0.5,
         inputs=names,
         input_kinds=list(kinds),

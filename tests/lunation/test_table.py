@@ -97,6 +97,13 @@ def test_every_row_and_unit_is_in_the_guide(planned: Planned) -> None:
         assert f"| `{unit.name}` | {unit.purpose} |" in GUIDE, unit.name
 
 
+def test_the_guide_gives_whoever_deploys_every_role_that_a_row_is_managed_with(planned: Planned) -> None:
+    """The loop that grants them, word for word; and with it the right to let things run as the units' accounts."""
+    (loop,) = re.findall(r"for role in (.*?); do", GUIDE, flags=re.S)
+    granted = {f"roles/{role}" for role in loop.replace("\\", " ").split()}
+    assert {row.managed_with for row in planned.rows} | {"roles/iam.serviceAccountUser"} == granted
+
+
 def test_every_grant_says_why_and_ends_at_the_smallest_resource(planned: Planned) -> None:
     """On the project only what nothing smaller takes: a unit's own role."""
     for row in planned.rows:

@@ -207,7 +207,8 @@ def _measured(
 class Window:
     """The evaluation window's rows, column by column."""
 
-    features: dict[str, list[Any]]
+    features: dict[str, Any]
+    """An array for each, with None or NaN where a value is missing."""
     target: np.ndarray
     days: list[str]
     spark_probability: np.ndarray
@@ -227,7 +228,8 @@ def read_window(spark: SparkSession, job: Job) -> Window:
         .toPandas()
     )
     return Window(
-        features={name: frame[f"in_{place}"].tolist() for place, name in enumerate(names)},
+        # Arrays, not lists: a number then takes eight bytes and no object.
+        features={name: frame[f"in_{place}"].to_numpy() for place, name in enumerate(names)},
         target=frame["target"].to_numpy(),
         days=frame["dt"].tolist(),
         spark_probability=frame["probability"].to_numpy(),

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from lunation.deploy import staging
+from lunation.deploy.dataproc import WorkflowTemplate
+from lunation.deploy.table import resources
 from lunation.settings import SettingsError, load
+from schemas.check_limits import CheckLimits
 
 GOOD = """
 default_target = "laptop"
@@ -69,3 +73,16 @@ def test_servers_that_were_never_started_are_an_error_with_the_fix(tmp_path: Pat
     settings = load(file(tmp_path, GOOD + f'endpoints = "{tmp_path}/nowhere.json"\n'))
     with pytest.raises(SettingsError, match="nox -s up"):
         settings.target().addresses()
+
+
+def test_the_limits_of_the_data_checks_reach_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[checks] comes to all three jobs as one argument; what is left out has its default, and a typo is refused."""
+    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    settings = load(file(tmp_path, GOOD + "[checks]\nunseen = 0.3\n"))
+    (template,) = [row for row in resources(settings, settings.target()) if isinstance(row, WorkflowTemplate)]
+    for job in template.desired(None)["jobs"]:  # type: ignore[arg-type]
+        arguments = job["pyspark_job"]["args"]
+        limits = CheckLimits.model_validate_json(arguments[arguments.index("--checks") + 1])
+        assert limits == CheckLimits(unseen=0.3)
+    with pytest.raises(SettingsError, match=r"checks\.unsene"):
+        load(file(tmp_path, GOOD + "[checks]\nunsene = 0.3\n"))

@@ -27,6 +27,7 @@ class WorkflowTemplate(Resource):
     service = "dataproc"
     api = "dataproc.googleapis.com"
     managed_with = "roles/dataproc.editor"
+    needed_by_none = True
 
     def __init__(self, name: str, source: Artefact, values: dict[str, str]) -> None:
         super().__init__(name)

@@ -82,6 +82,7 @@ class TimeToLive(Resource):
     service = "firestore"
     api = "firestore.googleapis.com"
     managed_with = "roles/datastore.owner"
+    needed_by_none = True
 
     def __init__(self, kind_name: str, property_name: str) -> None:
         super().__init__(f"{kind_name}.{property_name}")
@@ -135,6 +136,7 @@ class CompositeIndex(Resource):
     service = "datastore"
     api = "datastore.googleapis.com"
     managed_with = "roles/datastore.indexAdmin"
+    needed_by_none = True
 
     def __init__(self, kind_name: str, *properties: str) -> None:
         super().__init__(f"{kind_name}({', '.join(properties)})")

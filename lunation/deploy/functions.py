@@ -32,6 +32,7 @@ class Function(Resource):
     service = "functions"
     api = "cloudfunctions.googleapis.com"
     managed_with = "roles/cloudfunctions.developer"
+    exact = frozenset({"service_config.environment_variables"})
 
     def __init__(
         self,

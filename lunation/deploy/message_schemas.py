@@ -27,6 +27,7 @@ class MessageSchema(Resource):
     service = "pubsub-schemas"
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
+    needed_by_none = True
 
     def __init__(self, name: str, definition: str) -> None:
         super().__init__(name)

@@ -93,6 +93,7 @@ class AlertPolicy(Resource):
     service = "monitoring"
     api = "monitoring.googleapis.com"
     managed_with = "roles/monitoring.alertPolicyEditor"
+    needed_by_none = True
 
     def __init__(self, name: str, *, condition: State, advice: str, channel: NotificationChannel | None) -> None:
         super().__init__(name)
@@ -181,6 +182,7 @@ class Dashboard(Resource):
     service = "monitoring"
     api = "monitoring.googleapis.com"
     managed_with = "roles/monitoring.dashboardEditor"
+    needed_by_none = True
 
     def __init__(self, name: str, charts: dict[str, tuple[str, str, str, str]]) -> None:
         super().__init__(name)

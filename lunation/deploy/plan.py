@@ -11,7 +11,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from lunation.clients import Clients
 from lunation.deploy.access import Access
 from lunation.deploy.errors import api_is_off, explain, settling
-from lunation.deploy.resource import UNKNOWN, Resource, fingerprint
+from lunation.deploy.resource import UNKNOWN, Resource
 
 SETTLING_SECONDS = (2, 5, 10, 20, 30, 60, 60)
 """Pauses while what was just made becomes known everywhere: Google says seconds, and up to some minutes."""
@@ -29,7 +29,6 @@ class Change:
         fields: ``(path, now, then)`` of what differs, for ``change`` and ``replace``.
         summary: what it will be, for ``create``.
         owner: the unit.
-        seen: fingerprint of what there was when it was planned; None where nothing was there.
     """
 
     address: str
@@ -37,7 +36,6 @@ class Change:
     fields: list[tuple[str, Any, Any]] = field(default_factory=list)
     summary: str = ""
     owner: str = ""
-    seen: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -71,7 +69,6 @@ def compare(resource: Resource, clients: Clients) -> Change:
     fields = resource.differences(clients, actual)
     if not fields:
         return Change(resource.address, "unchanged", owner=resource.owner)
-    seen = fingerprint({path: now for path, now, _ in fields})
     moved = sorted({path for path, _, _ in fields} & resource.fixed)
     if moved and resource.keeps_data:
         path, now, then = next(one for one in fields if one[0] in resource.fixed)
@@ -79,7 +76,7 @@ def compare(resource: Resource, clients: Clients) -> Change:
             f"{resource.address}: {path} is {now!r} and cannot become {then!r}: that would take another resource in "
             f"its place, and this one keeps data. Declare {path} as it is, or move the data yourself"
         )
-    return Change(resource.address, "replace" if moved else "change", fields, owner=resource.owner, seen=seen)
+    return Change(resource.address, "replace" if moved else "change", fields, owner=resource.owner)
 
 
 def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
@@ -91,10 +88,17 @@ def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
         ApplyError: something cannot be read, or not become what is declared.
     """
     rows = list(rows)
-    changes = []
+    changes: list[Change] = []
+    replaced: set[str] = set()
     for resource in rows:
         with _explained(resource, clients):
-            changes.append(compare(resource, clients))
+            change = compare(resource, clients)
+            if isinstance(resource, Access) and resource.name in replaced:
+                # What is put in another one's place begins without a policy.
+                change = Change(resource.address, "create", summary=resource.summary(clients), owner=resource.owner)
+        changes.append(change)
+        if change.action == "replace":
+            replaced.add(change.address)
     return [*changes, *(Change(row.address, "delete") for row in left_over(rows, clients))]
 
 
@@ -171,7 +175,8 @@ def apply(
 ) -> list[Change]:
     """Make every resource as declared, in order, then delete what is no longer declared.
 
-    Each one is compared anew at its turn, since a value such as a function's URL is only known by then.
+    Each one is compared anew at its turn, since a value such as a function's URL is only known by then. The first
+    failure ends it, unless nothing needs the resource: then the others are made first.
 
     Args:
         report: called after each resource.
@@ -183,20 +188,21 @@ def apply(
     """
     expected = None if planned is None else {change.address: change for change in planned}
     done: list[Change] = []
+    failures: list[str] = []
     for resource in rows:
-        with _explained(resource, clients):
-            change = compare(resource, clients)
-            if expected is not None and change.action != "unchanged":
-                check([expected[change.address]] if change.address in expected else [], [change])
-            if change.action == "create":
-                _patiently(partial(resource.create, clients), done)
-            elif change.action == "change":
-                _patiently(partial(resource.update, clients, _top_level(change.fields)), done)
-            elif change.action == "replace":
-                resource.delete(clients)
-                resource.create(clients)
+        try:
+            change = _make(resource, clients, done, expected)
+        except Outdated:
+            raise
+        except ApplyError as error:
+            if not resource.needed_by_none:
+                raise ApplyError("; ".join([*failures, str(error)])) from error
+            failures.append(str(error))
+            continue
         done.append(change)
         report(change)
+    if failures:
+        raise ApplyError("; ".join(failures))
     for resource in left_over(rows, clients):
         change = Change(resource.address, "delete")
         if expected is not None and resource.address not in expected:
@@ -206,6 +212,22 @@ def apply(
         done.append(change)
         report(change)
     return done
+
+
+def _make(resource: Resource, clients: Clients, done: Sequence[Change], expected: dict[str, Change] | None) -> Change:
+    """Make one resource as declared, if that was planned."""
+    with _explained(resource, clients):
+        change = compare(resource, clients)
+        if expected is not None and change.action != "unchanged":
+            check([expected[change.address]] if change.address in expected else [], [change])
+        if change.action == "create":
+            _patiently(partial(resource.create, clients), done)
+        elif change.action == "change":
+            _patiently(partial(resource.update, clients, _top_level(change.fields)), done)
+        elif change.action == "replace":
+            resource.delete(clients)
+            resource.create(clients)
+    return change
 
 
 def destroy(

@@ -42,6 +42,10 @@ class Resource(ABC):
     """The role that lets somebody deploy it."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Fields that the service never changes: another value means another resource in its place."""
+    exact: ClassVar[frozenset[str]] = frozenset()
+    """Paths of maps in which an entry that is not declared is a difference, too."""
+    needed_by_none: ClassVar[bool] = False
+    """True for what nothing further down needs: if it cannot be made, the rest is made all the same."""
     keeps_data = False
     """True for what ``destroy`` leaves alone unless it is named."""
     stays: ClassVar[str | None] = None
@@ -64,7 +68,7 @@ class Resource(ABC):
 
     def differences(self, clients: Clients, actual: State) -> list[tuple[str, Any, Any]]:
         """``(field path, as it is, as it should be)`` of all that is not as declared."""
-        return list(differences(self.desired(clients), actual))
+        return list(differences(self.desired(clients), actual, exact=self.exact))
 
     @abstractmethod
     def desired(self, clients: Clients) -> State:
@@ -127,19 +131,25 @@ def message_of(kind: Any, state: State) -> Any:
     return kind.wrap(json_format.ParseDict(state, kind.pb()()))
 
 
-def differences(desired: State, actual: State, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(
+    desired: State, actual: State, prefix: str = "", exact: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, Any, Any]]:
     """``(field path, actual value, desired value)`` for every declared field that is not as declared.
 
-    A field that the service adds is no difference, also in the elements of a list; another element is.
+    A field that the service adds is no difference, also in the elements of a list; another element is, and any field
+    of a map that ``exact`` names.
     """
+    if prefix.rstrip(".") in exact:
+        for key in sorted(actual.keys() - desired.keys()):
+            yield f"{prefix}{key}", actual[key], None
     for key, wanted in desired.items():
         path = f"{prefix}{key}"
         found = actual.get(key)
         if isinstance(wanted, dict) and isinstance(found, dict):
-            yield from differences(wanted, found, f"{path}.")
+            yield from differences(wanted, found, f"{path}.", exact)
         elif _same_tables(wanted, found):
             for index, (one, other) in enumerate(zip(wanted, found or [], strict=True)):
-                yield from differences(one, other, f"{path}[{index}].")
+                yield from differences(one, other, f"{path}[{index}].", exact)
         elif wanted != found and not (found is None and wanted in ("", 0, False, [], {})):
             yield path, found, wanted
 

@@ -27,6 +27,7 @@ class Workflow(Resource):
     service = "workflows"
     api = "workflows.googleapis.com"
     managed_with = "roles/workflows.editor"
+    exact = frozenset({"user_env_vars"})
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class SchedulerJob(Resource):
     service = "scheduler"
     api = "cloudscheduler.googleapis.com"
     managed_with = "roles/cloudscheduler.admin"
+    needed_by_none = True
 
     def __init__(
         self, name: str, *, cron: str, workflow: Workflow, argument: dict[str, Any], service_account: str

@@ -70,6 +70,15 @@ def test_a_difference_is_what_is_declared_and_not_so(desired: dict, actual: dict
     assert list(differences(desired, actual)) == expected
 
 
+def test_in_a_map_that_is_ours_alone_an_entry_too_many_is_a_difference() -> None:
+    """A variable that somebody added to a function by hand is shown, before the next revision drops it."""
+    desired, actual = (
+        {"env": {"a": "1"}, "labels": {"x": "1"}},
+        {"env": {"a": "1", "b": "2"}, "labels": {"x": "1", "y": "2"}},
+    )
+    assert list(differences(desired, actual, exact=frozenset({"env"}))) == [("env.b", "2", None)]
+
+
 def test_applying_twice_changes_nothing_the_second_time() -> None:
     """Create, then unchanged; a drift by hand is a change of just that field."""
     there: dict[str, Any] = {}
@@ -93,6 +102,20 @@ def test_a_failure_names_the_resource_and_the_next_run_goes_on() -> None:
     assert set(there) == {"one"}
     rows[1].fail = False
     assert [change.action for change in apply(rows, CLIENTS)] == ["unchanged", "create", "create"]
+
+
+def test_what_nothing_needs_does_not_hold_up_the_rest() -> None:
+    """An alert that cannot be made is told at the end, after everything else was made."""
+    there: dict[str, Any] = {}
+
+    class Alert(Thing):
+        needed_by_none = True
+
+    rows = [Alert("one", {}, there), Alert("two", {}, there), Thing("three", {}, there)]
+    rows[0].fail = rows[1].fail = True
+    with pytest.raises(ApplyError, match="thing/one: quota; thing/two: quota"):
+        apply(rows, CLIENTS)
+    assert set(there) == {"three"}
 
 
 def test_destroy_goes_backwards_and_keeps_data() -> None:

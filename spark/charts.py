@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pygal
 from pygal.style import Style
 
-COLORS = {"challenger": "#1d4ed8", "champion": "#c2410c", "frozen": "#6b7280"}
-NAMES = {"challenger": "new model", "champion": "champion", "frozen": "before the champion"}
+COLORS = {"challenger": "#1d4ed8", "champion": "#c2410c", "frozen": "#7e22ce"}
+NAMES = {"challenger": "new model", "champion": "champion", "frozen": "predecessor"}
 GREY = "#9ca3af"
 FONT = "system-ui, sans-serif"
 # As wide as a telephone, so that text is not shrunk there.
@@ -53,7 +53,7 @@ def by_day(days: Sequence[Mapping[str, Any]], measure: str) -> str:
     """A measure of each model, day by day."""
     models = [name for name in NAMES if days and name in days[0]]
     chart = pygal.Line(
-        **_options([COLORS[name] for name in models]),
+        **_options([COLORS[name] for name in models]) | {"legend_at_bottom_columns": 3},
         x_labels=[day["day"][5:] for day in days],
         x_labels_major_every=7,
         show_minor_x_labels=False,
@@ -103,8 +103,7 @@ def _bars(name: str, rows: Sequence[tuple[str, float]], color: str | Sequence[st
     options = _options(colors) | {
         "height": max(120, 40 + 22 * len(rows)),
         "show_legend": False,
-        "y_labels_major_count": 5,
-        "show_minor_y_labels": False,
+        "max_scale": 5,
     }
     chart = pygal.HorizontalBar(**options, x_labels=[label for label, _ in rows][::-1], truncate_label=22)
     chart.uuid = name

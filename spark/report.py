@@ -31,12 +31,12 @@ MEASURES = (
 MODELS = (
     ("new model", "challenger"),
     ("champion", "champion"),
-    ("before the champion", "frozen"),
+    ("predecessor", "frozen"),
     ("constant", "constant"),
 )
 GAINS = (
     ("champion", "difference"),
-    ("before the champion", "difference_frozen"),
+    ("predecessor", "difference_frozen"),
     ("constant", "difference_constant"),
 )
 SHARES_SHOWN = 5

@@ -60,7 +60,7 @@ def _print_report(found: "ModelManifest") -> None:
         "new model": found.metrics.get("challenger"),
         "champion": found.metrics.get("champion"),
         "new minus champion": found.metrics.get("difference"),
-        "before the champion": found.metrics.get("frozen"),
+        "predecessor": found.metrics.get("frozen"),
         "constant": found.metrics.get("constant"),
     }
     shown = {label: values for label, values in columns.items() if values}

@@ -171,6 +171,7 @@ def check_report(desk, manifest):
     assert not re.search(r"(src|href)=|@import|url\((?!#)", page), "something would be fetched"
     assert "windows.train_to" in page
     assert page.count("<svg") >= 8
+    assert len(re.findall(r"<text[^>]*>price</text>", page)) >= 2, "importance and drift name their bars"
     assert len(page) < 1_500_000
     assert ElementTree.fromstring(re.search(r"<svg.*?</svg>", page, re.S)[0]) is not None
 

@@ -94,7 +94,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         table.add_row(*[_cell(row[column]) for column in ("name", "ours", "other", "ratio", "target", "ok")])
         if "note" in row:
-            table.add_row(f"  not measured: {row['note']}", *[""] * 5)
+            table.add_row(f"  not measured: {row['note'].splitlines()[-1]}", *[""] * 5)
     Console().print(table)
 
 

@@ -120,7 +120,7 @@ def _forest(
         if inputs[feature].kind == "category":
             members = tuple(float(index) for index in range(len(categories[name])) if dice.random() < 0.5)
             return Node(feature, 0.0, left, right, None, members or (0.0,))
-        seen = [value for value in columns[name] if value is not None]
+        seen = [value for value in columns[name] if value is not None] or [0.0]
         return Node(feature, 0.0, left, right, float(dice.choice(seen)), ())
 
     trees = [[node(place) for place in range(2 * inner + 1)] for _ in range(TREES)]

@@ -30,6 +30,7 @@ SERVED = Served(
     model_version=MODEL.manifest.model_version,
     generation=1,
     threshold=MODEL.manifest.threshold,
+    uri="",
     manifest_sha256="",
     since=datetime.now(UTC),
 )

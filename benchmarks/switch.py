@@ -1,10 +1,12 @@
 """The switch of models under load: several instances of ``classify_http``, asked without a pause, while the pointer
 moves from model to model and things go wrong. Who answered what, when, is written down by the callers."""
 
-import asyncio
 import hashlib
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import aiohttp
 import psutil
 import typer
 from rich.console import Console
@@ -24,7 +25,7 @@ from rich.table import Table
 from lunation import moves
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
-from lunation.settings import load
+from lunation.settings import ROOT, load
 from schemas import use_case
 from tests.functions.doubles import models
 from tests.functions.doubles.function_process import FunctionProcess, stage
@@ -33,6 +34,8 @@ from tests.support import ServerProcess, eventually
 CASE = use_case("flights")
 BUCKET = "local-dev-models"
 HARD_BOUND_SECONDS = 30.0
+MODEL_MEGABYTES = 1
+"""More than the flights' model has."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Answer:
 
 
 class Load:
-    """Callers that ask each instance again and again, in a thread of their own.
+    """Callers that ask each instance again and again, in a process of their own (:mod:`benchmarks.callers`).
 
     Args:
         urls: of the instances.
@@ -59,19 +62,26 @@ class Load:
 
     def __init__(self, urls: Sequence[str], callers: int, pause: float) -> None:
         self.answers: list[Answer] = []
-        self._urls = urls
-        self._callers = callers
-        self._pause = pause
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
+        self._command = [sys.executable, "-m", "benchmarks.callers", str(callers), str(pause), *urls]
+        self._reader = threading.Thread(target=self._read, name="answers")
 
     def __enter__(self) -> "Load":
-        self._thread.start()
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(90)
+        self._reader.join()
 
     def newest(self, instance: int) -> int:
         """The generation that an instance answered with last; 0 before the first answer."""
@@ -81,32 +91,10 @@ class Load:
         """Answers to requests that started then or later."""
         return [one for one in list(self.answers) if one.started >= moment]
 
-    async def _run(self) -> None:
-        body = json.dumps([models.record("a"), models.record("b")]).encode()
-        timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
-            for number, url in enumerate(self._urls):
-                for _ in range(self._callers):
-                    group.create_task(self._call(session, number, url, body))
-
-    async def _call(self, session: aiohttp.ClientSession, number: int, url: str, body: bytes) -> None:
-        while not self._stopped.is_set():
-            self.answers.append(await self._once(session, number, url, body))
-            await asyncio.sleep(self._pause)
-
-    async def _once(self, session: aiohttp.ClientSession, number: int, url: str, body: bytes) -> Answer:
-        started = time.monotonic()
-        try:
-            async with session.post(f"{url}/v1/classify", data=body) as response:
-                text = await response.text()
-                seconds = time.monotonic() - started
-                if response.status != 200:
-                    return Answer(number, started, seconds, None, error=f"HTTP {response.status}: {text[:300]}")
-                given = json.loads(text)
-                (generation,) = {one["generation"] for one in given}
-                return Answer(number, started, seconds, generation, given[0]["stale"])
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            return Answer(number, started, time.monotonic() - started, None, error=f"{type(error).__name__}: {error}")
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.answers.append(Answer(**json.loads(line)))
 
 
 @dataclass
@@ -281,8 +269,9 @@ def tell(
         new = scene_.model()
         move("a new model", lambda: scene_.promote(new))
         move("a rollback", lambda: moves.rollback(scene_.clients, CASE.name, "a benchmark").generation)
+        spoilt = scene_.model(golden=0.999)
         with phase("a model that misses its golden rows"):
-            scene_.promote(scene_.model(golden=0.999))
+            scene_.promote(spoilt)
             eventually(lambda: all("golden row 0" in str(_report(one.url)["trouble"]) for one in scene_.instances), 60)
         slow_model = scene_.model()
         delays = 3 * len(scene_.instances)
@@ -311,7 +300,10 @@ def main(
     report: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
 ) -> None:
     """The switch of models under load: failed requests, seconds until each move is followed, p99, memory."""
-    with tempfile.TemporaryDirectory(prefix="lunation-bench-") as folder, scene(Path(folder), instances, 8) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="lunation-bench-") as folder,
+        scene(Path(folder), instances, MODEL_MEGABYTES) as made,
+    ):
         story = tell(made, callers=callers, pause=0.01, steady=20.0, away=away, slow=4.0, settle=1.0, say=typer.echo)
     rows = summary(story)
     table = Table(title="switch", title_justify="left")

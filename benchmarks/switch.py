@@ -188,11 +188,11 @@ class Scene:
         return moves.promote(self.clients, CASE.name, version, "a benchmark").generation
 
     def megabytes(self) -> list[float]:
-        """Resident memory of each instance."""
+        """Resident memory of each instance: of the process that answers, the largest one."""
         sizes = []
         for instance in self.instances:
             process = psutil.Process(instance.pid)
-            sizes.append(sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6)
+            sizes.append(max(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6)
         return sizes
 
 
@@ -274,9 +274,13 @@ def tell(
             scene_.promote(spoilt)
             eventually(lambda: all("golden row 0" in str(_report(one.url)["trouble"]) for one in scene_.instances), 60)
         slow_model = scene_.model()
-        delays = 3 * len(scene_.instances)
-        scene_.servers["storage"].fault(rpc="storage.objects.get", action="delay", delay_seconds=slow, times=delays)
-        move("a model that is slow to load", lambda: scene_.promote(slow_model))
+
+        def hold_up() -> None:
+            """Every file of the next model, for each instance; the operator has read them already."""
+            reads = 3 * len(scene_.instances)
+            scene_.servers["storage"].fault(rpc="storage.objects.get", action="delay", delay_seconds=slow, times=reads)
+
+        move("a model that is slow to load", lambda: scene_.promote(slow_model), hold_up)
         scene_.servers["storage"].admin("DELETE", "/_laptop/faults")
         last = scene_.model()
         with phase(f"Datastore away for {away:g} s"):

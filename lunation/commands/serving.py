@@ -70,11 +70,21 @@ def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOp
         "History, newest first",
         ["generation", "model version", "verdict", "moved at (UTC)", "by", "reason"],
         [
-            [move.generation, move.model_version, move.verdict, clock(move.moved_at), short_id(move.actor), move.reason]
+            [move.generation, move.model_version, _kind(move), clock(move.moved_at), short_id(move.actor), move.reason]
             for move in history
         ],
         prose=["reason"],
     )
+
+
+def _kind(move: "ModelPromotion") -> str:
+    """The verdict; of a candidate's move, the candidate."""
+    if move.verdict == "CANARY":
+        one = move.canary
+        return "CANARY none" if one is None else f"CANARY {one.model_version} {one.share:.0%}"
+    if move.verdict == "SHADOW":
+        return f"SHADOW {move.shadow.model_version if move.shadow is not None else 'none'}"
+    return move.verdict
 
 
 def served_at(

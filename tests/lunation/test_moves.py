@@ -256,7 +256,10 @@ def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
     assert f"canary: {two} answers 20%" in printed
     assert "0 s before" in printed, "an instance may not have followed yet"
     assert "No model of flights served" in operator.run("served-at", "2013-01-01").stdout
-    assert f"{one} serves since" in operator.run("models").stdout
+    printed = operator.run("models").stdout
+    assert f"{one} serves since" in printed
+    assert f"CANARY {two} 20%" in printed
+    assert f"SHADOW {two}" in printed
     assert "still to come" in operator.run("served-at", "2999-01-01", code=1).stderr
     assert "no model version" in operator.run("promote", "../x", "--reason", "x", code=2).stderr
     assert "say why" in operator.run("rollback", "--reason", " ", code=2).stderr

@@ -1,7 +1,8 @@
 """What an error of Google's means for a deployment: which resource, what is missing, and the command that mends it."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from google.api_core.exceptions import (
     Aborted,
@@ -19,6 +20,7 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Ref
 from lunation.clients import Clients
 from lunation.deploy.resource import Resource
 
+T = TypeVar("T")
 _PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
 _NEW_ACCOUNT = re.compile(r"[Ss]ervice account \S+ (does not exist|was not found)|serviceAccounts\.actAs")
@@ -30,6 +32,16 @@ def api_is_off(error: Exception) -> bool:
     return isinstance(error, GoogleAPICallError) and (
         _reason(error) == "SERVICE_DISABLED" or bool(_DISABLED.search(str(error)))
     )
+
+
+def unless_off(look: Callable[[], T], nothing: T) -> T:
+    """What ``look`` returns; ``nothing``, if the API is not on yet: then there is nothing of it either."""
+    try:
+        return look()
+    except GoogleAPICallError as error:
+        if api_is_off(error):
+            return nothing
+        raise
 
 
 def settling(error: Exception) -> bool:

@@ -4,18 +4,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from google.api_core.exceptions import GoogleAPICallError
 
 from lunation.clients import Clients
 from lunation.deploy.access import Access
-from lunation.deploy.errors import api_is_off, explain, settling
+from lunation.deploy.errors import explain, settling, unless_off
 from lunation.deploy.resource import UNKNOWN, Resource
 
 SETTLING_SECONDS = (2, 5, 10, 20, 30, 60, 60)
 """Pauses while what was just made becomes known everywhere: Google says seconds, and up to some minutes."""
-T = TypeVar("T")
 Action = Literal["create", "change", "replace", "unchanged", "delete", "keep"]
 
 
@@ -62,9 +61,9 @@ def compare(resource: Resource, clients: Clients) -> Change:
     Raises:
         ApplyError: it cannot become what is declared without losing data.
     """
-    actual = _unless_off(lambda: resource.read(clients), None)
+    actual = unless_off(lambda: resource.read(clients), None)
     if actual is None:
-        summary = _unless_off(lambda: resource.summary(clients), UNKNOWN)
+        summary = unless_off(lambda: resource.summary(clients), UNKNOWN)
         return Change(resource.address, "create", summary=summary, owner=resource.owner)
     fields = resource.differences(clients, actual)
     if not fields:
@@ -112,23 +111,13 @@ def left_over(rows: Sequence[Resource], clients: Clients) -> list[Resource]:
             continue
         with _explained(next(row for row in rows if type(row) is kind), clients):
             nothing: list[Resource] = []
-            ours = _unless_off(partial(_ours, kind, clients), nothing)
+            ours = unless_off(partial(_ours, kind, clients), nothing)
         found += [row for row in ours if row.address not in known]
     return found
 
 
 def _ours(kind: type[Resource], clients: Clients) -> list[Resource]:
     return list(kind.ours(clients))
-
-
-def _unless_off(look: Callable[[], T], nothing: T) -> T:
-    """What ``look`` returns; ``nothing``, if the API is not on yet: then there is nothing of it either."""
-    try:
-        return look()
-    except GoogleAPICallError as error:
-        if api_is_off(error):
-            return nothing
-        raise
 
 
 def check(planned: Sequence[Change], now: Sequence[Change]) -> None:

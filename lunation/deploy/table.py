@@ -31,13 +31,14 @@ from lunation.deploy.apis import Api
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.dataproc import WorkflowTemplate
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
+from lunation.deploy.errors import unless_off
 from lunation.deploy.functions import Function
 from lunation.deploy.images import Image, Repository, image_uri
 from lunation.deploy.message_schemas import PREFIX as SCHEMA_PREFIX
 from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
 from lunation.deploy.releases import Release, staged
-from lunation.deploy.resource import SYSTEM, Resource, owned
+from lunation.deploy.resource import SYSTEM, UNKNOWN, Resource, owned
 from lunation.deploy.staging import Artefact, read_entry
 from lunation.deploy.storage import Bucket, StagedFile
 from lunation.deploy.units import SHARED_ROLES, UNITS
@@ -130,7 +131,8 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         return f"projects/{target.project}/roles/{role_id}"
 
     def pubsub_agent(clients: Clients) -> str:
-        return f"serviceAccount:service-{clients.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+        number = unless_off(lambda: clients.project_number, UNKNOWN)
+        return f"serviceAccount:service-{number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 
     def agents(*grants: Grant) -> tuple[Grant, ...]:
         """Grants for Google's service agents, whose names hold the project's number: there are none on a laptop."""

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from google.protobuf.message import Message
 from typer.testing import CliRunner
 
+from laptop.errors import ServiceError
+from laptop.surface import Rpc
 from lunation.cli import app
 from lunation.deploy import staging
+from rehearsal import stage
+from rehearsal.project import Empty
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +76,19 @@ def test_a_project_without_credentials_says_how_to_sign_in() -> None:
     """One line, with the command."""
     said = lunation("plan", "--target", "production", code=1, LUNATION_TARGETS__PRODUCTION__SAMPLE="false").stderr
     assert "Sign in: gcloud auth application-default login" in said
+
+
+def test_a_project_with_every_api_off_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new one is: each call is refused until its API is on, and the plan says what will be made all the same."""
+
+    async def refuse(_: Empty, rpc: Rpc, request: Message) -> Message:
+        raise ServiceError("PERMISSION_DENIED", "Cloud X API has not been used in project 1 before or it is disabled.")
+
+    monkeypatch.setattr(Empty, "answer", refuse)
+    monkeypatch.setattr(stage, "LAPTOP", tuple(set(stage.CLIENTS) - {"serviceusage", "telemetry"}))
+    document = json.loads(lunation("plan", "--target", "production", "--json", code=2).stdout)
+    assert {change["action"] for change in document["changes"]} == {"create"}
+    assert any("(known after apply)@gcp-sa-pubsub" in one["member"] for one in document["access"])
 
 
 def test_several_projects_are_asked_for_by_name_and_one_is_taken() -> None:

@@ -127,7 +127,8 @@ def test_a_plan_file_is_done_or_refused(deployment: Deployment, tmp_path: Path) 
 def test_a_release_can_be_deployed_again(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Changed sources make another release; the older one's bytes are still there, and run again when it is named."""
+    """Changed sources make another release; the older one's bytes run again when it is named, from the own bucket or
+    from that of another project."""
     listed = json.loads(deployment.run("releases", "--json").stdout)
     (first,) = [one["id"] for one in listed]
     assert {"function/classify", "dataflow-job/lunation-archive", "workflow/retrain"} <= set(listed[0]["runs"])
@@ -146,11 +147,25 @@ def test_a_release_can_be_deployed_again(
         assert older["id"] == first
         assert "function/ingest-fast" in second["runs"]
         assert "function/ingest-fast" not in older["runs"]
-        printed = deployment.run("deploy", "--yes", "--release", first).stdout
+        theirs = {"LUNATION_TARGETS__STAGING__SAMPLE": "false", "LUNATION_TARGETS__STAGING__ENDPOINTS":
+                  str(deployment.clients.target.endpoints)}  # fmt: skip
+        _copy_bucket(deployment.clients, "local-dev-build", "example-staging-build")
+        promoted = ("--release", first, "--from", "staging")
+        assert "no release" in deployment.run("plan", "--release", "beef", "--from", "staging", code=1, **theirs).stderr
+        planned = json.loads(deployment.run("plan", "--json", *promoted, code=2, **theirs).stdout)
+        assert (planned["release"], planned["from"]) == (first, "staging")
+        printed = deployment.run("deploy", "--yes", *promoted, **theirs).stdout
         assert f"release {first}" in printed
         assert "function/ingest-fast" in json.loads(deployment.run("releases", "--json").stdout)[1]["runs"]
+        assert "~ function/ingest-fast" in deployment.run("plan", "--release", second["id"], code=2).stdout
     assert deployment.pending() == []
     assert "there is no release beef" in deployment.run("deploy", "--release", "beef", code=1).stderr
+
+
+def _copy_bucket(clients: Clients, source: str, target: str) -> None:
+    copies = clients.storage.create_bucket(target)
+    for blob in clients.storage.list_blobs(source):
+        clients.storage.bucket(source).copy_blob(blob, copies)
 
 
 def test_what_was_changed_or_deleted_by_hand_is_put_right(deployment: Deployment) -> None:
@@ -192,7 +207,9 @@ def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
     regional = f"{project}/regions/{clients.target.region}"
     assert list(clients.workflow_templates.list_workflow_templates(parent=regional)) == []
     assert set(deployment.jobs()) == {"JOB_STATE_DRAINED"}
-    assert {bucket.name for bucket in clients.storage.list_buckets()} == {archive, models}
+    buckets = {bucket.name for bucket in clients.storage.list_buckets()}
+    assert {archive, models} <= buckets
+    assert f"{clients.project}-build" not in buckets
     assert clients.storage.bucket(archive).blob("archive/records/kept.json").exists()
     assert clients.datastore.get(entity.key) is not None
     assert "Deleted 0 resources" in deployment.run("destroy", "--yes").stdout

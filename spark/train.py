@@ -42,8 +42,8 @@ SEED = 20130101
 # Measured on flights (docs/backtest.md). A tree sees a third of the columns at each split: that is what keeps boosting
 # from following the noise of so few weeks, and it costs a third of the time. More or deeper trees, or finer bins, lose.
 PARAMETERS: dict[str, Any] = {
-    "maxIter": 30,
-    "maxDepth": 5,
+    "maxIter": 40,
+    "maxDepth": 4,
     "maxBins": 32,
     "stepSize": 0.15,
     "subsamplingRate": 1.0,

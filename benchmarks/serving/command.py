@@ -1,6 +1,8 @@
 """``python -m benchmarks serving``."""
 
 import json
+import signal
+import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -41,6 +43,7 @@ def main(
     Each peer is installed on first use into an environment of its own, .nox/bench-PEER. The load is wrk's.
     """
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         load.wrk()
     except load.NoLoad as error:

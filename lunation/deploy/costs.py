@@ -134,8 +134,8 @@ def _function(row: Any, settings: Settings) -> tuple[float, str]:
     size = row.size
     requests = 0.0 if row.name in ("classify-http", "submit") else settings.volumes.records_per_day * DAYS
     memory = float(size.memory[:-2]) / (1024 if size.memory.endswith("Mi") else 1)
-    # An instance is busy, and billed, while it has any request: measured, some 20 ms of a push at moderate load, and
-    # at this rate pushes overlap less than once.
+    # An instance is billed while it has any request. Assumed: 20 ms for a push, with its commit at Google's Datastore,
+    # and that pushes do not overlap, which makes it dearer than it will be.
     seconds = min(requests * 0.02, DAYS * 24 * 3600 * size.max_instances)
     seconds += size.min_instances * DAYS * 24 * 3600 * 0.1  # idle, at a tenth of the price
     usd = (

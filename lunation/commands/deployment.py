@@ -138,7 +138,8 @@ def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: Da
         if clients.target.sample:
             fail(f"{target}: there is nothing to take down. {_how_to_configure(settings)}")
         rows = resources(settings, clients.target)
-        what = f"Records and models stay{', except ' + ', '.join(named) if named else ''}."
+        what = f"Records and models stay{', except ' + ', '.join(named) if named else ''}; "
+        what += "messages that wait in a subscription go with it."
         if not yes and not typer.confirm(f"Take down project {clients.project}? {what}"):
             raise typer.Exit(1)
         with err.status("draining and deleting …"):

@@ -75,7 +75,10 @@ def compare(resource: Resource, clients: Clients) -> Change:
             f"{resource.address}: {path} is {now!r} and cannot become {then!r}: that would take another resource in "
             f"its place, and this one keeps data. Declare {path} as it is, or move the data yourself"
         )
-    return Change(resource.address, "replace" if moved else "change", fields, owner=resource.owner)
+    if moved:
+        lost = f"with it go {resource.holds}" if resource.holds else ""
+        return Change(resource.address, "replace", fields, summary=lost, owner=resource.owner)
+    return Change(resource.address, "change", fields, owner=resource.owner)
 
 
 def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
@@ -98,7 +101,11 @@ def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
         changes.append(change)
         if change.action == "replace":
             replaced.add(change.address)
-    return [*changes, *(Change(row.address, "delete") for row in left_over(rows, clients))]
+    return [*changes, *(_deleted(row) for row in left_over(rows, clients))]
+
+
+def _deleted(resource: Resource) -> Change:
+    return Change(resource.address, "delete", summary=f"with it go {resource.holds}" if resource.holds else "")
 
 
 def left_over(rows: Sequence[Resource], clients: Clients) -> list[Resource]:
@@ -193,7 +200,7 @@ def apply(
     if failures:
         raise ApplyError("; ".join(failures))
     for resource in left_over(rows, clients):
-        change = Change(resource.address, "delete")
+        change = _deleted(resource)
         if expected is not None and resource.address not in expected:
             continue
         with _explained(resource, clients):

@@ -77,6 +77,7 @@ class Subscription(Resource):
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
     fixed = frozenset({"topic"})
+    holds = "the messages that wait in it"
 
     def __init__(
         self,

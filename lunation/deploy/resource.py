@@ -42,6 +42,8 @@ class Resource(ABC):
     """The role that lets somebody deploy it."""
     fixed: ClassVar[frozenset[str]] = frozenset()
     """Fields that the service never changes: another value means another resource in its place."""
+    holds: ClassVar[str] = ""
+    """What is lost with it when it is replaced or deleted, though it is no data that ``destroy`` spares."""
     exact: ClassVar[frozenset[str]] = frozenset()
     """Paths of maps in which an entry that is not declared is a difference, too."""
     needed_by_none: ClassVar[bool] = False

@@ -16,6 +16,7 @@ class Thing(Resource):
     about = "a thing"
     service = api = managed_with = ""
     fixed = frozenset({"place"})
+    holds = "its leaves"
 
     def __init__(self, name: str, wanted: dict[str, Any], there: dict[str, Any], keeps_data: bool = False) -> None:
         super().__init__(name)
@@ -139,6 +140,7 @@ def test_what_cannot_be_changed_is_replaced_unless_it_keeps_data() -> None:
     moved = Thing("one", {"place": "there", "size": 1}, there)
     (change,) = plan([moved], CLIENTS)
     assert (change.action, change.fields) == ("replace", [("place", "here", "there")])
+    assert change.summary == "with it go its leaves"
     apply([moved], CLIENTS)
     assert there["one"]["place"] == "there"
     with pytest.raises(ApplyError, match=r"place is 'there' and cannot become 'here'.*keeps data"):

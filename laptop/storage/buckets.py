@@ -1,5 +1,7 @@
 """Buckets and their IAM policies."""
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -123,20 +125,24 @@ class Buckets:
         name = request.match_info["bucket"]
         self._files.bucket(name)
         rows = self._store.read("SELECT document FROM policy WHERE bucket = ?", (name,))
-        document = json.loads(rows[0]["document"]) if rows else {"bindings": []}
-        return web.json_response({"kind": "storage#policy", "etag": "CAE=", **document})
+        return web.json_response(_policy(rows))
 
     async def set_policy(self, request: web.Request) -> web.Response:
-        """Replace the bucket's IAM policy."""
+        """Replace the bucket's IAM policy, unless somebody else has changed it since the etag was read."""
         name = request.match_info["bucket"]
         self._files.bucket(name)
-        document = await document_of(request)
-        await self._store.write(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO policy VALUES (?, ?)", (name, json.dumps(document))
-            )
-        )
-        return web.json_response(document)
+        wanted = await document_of(request)
+
+        def work(connection: sqlite3.Connection) -> dict[str, Any]:
+            read = "SELECT document FROM policy WHERE bucket = ?"
+            current = _policy(connection.execute(read, (name,)).fetchall())
+            if wanted.get("etag") not in (None, "", current["etag"]):
+                raise HttpError(412, "conditionNotMet", f"{name}: the policy was changed since its etag was read.")
+            kept = {key: value for key, value in wanted.items() if key not in ("kind", "etag", "resourceId")}
+            connection.execute("INSERT OR REPLACE INTO policy VALUES (?, ?)", (name, json.dumps(kept)))
+            return _policy(connection.execute(read, (name,)).fetchall())
+
+        return web.json_response(await self._store.write(work))
 
     async def layout(self, request: web.Request) -> web.Response:
         """A flat namespace."""
@@ -160,3 +166,10 @@ class Buckets:
             return work(connection, name, document)
 
         return await self._store.write(checked)
+
+
+def _policy(rows: list[sqlite3.Row]) -> dict[str, Any]:
+    """The policy as it is answered; its etag is of its content."""
+    document = json.loads(rows[0]["document"]) if rows else {"bindings": []}
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
+    return {"kind": "storage#policy", **document, "etag": base64.b64encode(digest[:8]).decode()}

@@ -652,6 +652,20 @@ def test_buckets(server: ServerProcess, bucket: Bucket) -> None:
     again.delete(force=True)
 
 
+def test_a_policy_that_was_changed_meanwhile_is_not_overwritten(bucket: Bucket) -> None:
+    """Of two that were read at the same time, the one that is written first stays; who asks anew may go on."""
+    ours, theirs = bucket.get_iam_policy(), bucket.get_iam_policy()
+    theirs.bindings.append({"role": "roles/storage.objectViewer", "members": {"user:them@b.c"}})
+    bucket.set_iam_policy(theirs)
+    ours.bindings.append({"role": "roles/storage.objectViewer", "members": {"user:us@b.c"}})
+    with pytest.raises(exceptions.PreconditionFailed, match="changed since its etag was read"):
+        bucket.set_iam_policy(ours)
+    again = bucket.get_iam_policy()
+    assert again.bindings[0]["members"] == {"user:them@b.c"}
+    again.bindings = []
+    assert bucket.set_iam_policy(again).bindings == []
+
+
 @pytest.mark.parametrize("name", ["", "a", "../x", "UPPER", "a..b", "-a", "a/b", "a" * 223, None, 5, ["a"]])
 def test_bad_bucket_names(server: ServerProcess, name: Any) -> None:
     """400."""

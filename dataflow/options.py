@@ -29,6 +29,11 @@ _TOPIC = _matching(r"projects/[^/]+/topics/[^/]+", "projects/PROJECT/topics/NAME
 _BUCKET = _matching(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", "a bucket's name, without gs://")
 
 
+NEEDED = ("archive_bucket", "dead_letters_topic")
+"""The options that have no default. They are asked for by :func:`dataflow.pipeline.build`: Beam parses the options of
+every class that the process has imported, so an argument that argparse requires is required of every other pipeline."""
+
+
 class ArchiveOptions(PipelineOptions):
     """Where the pipeline reads and writes.
 
@@ -37,9 +42,12 @@ class ArchiveOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--archive_bucket", required=True, type=_BUCKET, help="bucket of the archive")
+        parser.add_argument("--archive_bucket", default="", type=_BUCKET, help="bucket of the archive (needed)")
         parser.add_argument(
-            "--dead_letters_topic", required=True, type=_TOPIC, help="topic for what cannot be read, with its reason"
+            "--dead_letters_topic",
+            default="",
+            type=_TOPIC,
+            help="topic for what cannot be read, with its reason (needed)",
         )
         parser.add_argument(
             "--use_case", default="flights", choices=sorted(USE_CASES), help="row of the use-case table"

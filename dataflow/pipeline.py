@@ -8,7 +8,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows
 
 from dataflow.archive_sink import WriteObjects
 from dataflow.files import ReadLines, files_of
-from dataflow.options import ArchiveOptions
+from dataflow.options import NEEDED, ArchiveOptions
 from dataflow.reading import DEAD, ReadDocuments
 from dataflow.set_aside import SetAside
 
@@ -16,6 +16,10 @@ ALLOWED_LATENESS_SECONDS = 7 * 24 * 3600  # as long as a subscription keeps a me
 MAX_BATCHES_IN_AN_OBJECT = 200
 """An object is closed before its window ends when it has so many batches of lines, each of at most
 :data:`dataflow.reading.MAX_HELD_BYTES`: it is held in memory to be written."""
+
+
+class MissingOption(ValueError):
+    """An option that has no default is not given."""
 
 
 class NothingToRead(ValueError):
@@ -26,9 +30,13 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
     """Put the archive's transforms on ``pipeline``.
 
     Raises:
+        MissingOption: one of :data:`dataflow.options.NEEDED` is not given.
         NothingToRead: no source.
         dataflow.files.NoSuchFile: a backfill pattern names nothing.
     """
+    missing = [f"--{name}" for name in NEEDED if not getattr(options, name)]
+    if missing:
+        raise MissingOption(f"the following arguments are required: {', '.join(missing)}; --help tells what they are")
     project = options.view_as(GoogleCloudOptions).project
     files = {"records": options.backfill_records, "labels": options.backfill_labels}
     if any(files.values()):

@@ -55,6 +55,8 @@ EXTEND_AFTER_SECONDS = (5.0, 20.0)
 ACKNOWLEDGED_AT_ONCE = 2500
 """A request is limited to 512 KiB."""
 BACKOFF_SECONDS = (1.0, 30.0)
+PULL_END_SECONDS = 5.0
+"""How long a drain waits for a pull that is ended; what one that does not end holds comes when its lease runs out."""
 
 Received = Any
 """A plain ``google.pubsub.v1.ReceivedMessage``."""
@@ -274,6 +276,7 @@ class _Loop:
         self._subscriptions = subscriptions
         self._run = run
         self._client = SubscriberClient()
+        self._puller = SubscriberClient()  # of its own, so that closing it ends the pulls that wait
         self._stopped = threading.Event()
         self._leases = _Leases(self._client)
         # A small queue: it holds the next batch while one is worked on, and no more.
@@ -299,15 +302,13 @@ class _Loop:
                 signal.signal(number, handler)
 
     def _work(self) -> None:
-        threads = [
+        pulls = [
             threading.Thread(target=self._pull_forever, args=(subscription,), name=f"pull {subscription}", daemon=True)
             for subscription in self._subscriptions
             for _ in range(PULLS_IN_FLIGHT)
         ]
-        threads.append(
-            threading.Thread(target=self._leases.extend_until, args=(self._stopped,), name="leases", daemon=True)
-        )
-        for thread in threads:
+        leases = threading.Thread(target=self._leases.extend_until, args=(self._stopped,), name="leases", daemon=True)
+        for thread in (*pulls, leases):
             thread.start()
         log.info("reading %s", ", ".join(self._subscriptions))
         failures = 0
@@ -328,6 +329,10 @@ class _Loop:
             failures = 0
             self._acknowledge(batch)
             log.info("%d messages in %.2f s", batch.count, time.monotonic() - started)
+        # First the pulls that wait: what is given back would be handed to them.
+        self._puller.close()
+        for thread in pulls:
+            thread.join(PULL_END_SECONDS)
         self._leases.give_back()
 
     def _process(self, messages: dict[str, list[Received]]) -> None:
@@ -358,12 +363,14 @@ class _Loop:
         pause = BACKOFF_SECONDS[0]
         while not self._stopped.is_set():
             try:
-                response = self._client.pull(
+                response = self._puller.pull(
                     subscription=subscription, max_messages=PULL_MESSAGES, timeout=30, retry=None
                 )
             except DeadlineExceeded:
                 continue  # nothing came
             except Exception as error:  # whatever it is: a thread that ended would leave its subscription unread
+                if self._stopped.is_set():
+                    return
                 log.warning("cannot pull from %s, again in %.0f s: %s", subscription, pause, error)
                 self._stopped.wait(pause)
                 pause = min(BACKOFF_SECONDS[1], pause * 2)
@@ -371,11 +378,15 @@ class _Loop:
             pause = BACKOFF_SECONDS[0]
             messages = list(PullResponse.pb(response).received_messages)
             if messages:
-                pull = self._leases.hold(subscription, messages)
-                if self._stopped.is_set():
-                    self._leases.give_back([pull])
-                    return
-                self._pulled.put(pull)
+                self._hand_over(self._leases.hold(subscription, messages))
+
+    def _hand_over(self, pull: _Pull) -> None:
+        """Wait for room in the queue; after the stop it is held only, and given back."""
+        while not self._stopped.is_set():
+            try:
+                return self._pulled.put(pull, timeout=0.5)
+            except queue.Full:
+                continue
 
     def _acknowledge(self, batch: _Batch) -> None:
         self._leases.release(batch.pulls)

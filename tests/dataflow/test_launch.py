@@ -11,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dataflow import launch
+from dataflow import options as options_module
 from dataflow.options import ArchiveOptions
 from dataflow.pipeline import build
 from tests.dataflow.conftest import Cloud, label, record
@@ -133,10 +134,15 @@ def test_stream_and_backfill_share_their_transforms(tmp_path: Path) -> None:
     assert history - stream == {"Files of records", "Lines of records"}
 
 
+def test_the_options_burden_no_other_pipeline() -> None:
+    """Beam parses the options of every imported class: none of ours may be required of somebody else's pipeline."""
+    beam.Pipeline(options=PipelineOptions([RUNNER])).options.view_as(ArchiveOptions)
+
+
 def test_the_template_declares_the_options() -> None:
     """Dataflow refuses a parameter that the template's metadata does not name, so the two are one list."""
     parser = argparse.ArgumentParser()
     ArchiveOptions._add_argparse_args(parser)
-    options = {action.dest: action.required for action in parser._actions if action.dest != "help"}
+    options = {action.dest: action.dest in options_module.NEEDED for action in parser._actions if action.dest != "help"}
     declared = json.loads((ROOT / "dataflow" / "metadata.json").read_text())["parameters"]
     assert {one["name"]: not one.get("isOptional", False) for one in declared} == options

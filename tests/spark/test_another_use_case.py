@@ -29,22 +29,22 @@ PRODUCT = ("dataflow", "functions", "lunation", "schemas", "spark")
 class SensorFeatures(BaseModel):
     """A machine that is about to fail, or not."""
 
-    plant: str
+    plant: str = Field(json_schema_extra={"drifts": True})
     part: str
     """More values than the trees take bins: it comes in by its rate."""
     kind: str | None = None
-    heat: float
+    heat: float = Field(json_schema_extra={"drifts": True})
     hours: int = Field(ge=0)
     serviced: bool
 
 
 def readings(until: datetime | None = None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Sixty days, of which the last thirty are hotter."""
+    """Sixty days, of which the last thirty are hotter; then a new plant sends a tenth of the readings."""
     draw = random.Random(7)
     for number in range(2400):
         when = datetime(2025, 3, 1, tzinfo=UTC) + timedelta(minutes=36 * number)
         heat = draw.gauss(50 + 10 * (number > 1200), 10)
-        plant = draw.choice(["north", "south", *(["east"] if number > 1500 else [])])
+        plant = "east" if number > 1500 and draw.random() < 0.1 else draw.choice(["north", "south"])
         failed = draw.random() < 1 / (1 + 2.7 ** -((heat - 55) / 8 + (plant == "south")))
         features = {
             "plant": plant,

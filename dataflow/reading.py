@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.io.gcp.pubsub import PubsubMessage
+from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -135,6 +136,9 @@ class ReadDocuments(beam.DoFn):
     def setup(self) -> None:
         """Build the validator where it runs; validators do not travel."""
         self._read = READERS[self._topic](self._case_name)
+        # Dataflow shows Beam's counters as metrics of the job.
+        self._filed = Metrics.counter("lunation", f"{self._topic}_filed")
+        self._dead = Metrics.counter("lunation", f"{self._topic}_dead")
 
     def start_bundle(self) -> None:
         """Begin with nothing held."""
@@ -148,6 +152,7 @@ class ReadDocuments(beam.DoFn):
         try:
             day = self._read(data).isoformat()
         except ValueError as error:  # pydantic's errors are ValueErrors
+            self._dead.inc()
             yield pvalue.TaggedOutput(DEAD, dead_letter(element, self._topic, explain(error)))
             return
         line = as_line(data)
@@ -168,6 +173,7 @@ class ReadDocuments(beam.DoFn):
             yield WindowedValue(value.filed, value.timestamp, (GlobalWindow(),))
 
     def _release(self) -> Iterator["_Released"]:
+        self._filed.inc(self._lines)
         for (_, day), (timestamp, lines) in self._held.items():
             for shard in range(self._shards):
                 part = lines[shard :: self._shards]

@@ -13,7 +13,7 @@ from laptop.supervisor import Supervisor, SupervisorError
 from lunation.settings import ROOT
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 TRY = """\
 [bold]The servers run.[/] Ctrl-C ends them all. Try, in another terminal:

@@ -53,12 +53,13 @@ def by_day(days: Sequence[Mapping[str, Any]], measure: str) -> str:
     """A measure of each model, day by day."""
     models = [name for name in NAMES if days and name in days[0]]
     chart = pygal.Line(
-        **_options([COLORS[name] for name in models]) | {"legend_at_bottom_columns": 3},
+        **_options([COLORS[name] for name in models]),
         x_labels=[day["day"][5:] for day in days],
         x_labels_major_every=7,
         show_minor_x_labels=False,
         truncate_label=10,
         show_dots=False,
+        x_title="day",  # also makes room for the legend, which would be cut off
     )
     chart.uuid = f"by-day-{measure}"
     for name in models:

@@ -196,11 +196,13 @@ class Serving:
     async def _wait(self, now: float) -> None:
         began = self._began
         await self._join()
-        if self._failed > now and now - began > AWAY_MEMORY_SECONDS:
-            # It was begun long before this request, by an instance that was then put to sleep: its
-            # deadline passed without a chance. This request deserves a try of its own.
-            self._failed = float("-inf")
-            self._begin(self._clock())
+        if now - began > AWAY_MEMORY_SECONDS and now - self._confirmed > self._hard:
+            # It was begun long before this request, by an instance that was then put to sleep: its deadline passed
+            # without a chance, or its answer is as old as that. This request deserves a try of its own, which it
+            # shares with those that waited with it.
+            if self._refreshing is None:
+                self._failed = float("-inf")
+                self._begin(self._clock())
             await self._join()
 
     async def _join(self) -> None:

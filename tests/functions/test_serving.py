@@ -246,6 +246,54 @@ def test_an_instance_that_slept_through_its_read_gets_a_second_one(scene):
     scene(scenario)
 
 
+def test_all_who_wait_for_a_read_that_was_slept_through_get_the_second_one(scene):
+    """Not only the first of them: the others share its new attempt."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        world.reads_open.clear()
+        world.time += 2.1
+        await world.generation()
+        await asyncio.sleep(0)
+        world.promote(2)
+        world.time += 600
+        world.passing_error = PointerAway("deadline exceeded")
+        waiting = [asyncio.create_task(world.serving.take()) for _ in range(5)]
+        await asyncio.sleep(0)
+        world.time += 0.01
+        world.reads_open.set()
+        taken = await asyncio.gather(*waiting)
+        assert [(served.generation, served.stale) for served in taken] == [(2, False)] * 5
+        assert world.reads == 3
+
+    scene(scenario)
+
+
+def test_what_was_read_before_an_instance_slept_is_read_again(scene):
+    """The answer to a read may lie there since before the sleep: it says how the pointer stood then, not now."""
+
+    async def scenario(world: World) -> None:
+        world.promote(1)
+        await world.generation()
+        old = world.pointer
+        world.reads_open.clear()
+        world.time += 2.1
+        await world.generation()
+        await asyncio.sleep(0)
+        world.time += 600
+        waiting = [asyncio.create_task(world.serving.take()) for _ in range(5)]
+        await asyncio.sleep(0)
+        world.passing_pointer = old
+        world.promote(2)
+        world.reads_open.set()
+        taken = await asyncio.gather(*waiting)
+        assert [(served.generation, served.stale) for served in taken] == [(2, False)] * 5
+        assert world.reads == 3
+
+    scene(scenario)
+
+
 def test_a_model_that_fails_its_checks_never_serves(scene):
     """The old one stays, fresh and not stale, and the report says which model failed and why."""
 

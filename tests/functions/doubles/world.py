@@ -23,6 +23,8 @@ class World:
     history: dict[int, ModelPointer] = field(default_factory=dict)
     error: Exception | None = None
     passing_error: Exception | None = None
+    passing_pointer: ModelPointer | None = None
+    """What the next read gives, in place of how the pointer stands by now."""
     reads: int = 0
     loads: list[int] = field(default_factory=list)
     folders: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -40,7 +42,8 @@ class World:
         passing, self.passing_error = self.passing_error, None
         if passing or self.error:
             raise passing or self.error  # type: ignore[misc]
-        return self.pointer
+        older, self.passing_pointer = self.passing_pointer, None
+        return older or self.pointer
 
     async def at(self, generation: int) -> ModelPointer | None:
         return self.history.get(generation)

@@ -2,7 +2,7 @@
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from schemas.record import RecordId
+from schemas.record import EventTime, RecordId
 
 
 class Comparison(BaseModel):
@@ -12,7 +12,7 @@ class Comparison(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     record_id: RecordId
-    event_time: AwareDatetime
+    event_time: EventTime
     """The record's own time. The archive files the comparison under this date."""
     compared_at: AwareDatetime
     generation: int = Field(ge=1)

@@ -117,6 +117,19 @@ def test_a_label_that_cannot_be_read_is_refused_with_its_reason(document: bytes,
     assert why in reason("labels", document)
 
 
+@pytest.mark.parametrize("event_time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", 1357035300])
+def test_a_comparison_that_cannot_be_filed_under_a_date_is_refused(event_time: Any) -> None:
+    """A time at the calendar's end is no crash here either: it would come again for ever, and hold up the rest."""
+    document = {
+        "record_id": "r1", "event_time": event_time, "compared_at": "2013-03-02T15:00:00Z", "generation": 3,
+        "served_version": "2013-03-01/one", "served_label": "late", "served_probability": 0.75,
+        "shadow_version": "2013-03-01/two", "shadow_label": "on_time", "shadow_probability": 0.25,
+    }  # fmt: skip
+    assert "event_time" in reason("comparisons", json.dumps(document).encode())
+    filed, dead = read("comparisons", json.dumps(document | {"event_time": "2013-03-02T15:00:00Z"}).encode())
+    assert (list(filed), dead) == ([("comparisons", "2013-03-02", 0)], [])
+
+
 def test_what_lies_in_the_dead_letters_and_is_none_is_refused_in_turn() -> None:
     """So that a message which Pub/Sub itself gave up on is filed like any other, and its own letter is not refused."""
     _, (letter,) = read("dead-letters", PubsubMessage(record(), {"CloudPubSubDeadLetterSourceSubscription": "s"}, "m9"))

@@ -18,7 +18,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 # https://www.w3.org/TR/trace-context/#traceparent-header-field-values, and Google's older form of the same.
 _W3C = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_GOOGLE = re.compile(rb"([0-9a-f]{32})/(\d+)(?:;o=(\d))?")
+_GOOGLE = re.compile(rb"([0-9a-f]{32})/([0-9]{1,20})(?:;o=([0-9]))?")
 
 _project = ""
 _always: dict[str, Value] = {}

@@ -48,7 +48,9 @@ def test_a_line_belongs_to_the_trace_of_its_request(
     }
 
 
-@pytest.mark.parametrize("value", [b"", b"nonsense", b"00-0-0-0", b"\xff" * 60, f"{TRACE}/1\n".encode()])
+@pytest.mark.parametrize(
+    "value", [b"", b"nonsense", b"00-0-0-0", b"\xff" * 60, f"{TRACE}/1\n".encode(), f"{TRACE}/{'9' * 5000}".encode()]
+)
 def test_a_header_that_is_none_is_left_out(value: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever a stranger sends, the line is one line, and says nothing of it."""
     logs.bind([(b"traceparent", value), (b"x-cloud-trace-context", value)])

@@ -85,7 +85,8 @@ def up(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, in parallel. ``-- -k word`` chooses."""
-    module(session, "pytest", "-n", "auto", "--dist", "loadscope")
+    # In the order of tests/conftest.py, which has the long ones first.
+    module(session, "pytest", "-n", "auto", "--dist", "loadscope", "--no-loadscope-reorder")
 
 
 @nox.session

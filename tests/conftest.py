@@ -8,6 +8,11 @@ import pytest
 from tests.support import ServerProcess
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: begun last, one would keep a single worker busy while the others have nothing left."""
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("system", "spark")])
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Start laptop servers as child processes on ``tmp_path / "state"``; they end with the test."""

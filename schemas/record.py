@@ -15,9 +15,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-RecordId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+RecordId = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^(_?[A-Za-z0-9.:-][A-Za-z0-9._:-]*|_)$")
+]
 """The publisher's own id, and the idempotency key of the whole system. It is safe in a path, a Datastore
-key name and a URL, so it is never escaped."""
+key name and a URL, so it is never escaped. It does not begin with two underscores: Datastore keeps such names for
+itself, and refuses a whole request for one of them."""
 
 _RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
 

@@ -182,7 +182,7 @@ class Submit:
         try:
             _RECORD_ID.validate_python(record_id)
         except ValidationError:
-            return problem(422, "the path ends in no record id: 1 to 128 of A-Z a-z 0-9 . _ : -")
+            return problem(422, "the path ends in no record id: 1 to 128 of A-Z a-z 0-9 . _ : -, not first __")
         return await read(record_id)
 
     async def _read_record(self, record_id: str) -> Response:

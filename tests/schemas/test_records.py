@@ -47,6 +47,7 @@ def test_a_record_is_read_and_unknown_fields_are_ignored() -> None:
         ({"record_id": "x" * 129}, "record_id"),
         ({"record_id": "naïve"}, "record_id"),
         ({"record_id": "a\n"}, "record_id"),
+        ({"record_id": "__a__"}, "record_id"),
         ({"event_time": "2013-01-01T10:15:00"}, "event_time"),
         ({"event_time": "soon"}, "event_time"),
         ({"event_time": "2013-01-01"}, "event_time"),

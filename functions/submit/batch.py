@@ -77,7 +77,15 @@ def read_list(record: type[Record[Any]], body: bytes) -> list[Accepted | Refused
         raise BodyRefused(f"the body is not JSON: {error}") from None
     if len(documents) > MAX_RECORDS:
         raise TooMany(_too_many(len(documents)))
-    return [read_one(record, orjson.dumps(document)) for document in documents]
+    return [_read_member(record, document) for document in documents]
+
+
+def _read_member(record: type[Record[Any]], document: Any) -> Accepted | Refused:
+    try:
+        data = orjson.dumps(document)
+    except orjson.JSONEncodeError as error:  # it writes less deeply than it reads
+        return Refused(400, f"the record cannot be read: {error}")
+    return read_one(record, data)
 
 
 def read_lines(record: type[Record[Any]], body: bytes) -> list[Accepted | Refused]:

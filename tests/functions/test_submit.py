@@ -145,6 +145,19 @@ def test_a_bad_body_is_told_the_field_at_fault(google, run, content, status, poi
     run(scenario)
 
 
+def test_a_record_of_a_list_that_is_nested_too_deeply_is_refused_alone(google, run):
+    """No fault of the service, and no harm to the others."""
+
+    async def scenario() -> None:
+        deep = body()[:-1] + b', "x": ' + b"[" * 300 + b"]" * 300 + b"}"
+        answer = await client(google).post("/v1/records", content=b"[" + deep + b"," + body() + b"]")
+        assert answer.status_code == 207
+        assert [one["status"] for one in answer.json()["results"]] == ["refused", "accepted"]
+        assert "ecursion limit" in answer.json()["results"][0]["detail"]
+
+    run(scenario)
+
+
 def test_too_many_lines_are_refused(google, run):
     """The limit of a list holds for lines too."""
 
@@ -312,6 +325,7 @@ def test_the_fast_path_can_be_read(google, run):
         ("GET", "/v1/classifications/a%20b", 422, "no record id"),
         ("GET", "/v1/records/..%2F..%2Fx", 404, "there is no"),
         ("GET", "/v1/records/", 422, "no record id"),
+        ("GET", "/v1/records/__r1__", 422, "no record id"),
         ("PUT", "/healthz", 405, "takes GET"),
     ],
 )

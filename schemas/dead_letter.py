@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.record import EventTime
 
+REASON_LENGTH = 2000
+
 
 class DeadLetter(BaseModel):
     """A message that a unit refused for good. Sent to the topic ``dead-letters``, data and reason together."""
@@ -17,7 +19,7 @@ class DeadLetter(BaseModel):
     topic: str
     """The short name of the topic it came from."""
     message_id: str
-    reason: str = Field(max_length=2000)
+    reason: str = Field(max_length=REASON_LENGTH)
     """What is wrong and where, for a person: the field, the value's kind, what was expected."""
     payload_base64: str = Field(max_length=14_000_000)
     """The message's data, byte for byte, in base64."""
@@ -38,5 +40,5 @@ def explain(error: Exception) -> str:
         for item in errors(include_url=False, include_context=False, include_input=False):
             where = ".".join(str(step) for step in item["loc"]) or "document"
             parts.append(f"{where}: {item['msg'].removeprefix('Value error, ')}")
-        return "; ".join(parts)[:2000]
-    return f"{type(error).__name__}: {error}"[:2000]
+        return "; ".join(parts)[:REASON_LENGTH]
+    return f"{type(error).__name__}: {error}"[:REASON_LENGTH]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functions.runtime.log import log
 from functions.runtime.publisher import MAX_MESSAGE_BYTES, MessageRefused, Publisher
 from schemas import DeadLetter, Envelope
+from schemas.dead_letter import REASON_LENGTH
 
 
 class DeadLetters:
@@ -32,7 +33,7 @@ class DeadLetters:
             unit=self._unit,
             topic=self._topic,
             message_id=envelope.message_id,
-            reason=reason,
+            reason=reason[:REASON_LENGTH],  # a service may have said more
             payload_base64=payload,
             attributes=dict(envelope.attributes),
             refused_at=datetime.now(UTC),

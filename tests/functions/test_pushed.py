@@ -19,7 +19,7 @@ from functions.runtime.channel import open_channel
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
-from schemas import Classification, DeadLetter, ModelPointer, use_case
+from schemas import Classification, DeadLetter, Envelope, ModelPointer, use_case
 from tests.functions.doubles import envelopes, models
 from tests.functions.doubles.google_server import GoogleServer
 
@@ -260,6 +260,18 @@ def test_a_record_too_big_for_datastore_becomes_a_dead_letter(google, run):
         ((data, _),) = google.messages("dead-letters")
         assert DeadLetter.model_validate_json(data).reason.startswith("the entity is 11")
         assert set(google.stored("Record")) == {f"r{i}" for i in range(5)}
+
+    run(scenario)
+
+
+def test_a_reason_of_any_length_makes_a_dead_letter(google, run):
+    """A service may say much; a letter that could not be made would leave its message to come again and again."""
+
+    async def scenario() -> None:
+        letters = DeadLetters(Publisher(open_channel(google.endpoint), "local-dev", "dead-letters"), "classify", "t")
+        await letters.send(Envelope(data=b"{}"), "no " * 2000)
+        ((data, _),) = google.messages("dead-letters")
+        assert DeadLetter.model_validate_json(data).reason.startswith("no no ")
 
     run(scenario)
 

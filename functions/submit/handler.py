@@ -5,8 +5,7 @@ again is never wrong, and the way to go on after any answer that is not 200 or 2
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,6 +19,7 @@ from functions.runtime.body import BodyTooLarge, read_body
 from functions.runtime.log import bind
 from functions.runtime.publisher import MessageRefused, Publisher
 from functions.runtime.push import crashed
+from functions.runtime.room import Room
 from functions.runtime.rpc import RpcError
 from functions.runtime.watched import SUBMITTED
 from schemas import Classification, RecordId, UseCase
@@ -54,7 +54,7 @@ class Submit:
         self._records = records
         self._lookup = lookup
         self._waiting = waiting
-        self._bodies_bytes = 0
+        self._room = Room(MAX_BODIES_BYTES)
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
@@ -105,7 +105,7 @@ class Submit:
         except ValueError as error:
             return problem(422, str(error))
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        with self._room_for(request):
+        with self._room.for_body(request, MAX_BODY_BYTES, unsaid=MAX_BODY_BYTES):
             try:
                 body = await read_body(request, MAX_BODY_BYTES)
                 if content_type == LINES:
@@ -158,23 +158,6 @@ class Submit:
             detail = f"Pub/Sub has not confirmed it, so send it again: {error}"
             return {"record_id": read.record_id, "status": "not_published", "detail": detail}
         return {"record_id": read.record_id, "status": "accepted"}
-
-    @contextlib.contextmanager
-    def _room_for(self, request: Request) -> Iterator[None]:
-        """Keep room in memory for the body while it is worked on.
-
-        Raises:
-            Overloaded: there is none.
-        """
-        length = request.headers.get("content-length", "")
-        size = min(int(length), MAX_BODY_BYTES) if length.isdigit() else MAX_BODY_BYTES
-        if self._bodies_bytes + size > MAX_BODIES_BYTES:
-            raise Overloaded(f"bodies of {self._bodies_bytes} bytes are under way already. Come again a little later")
-        self._bodies_bytes += size
-        try:
-            yield
-        finally:
-            self._bodies_bytes -= size
 
     # --- showing what became of them
 

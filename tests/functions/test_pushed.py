@@ -349,6 +349,29 @@ def test_two_hundred_messages_at_once_share_their_commits(google, run, unit):
 
 
 @pytest.mark.parametrize("unit", UNITS)
+def test_messages_under_way_do_not_outgrow_the_memory(google, run, unit):
+    """With large ones under way another large one stays for later, and a small one is taken all the same."""
+
+    async def scenario() -> None:
+        push = function(unit, google).push
+        google.commits_open.clear()
+        large = {"content-length": "20000000"}
+        held = [asyncio.create_task(push("POST", large, envelopes.push(models.record(f"r{i}")))) for i in range(2)]
+        await google.commits_seen(1)
+        answer = await push("POST", large, envelopes.push(models.record("r3")))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        small = envelopes.push(models.record("r4"))
+        held.append(asyncio.create_task(push("POST", {"content-length": str(len(small))}, small)))
+        await asyncio.sleep(0)
+        google.commits_open.set()
+        assert [answer.status_code for answer in await asyncio.gather(*held)] == [204] * 3
+        assert (await push("POST", large, envelopes.push(models.record("r3")))).status_code == 204
+        assert set(google.stored(kind(unit))) == {"r0", "r1", "r3", "r4"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_only_post_is_a_push(google, run, unit):
     """Anything else is told so, and touches nothing."""
 

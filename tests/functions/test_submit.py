@@ -220,7 +220,7 @@ def test_waiting_gives_the_classification_when_it_comes_in_time(google, run):
         assert answer.status_code == 200
         answer = await caller.post("/v1/records?wait=0.1", json=models.record("r3"))
         assert (answer.status_code, answer.json()["status"]) == (202, "accepted")
-        answer = await caller.post("/v1/records?wait=0.1", json=[models.record(one) for one in ("r1", "r2", "r3")])
+        answer = await caller.post("/v1/records?wait=0.5", json=[models.record(one) for one in ("r1", "r2", "r3")])
         assert answer.status_code == 202
         assert [one["status"] for one in answer.json()["results"]] == ["classified", "classified", "accepted"]
         answer = await caller.post("/v1/records?wait=1", json=[models.record(one) for one in ("r1", "r2", "r1")])

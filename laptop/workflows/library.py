@@ -83,14 +83,8 @@ def _if(condition: Any, ifTrue: Any, ifFalse: Any) -> Any:
 def _map_get(map: Any, keys: Any) -> Any:
     held = map
     for key in keys if isinstance(keys, list) else [keys]:
-        if isinstance(held, dict) and isinstance(key, str):
-            held = held.get(key)
-        elif isinstance(held, list) and isinstance(key, int) and not isinstance(key, bool):
-            held = held[key] if 0 <= key < len(held) else None
-        else:
-            return None
-        if held is None:
-            return None
+        _need(str, "a string or a list of strings as keys", "map.get", key)
+        held = held.get(key) if isinstance(held, dict) else None
     return held
 
 

@@ -104,8 +104,9 @@ def newest(storage: Any, job: Job) -> Snapshot | None:
     for entry in sorted(entries, reverse=True):
         run_id = entry.rpartition("/")[2].split(".")[1]
         found = read(storage, job, run_id)
-        if found is not None:
-            return found if found.shape == shape(job.case) else None
+        # One of another shape may have a higher number: numbers begin anew with each shape.
+        if found is not None and found.shape == shape(job.case):
+            return found
     return None
 
 

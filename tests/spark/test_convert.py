@@ -223,8 +223,11 @@ def test_a_deleted_day_stops_the_run_with_cause_and_fix(desk, record):
 
 
 def test_another_shape_of_record_is_converted_anew(desk, record):
-    """A feature is added to the use case: what was converted without it is not built on, for the archive has it."""
+    """A feature is added to the use case: what was converted without it is not built on, for the archive has it; the
+    run after that builds on what was converted with it."""
     desk.put("records", [record("a", colour="red")])
+    convert(desk.spark, desk.storage, desk.job)
+    later(desk, "run-1b")
     convert(desk.spark, desk.storage, desk.job)
 
     class Coloured(desk.job.case.features):
@@ -233,3 +236,9 @@ def test_another_shape_of_record_is_converted_anew(desk, record):
     desk.job = replace(desk.job, run_id="run-2", case=replace(desk.job.case, features=Coloured))
     convert(desk.spark, desk.storage, desk.job)
     assert desk.rows()["a"].features.colour == "red"
+
+    later(desk, "run-3")
+    desk.put("records", [record("b", day=1, colour="blue")], "2.json")
+    convert(desk.spark, desk.storage, desk.job)
+    assert desk.json(f"{desk.job.work}/convert.json")["previous"] == "run-2"
+    assert {name: row.features.colour for name, row in desk.rows().items()} == {"a": "red", "b": "blue"}

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-PACKAGES = ("pyspark", "numpy", "onnx", "onnxruntime", "pydantic")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "pydantic")
+"""Installed by pip wherever the jobs run. A cluster has pyspark as files of its Spark, of which pip knows nothing."""
 
 
 def code_sha256() -> str:

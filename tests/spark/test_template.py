@@ -10,6 +10,7 @@ from google.cloud.dataproc_v1 import types
 from google.protobuf import json_format
 
 from schemas.check_limits import CheckLimits
+from spark.fingerprint import PACKAGES, versions
 from spark.job import parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "spark"
@@ -102,3 +103,12 @@ def test_the_cluster_installs_the_drivers_requirements(template):
     required = [line for line in lines if line and not line.startswith("#")]
     properties = template.placement.managed_cluster.config.software_config.properties
     assert properties["dataproc:pip.packages"].split(",") == required
+
+
+def test_a_run_notes_the_versions_of_what_the_cluster_installs():
+    """A cluster's pyspark comes with its Spark and not by pip, so it has no version to ask for; Spark itself tells."""
+    installed = {line.partition("==")[0] for line in (FOLDER / "requirements.txt").read_text().splitlines()}
+    assert set(PACKAGES) <= installed
+    noted = versions("3.5.3")
+    assert noted["spark"] == "3.5.3"
+    assert set(noted) == {"python", "spark", *PACKAGES}

@@ -11,7 +11,7 @@ import typer
 
 from lunation.commands.options import JsonOption, TargetOption, YesOption
 from lunation.commands.printing import clock, err, fail, out, plain, print_json, print_table
-from lunation.commands.session import session
+from lunation.commands.session import HOW_TO_CONFIGURE, session
 from lunation.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ MARKS = {
     "delete": "[red]-[/]",
     "keep": "[blue]=[/]",
 }
+
+NO_PROJECT = f"no project at Google's is configured. {HOW_TO_CONFIGURE}"
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write the plan to this file, for `deploy --plan`.")]
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="Do what this plan says, and nothing else.")]
@@ -100,7 +102,7 @@ def deploy(
         pending = [change for change in changes if change.action != "unchanged"]
         if clients.target.sample:
             _show_all(changes, _document(settings, clients, changes, rows))
-            fail(f"{target}: {_how_to_configure(settings)}")
+            fail(f"{target}: {NO_PROJECT}")
         if agreed is not None:
             if agreed["project"] != clients.project:
                 fail(f"{planned} is a plan for project {agreed['project']}, and {target} is {clients.project}")
@@ -136,7 +138,7 @@ def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: Da
     named = delete_data or []
     with _session(target) as (settings, clients):
         if clients.target.sample:
-            fail(f"{target}: there is nothing to take down. {_how_to_configure(settings)}")
+            fail(f"{target}: there is nothing to take down. {NO_PROJECT}")
         rows = resources(settings, clients.target)
         what = f"Records and models stay{', except ' + ', '.join(named) if named else ''}; "
         what += "messages that wait in a subscription go with it."
@@ -208,11 +210,13 @@ def _shipped(settings: Settings, clients: "Clients", release: str | None, origin
         if origin is not None:
             fail("--from says whose release it is: name one, with --release")
         return kept.staged()
+    owner = clients.target if origin is None else settings.target(origin)
+    if owner.sample:
+        fail(f"there is no release {release}: {owner.project} is an example. {HOW_TO_CONFIGURE}")
     if origin is None:
         return kept.fetch(clients, build_bucket(clients.target), release)
-    source = settings.target(origin)
-    found = kept.fetch(Clients(source), build_bucket(source), release)
-    if not source.serves(Image.service):
+    found = kept.fetch(Clients(owner), build_bucket(owner), release)
+    if not owner.serves(Image.service):
         return found
     image = Image(
         f"archive:{found.artefacts.dataflow.label}",
@@ -220,7 +224,7 @@ def _shipped(settings: Settings, clients: "Clients", release: str | None, origin
         source=("", ""),
         build_account="",
     )
-    return kept.Release(found.artefacts, image.uri(source))
+    return kept.Release(found.artefacts, image.uri(owner))
 
 
 @contextmanager
@@ -262,7 +266,7 @@ def _project_to_deploy_to() -> str | None:
     samples = sorted(name for name, target in settings.targets.items() if target.sample)
     if not samples:
         return settings.default_target
-    out.print(f"{_how_to_configure(settings)}\nThis is what [bold]{samples[-1]}[/] would be, in an empty project:\n")
+    out.print(f"{NO_PROJECT}\nThis is what [bold]{samples[-1]}[/] would be, in an empty project:\n")
     with _session(samples[-1]) as (settings, clients):
         from lunation.deploy import plan as deployment
         from lunation.deploy.table import resources
@@ -271,14 +275,6 @@ def _project_to_deploy_to() -> str | None:
         changes = deployment.plan(rows, clients)
         _show_all(changes, _document(settings, clients, changes, rows))
     raise typer.Exit(0)
-
-
-def _how_to_configure(settings: Settings) -> str:
-    return (
-        "no project at Google's is configured. In lunation.toml, put the id of a project of yours into `project` of a "
-        "target and delete its line `sample = true`; then sign in with `gcloud auth application-default login`, and "
-        "run it again with --target NAME. docs/deploy.md has every step. On this machine: --target laptop"
-    )
 
 
 def _read_plan(path: Path) -> dict[str, Any]:

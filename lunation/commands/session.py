@@ -11,6 +11,12 @@ from lunation.settings import Settings, SettingsError, Target, load
 if TYPE_CHECKING:
     from lunation.clients import Clients
 
+HOW_TO_CONFIGURE = (
+    "In lunation.toml, put the id of a project of yours into `project` of a target and delete its line "
+    "`sample = true`; then sign in with `gcloud auth application-default login`, and run it again with --target NAME. "
+    "docs/deploy.md has every step. On this machine: --target laptop"
+)
+
 
 @contextmanager
 def session(target: str | None, instead: Target | None = None) -> Iterator[tuple[Settings, "Clients"]]:
@@ -31,7 +37,13 @@ def session(target: str | None, instead: Target | None = None) -> Iterator[tuple
 
     try:
         settings = load()
-        clients = Clients(instead or settings.target(target))
+        chosen = instead or settings.target(target)
+        if instead is None and chosen.sample:
+            # Its project id may be somebody's.
+            raise SettingsError(
+                f"{target or settings.default_target}: {chosen.project} is an example. {HOW_TO_CONFIGURE}"
+            )
+        clients = Clients(chosen)
         _check_reachable(clients)
         yield settings, clients
     except (SettingsError, ApplyError, ValueError, TimeoutError) as error:

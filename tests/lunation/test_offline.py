@@ -63,12 +63,19 @@ def test_the_plan_of_an_example_is_whole_and_for_programs_too(tmp_path: Path) ->
     [
         (["deploy", "--target", "production", "--yes"], "delete its line `sample = true`"),
         (["destroy", "--target", "production", "--yes"], "there is nothing to take down"),
+        (
+            ["deploy", "--target", "production", "--release", "0c1f5e9a2b7d"],
+            "there is no release 0c1f5e9a2b7d: example-",
+        ),
+        (["deploy", "--target", "production", "--release", "0c1f5e9a2b7d", "--from", "staging"], "example-staging is"),
+        (["releases", "--target", "staging"], "staging: example-staging is an example. In lunation.toml"),
+        (["retrain", "--target", "production", "--force"], "production: example-production is an example"),
         (["stage", "nonsense"], "no artefact 'nonsense'; there are: ingest_fast.zip"),
         (["deploy", "--from", "staging", "--target", "production"], "name one, with --release"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_what_can(arguments: list[str], words: str) -> None:
-    """An example is never deployed to, whatever is agreed to beforehand."""
+    """An example is never deployed to, whatever is agreed to beforehand, and no command asks Google about it."""
     assert words in lunation(*arguments, code=1).stderr
 
 

@@ -9,10 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
+from functions.runtime.batcher import Overloaded
 from functions.runtime.body import BodyTooLarge, read_body
 from functions.runtime.datastore import entity, values
 from functions.runtime.log import bind, note
 from functions.runtime.push import NotNow, crashed, read_record, receive
+from functions.runtime.room import Room
 from functions.runtime.watched import ANSWERS
 from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from .shadow import Shadows
 
 MAX_BODY_BYTES = 10_000_000
+MAX_BODIES_BYTES = 48_000_000
+"""Of all bodies under way in an instance whose length is said."""
 MAX_RECORDS = 1000
 KIND = "Classification"
 UNINDEXED = frozenset(unindexed(Classification))
@@ -46,6 +50,7 @@ class ClassifyHttp:
         self._case = case
         self._serving = serving
         self._reasons = reasons
+        self._room = Room(MAX_BODIES_BYTES)
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
         # The validators themselves: pydantic's methods around them only sort out arguments that are not given here.
         self._one: Any = TypeAdapter(case.record).validator.validate_json
@@ -57,14 +62,15 @@ class ClassifyHttp:
         path, method = request.scope["path"], request.scope["method"]
         try:
             if path == "/v1/classify" and method == "POST":
-                return await self._classify(request)
+                with self._room.for_body(request, MAX_BODY_BYTES, unsaid=0):
+                    return await self._classify(request)
             if path == "/v1/model" and method in ("GET", "HEAD"):
                 return await self._model()
             if path == "/healthz" and method in ("GET", "HEAD"):
                 return self._health()
             if path == "/openapi.json" and method in ("GET", "HEAD"):
                 return self._openapi()
-        except NoModel as error:
+        except (NoModel, Overloaded) as error:
             return unavailable(str(error))
         except NoReasons as error:
             return problem(409, f"the answer cannot be explained: {error}")

@@ -105,7 +105,7 @@ def document(case: UseCase) -> dict[str, Any]:
                         s409="the model that answers has no reasons to tell",
                         s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records",
                         s422="a field does not fit; errors says which",
-                        s503="no model yet; come again after Retry-After seconds",
+                        s503="no model yet, or large bodies fill the instance; come again after Retry-After seconds",
                     ),
                 },
             }

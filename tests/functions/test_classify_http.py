@@ -53,6 +53,33 @@ def ask(talk: Callable[[httpx.AsyncClient], Awaitable[None]], promoted: bool = T
     asyncio.run(main())
 
 
+def test_bodies_under_way_do_not_outgrow_the_memory():
+    """With large bodies under way another large one is told to come again; a small one is answered."""
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        gate, being_read = asyncio.Event(), asyncio.Semaphore(0)
+        large = {"content-length": str(MAX_BODY_BYTES)}
+        small = json.dumps(models.record("r1")).encode()
+
+        async def slow() -> Any:
+            being_read.release()
+            await gate.wait()
+            yield small
+
+        held = [asyncio.create_task(client.post("/v1/classify", content=slow(), headers=large)) for _ in range(4)]
+        for _ in held:
+            await being_read.acquire()
+        answer = await client.post("/v1/classify", content=small, headers=large)
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert (await client.post("/v1/classify", content=small)).status_code == 200
+        gate.set()
+        assert [one.status_code for one in await asyncio.gather(*held)] == [200] * 4
+        assert (await client.post("/v1/classify", content=small, headers=large)).status_code == 200
+
+    ask(talk)
+
+
 def test_one_record_gets_one_classification():
     """The answer has every field of the schema, and its probability and model are the model's."""
 

@@ -9,7 +9,9 @@ from schemas import ModelPointer, ModelPromotion
 from schemas.dead_letter import explain
 
 SECONDS = 2.0
-"""One attempt only: whoever asks has an older answer, or will ask again."""
+ATTEMPTS = 2
+"""No more: whoever asks has an older answer, or will ask again. But no fewer: after a sleep the first one may only find
+out that the connection is gone."""
 
 
 class PointerAway(Exception):
@@ -25,7 +27,7 @@ class Pointers:
 
     def __init__(self, channel: grpc.aio.Channel, project: str, use_case: str) -> None:
         self._use_case = use_case
-        self._lookup = Lookup(channel, project, timeout=SECONDS, attempts=1)
+        self._lookup = Lookup(channel, project, timeout=SECONDS, attempts=ATTEMPTS)
 
     async def now(self) -> ModelPointer | None:
         """The pointer as it stands, or None before the first promotion.

@@ -61,6 +61,9 @@ def _service_config(service: Any) -> None:
             raise invalid(f"service_config.environment_variables: {name} is set by the platform")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise invalid(f"service_config.environment_variables: {name!r} is no name of a variable")
+    # https://cloud.google.com/functions/docs/release-notes#June_18_2024: on, unless it is declared.
+    if "LOG_EXECUTION_ID" not in service.environment_variables:
+        service.environment_variables["LOG_EXECUTION_ID"] = "true"
     service.timeout_seconds = service.timeout_seconds or 60
     service.max_instance_count = service.max_instance_count or 100
     service.max_instance_request_concurrency = service.max_instance_request_concurrency or 1

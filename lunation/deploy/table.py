@@ -178,6 +178,8 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             "USE_CASE": settings.use_case,
             "DATASTORE_ENDPOINT": clients.grpc_url("datastore"),
             "PUBSUB_ENDPOINT": clients.grpc_url("pubsub"),
+            # Undeclared, the service adds it as "true", which every plan would show; our lines have the trace already.
+            "LOG_EXECUTION_ID": "false",
             **metrics(clients),
         }
 

@@ -166,6 +166,7 @@ def test_a_function_is_deployed_called_and_deleted(google: Google) -> None:
     """From an uploaded zip; told, listed and answering at its URL; relabelled without a new revision; then gone."""
     made = google.create("lived", environment_variables={"WORD": "moon"})
     assert (made.state, made.name) == (Function.State.ACTIVE, path("lived"))
+    assert made.service_config.environment_variables == {"WORD": "moon", "LOG_EXECUTION_ID": "true"}
     assert google.client.get_function(name=made.name) == made
     assert made.name in [one.name for one in google.client.list_functions(parent=PARENT)]
     with pytest.raises(exceptions.Conflict, match="lived"):

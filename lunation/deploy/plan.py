@@ -232,7 +232,8 @@ def destroy(
     report: Callable[[Change], None] = lambda _: None,
     named: Collection[str] = (),
 ) -> list[Change]:
-    """Take down what ``apply`` made, in reverse order. What keeps data stays, unless its address is in ``named``.
+    """Take down what ``apply`` made, in reverse order, after what an earlier deployment made and the table no longer
+    has. What keeps data stays, unless its address is in ``named``.
 
     Raises:
         ApplyError: names the resource and the cause, or a name that is none.
@@ -243,14 +244,13 @@ def destroy(
         raise ApplyError(f"{', '.join(unknown)}: no such data; there are: {', '.join(sorted(data))}")
     kept = {row.address for row in rows if row.keeps_data} - set(named)
     done = []
-    for resource in reversed(rows):
+    for resource in [*left_over(rows, clients), *reversed(rows)]:
         with _explained(resource, clients):
-            if resource.address in kept or resource.stays:
-                if resource.read(clients) is None:
-                    continue
-                change = Change(resource.address, "keep", summary=resource.stays or "it keeps data")
-            elif resource.read(clients) is None:
+            # A deployment that broke off early has APIs that are still off.
+            if unless_off(partial(resource.read, clients), None) is None:
                 continue
+            if resource.address in kept or resource.stays:
+                change = Change(resource.address, "keep", summary=resource.stays or "it keeps data")
             else:
                 resource.delete(clients)
                 change = Change(resource.address, "delete", owner=resource.owner)

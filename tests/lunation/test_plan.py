@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import Forbidden
 
 from lunation.deploy.plan import ApplyError, Outdated, apply, check, destroy, plan
 from lunation.deploy.resource import UNKNOWN, Resource, differences
@@ -204,4 +205,33 @@ def test_data_is_only_deleted_by_name() -> None:
         destroy(rows, CLIENTS, named=["thing/dta"])
     assert set(there) == {"data", "one"}
     destroy(rows, CLIENTS, named=["thing/data"])
+    assert there == {}
+
+
+def test_destroy_also_takes_what_is_no_longer_declared() -> None:
+    """A row that left the table since the last deployment does not go on running, and costing."""
+    there: dict[str, Any] = {}
+
+    class Labelled(Thing):
+        @classmethod
+        def ours(cls, clients: Any) -> Any:
+            return [cls(name, {}, there) for name in there]
+
+    apply([Labelled("one", {}, there), Labelled("two", {}, there)], CLIENTS)
+    done = destroy([Labelled("two", {}, there)], CLIENTS)
+    assert [change.address for change in done] == ["thing/one", "thing/two"]
+    assert there == {}
+
+
+def test_a_deployment_that_broke_off_early_can_be_taken_down() -> None:
+    """Where an API was never switched on there is nothing of it, and what was made before goes."""
+    there: dict[str, Any] = {}
+
+    class Off(Thing):
+        def read(self, clients: Any) -> dict[str, Any] | None:
+            raise Forbidden("Cloud X API has not been used in project 1 before or it is disabled.")
+
+    rows = [Thing("one", {}, there), Off("two", {}, there)]
+    apply(rows[:1], CLIENTS)
+    assert [change.address for change in destroy(rows, CLIENTS)] == ["thing/one"]
     assert there == {}

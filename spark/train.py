@@ -38,6 +38,8 @@ from spark.session import start
 from spark.snapshot import Snapshot
 
 EVALUATION_DAYS = 28
+STRAY_SHARE = 0.01
+"""Of all labelled rows: fewer than that, more than an evaluation window after all others, have a wrong date."""
 SEED = 20130101
 # Measured on flights (docs/backtest.md). A tree sees a third of the columns at each split: that is what keeps boosting
 # from following the noise of so few weeks, and it costs a third of the time. More or deeper trees, or finer bins, lose.
@@ -127,7 +129,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     reasons = to_reasons(forest, encoder.names, len(inputs), direct, tables)
     objects.write_once(storage, f"{job.model}/reasons.onnx", reasons, "application/octet-stream")
 
-    window = labelled.where(col("dt") >= windows.evaluate_from)
+    window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
     records = _golden_records(job.case, window, inputs)
     golden = _golden(model, encoder.present(records))
     objects.write_once(storage, f"{job.model}/golden.json", golden)
@@ -166,18 +168,18 @@ def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
 
 def _windows(labelled: DataFrame, job: Job, converted: Snapshot) -> tuple[Windows, dict[str, Any]]:
     """The windows, and what one pass over the rows tells: their counts and the bounds of the rates' steps."""
-    days = [date.fromisoformat(day) for day, where in converted.days.items() if where.labelled]
+    days = {date.fromisoformat(day): where.labelled for day, where in converted.days.items() if where.labelled}
     if not days:
         raise JobFailed(
             f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
-    first, last = min(days), max(days)
+    first, last = min(days), newest_day(days)
     begin = last - timedelta(days=EVALUATION_DAYS - 1)
     (counts, *_) = labelled.agg(
         expr(f"count_if({_training(begin)}) AS train"),
         expr(f"count_if({_training(begin)} AND target = 1) AS positive"),
-        expr(f"count_if(dt >= DATE '{begin}') AS evaluate"),
+        expr(f"count_if(dt BETWEEN DATE '{begin}' AND DATE '{last}') AS evaluate"),
         expr(f"max(dt) FILTER (WHERE {_training(begin)}) AS train_to"),
         *(
             expr(f"{bound} FILTER (WHERE {_training(begin)}) AS `{name}`")
@@ -197,6 +199,25 @@ def _windows(labelled: DataFrame, job: Job, converted: Snapshot) -> tuple[Window
             "publisher of the labels"
         )
     return Windows(first, counts.train_to, begin, last), counts.asDict()
+
+
+def newest_day(labelled: Mapping[date, int]) -> date:
+    """The newest day with labels, left out what a wrong clock dated into the future: a few rows after a gap.
+
+    One such record would else be the whole evaluation window, of this run and of all that follow.
+
+    Args:
+        labelled: labelled rows by day; at least one day.
+    """
+    days = sorted(labelled)
+    few = STRAY_SHARE * sum(labelled.values())
+    for place in range(len(days) - 1, 0, -1):
+        if sum(labelled[day] for day in days[place:]) >= few:
+            break
+        if days[place] - days[place - 1] > timedelta(days=EVALUATION_DAYS):
+            progress(f"train: what is labelled from {days[place]} on is left out: a few rows, long after all others")
+            return newest_day({day: labelled[day] for day in days[:place]})
+    return days[-1]
 
 
 def _training(begin: date) -> str:

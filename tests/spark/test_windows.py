@@ -1,0 +1,30 @@
+"""Which days a model is judged on."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from spark.train import newest_day
+
+MARCH = {date(2013, 3, 1) + timedelta(days=day): 100 for day in range(31)}
+
+
+@pytest.mark.parametrize(
+    ("strays", "newest"),
+    [
+        ({}, date(2013, 3, 31)),
+        ({date(2999, 1, 1): 1}, date(2013, 3, 31)),
+        ({date(2999, 1, 1): 1, date(2999, 1, 2): 1, date(4000, 1, 1): 1}, date(2013, 3, 31)),
+        ({date(2013, 4, 20): 1}, date(2013, 4, 20)),
+        ({date(2013, 6, 1): 100}, date(2013, 6, 1)),
+    ],
+    ids=["none", "one", "several", "near", "a pause in the data"],
+)
+def test_a_few_records_of_a_wrong_clock_do_not_move_the_window(strays: dict[date, int], newest: date) -> None:
+    """One labelled record of the year 2999 would be the evaluation window of every run from then on."""
+    assert newest_day(MARCH | strays) == newest
+
+
+def test_a_single_day_is_the_newest() -> None:
+    """There is nothing to compare it with."""
+    assert newest_day({date(2013, 3, 1): 1}) == date(2013, 3, 1)

@@ -74,12 +74,16 @@ class Report:
         reasons = "; ".join(self.cycles[-1].reasons) if self.cycles else ""
         promises = [
             (self.lost == 0, f"{self.lost:,} records are lost"),
+            (switch.requests > 0, "nobody asked for an answer while the second model took over"),
             (switch.errors == 0, f"{switch.errors:,} of {switch.requests:,} requests failed: {switch.first_error}"),
             (
                 switch.seconds_to_last_old_answer <= switch.bound_seconds,
                 f"the old model answered {switch.seconds_to_last_old_answer} s after the pointer had moved",
             ),
-            (not self.cycles or self.cycles[-1].verdict == "PROMOTE", f"the last model did not take over: {reasons}"),
+            (
+                bool(self.cycles) and self.cycles[-1].verdict == "PROMOTE",
+                f"the last model did not take over: {reasons}",
+            ),
             (parity <= MAX_PARITY_DIFFERENCE, f"a served model differs from Spark by {parity:.0e}"),
         ]
         return [sentence for kept, sentence in promises if not kept]

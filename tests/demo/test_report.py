@@ -74,6 +74,8 @@ def test_a_switch_is_summed_up_from_what_callers_saw() -> None:
     ("changes", "sentence"),
     [
         ({"lost": 3}, "3 records are lost"),
+        ({"switch": Switch(0, 0, 0.0, 30.0, 0.0, 0.0)}, "nobody asked for an answer"),
+        ({"cycles": []}, "the last model did not take over"),
         ({"switch": Switch(100, 2, 1.0, 30.0, 2.0, 9.0, "HTTP [503]")}, "2 of 100 requests failed: HTTP [503]"),
         ({"switch": Switch(100, 0, 30.5, 30.0, 2.0, 9.0)}, "the old model answered 30.5 s after the pointer had moved"),
         ({"cycles": [CYCLE, Cycle(**{**vars(CYCLE), "verdict": "HOLD"})]}, "the last model did not take over: better"),

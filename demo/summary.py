@@ -54,12 +54,13 @@ def print_summary(report: Report, file: Path | None) -> None:
     out.print(f"{report.wall_seconds:.0f} s, {report.peak_memory_mb / 1000:.1f} GB of memory at most.")
     if file is not None:
         out.print(f"The report is in {file}.")
+    newest = report.cycles[-1].run_id if report.cycles else "RUN"
     out.print(
         "\nEverything is kept in .lunation/. Look at it:\n"
         "  nox -s up                             # the servers again, on the same state; then, in another terminal:\n"
         "  .nox/lunation/bin/python -m lunation query --label late --limit 5\n"
         "  .nox/lunation/bin/python -m lunation models\n"
         "  .nox/lunation/bin/python -m lunation runs\n"
-        f"  .nox/lunation/bin/python -m lunation report {plain(report.cycles[-1].run_id)} --open\n"
+        f"  .nox/lunation/bin/python -m lunation report {plain(newest)} --open\n"
         "  .nox/lunation/bin/python -m lunation quality"
     )

@@ -20,7 +20,7 @@ app.command(epilog="Example: lunation destroy --target laptop --yes")(deployment
 app.command(epilog="Example: lunation releases --target staging --json")(deployment.releases)
 app.command(epilog="Examples: lunation stage · lunation stage classify")(deployment.stage)
 app.command(
-    epilog="Examples: lunation query 2013-02-26.UA.1545.EWR.0515 · lunation query --label late --limit 5 --json"
+    epilog="Examples: lunation query 2013-02-26.AA.305.LGA.0700 · lunation query --label late --limit 5 --json"
 )(reading.query)
 app.command(epilog="Example: lunation models --json")(serving.models)
 app.command("served-at", epilog="Example: lunation served-at 2026-11-24T09:30:00")(serving.served_at)

@@ -103,7 +103,9 @@ class Files:
         yield from walk(start / folder if folder else start, folder + "/" if folder else "")
 
     async def find(self, bucket: str, name: str) -> Found | None:
-        """An object, or None if it is not there."""
+        """An object, or None if it is not there; one of a name that no file can have never is."""
+        if not _is_path(name):
+            return None
         known = self._known(self._store.read, bucket, name)
         if known is not None:
             return known
@@ -217,8 +219,7 @@ class Files:
 
     def path(self, bucket: str, name: str) -> Path:
         """The file of an object. A name that a file system would take for another place is refused."""
-        parts = name.split("/")
-        if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not all(map(_is_part, parts)):
+        if not _is_path(name):
             raise invalid(f"{name[:100]!r} cannot be a file's path here (LIMITATIONS.md)")
         return self.root / bucket / name
 
@@ -258,6 +259,10 @@ class Files:
             "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
             (bucket, name, int(found.document["generation"]), *_stat(found.path.stat()), json.dumps(found.document)),
         )
+
+
+def _is_path(name: str) -> bool:
+    return len(name.encode(errors="replace")) <= MAX_NAME_BYTES and all(map(_is_part, name.split("/")))
 
 
 def _is_part(part: str) -> bool:

@@ -536,7 +536,8 @@ BAD = [
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_names(bucket: Bucket, server: ServerProcess, name: str) -> None:
-    """400 on each way to write, and nothing is written anywhere."""
+    """400 on each way to write, and nothing is written anywhere; reading finds nothing, as ``gcloud storage ls`` of a
+    folder expects."""
     before = everything(server)
     put(bucket, "good")
     good = bucket.blob("good")
@@ -545,6 +546,10 @@ def test_bad_names(bucket: Bucket, server: ServerProcess, name: str) -> None:
         bucket.blob(name).upload_from_string("x")
     media = requests.post(upload, params={"uploadType": "media", "name": name}, data=b"x", timeout=10)
     assert media.status_code == 400
+    if name not in (".", ".."):  # requests resolves these
+        assert not bucket.blob(name).exists()
+        with pytest.raises(exceptions.NotFound):
+            bucket.blob(name).download_as_bytes()
     refused = exceptions.GoogleAPICallError if name in (".", "..") else exceptions.BadRequest  # requests resolves these
     with pytest.raises(refused):
         bucket.copy_blob(good, bucket, name)

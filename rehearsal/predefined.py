@@ -1,6 +1,8 @@
 """What the predefined roles give that the table uses, as far as it can be used on the resource they are granted on.
 
-Copied by hand from Google's index of roles (https://cloud.google.com/iam/docs/roles-permissions), which changes rarely.
+Written down without a network, so not compared with Google's index of roles
+(https://cloud.google.com/iam/docs/roles-permissions), which is to be done once on a
+real project (docs/deploy.md).
 A permission for another kind of resource, such as ``resourcemanager.projects.get`` of a role that is granted on a
 topic, gives nothing there and is left out.
 """

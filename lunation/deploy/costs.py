@@ -11,7 +11,8 @@ from lunation.deploy.resource import Resource
 from lunation.settings import Settings
 
 DATE = "2025-07-01"
-"""Of which time the list prices are; each names its page. Region us-central1, US dollars, without discounts."""
+"""Of which time the list prices are, as far as was known without a network: they were not compared with the pages that
+they name, and are to be before anybody relies on them. Region us-central1, US dollars, without discounts."""
 DAYS = 30.4
 GIB = 1024**3
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from functions.runtime.openapi import answer, body, parameter, problems, ref
+from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
 from schemas import Classification, UseCase
 
@@ -117,20 +117,7 @@ def document(case: UseCase) -> dict[str, Any]:
                 "responses": {"200": answer("As this instance knows it.", ref("Model")), **problems(s503="no model")},
             }
         },
-        "/healthz": {
-            "get": {
-                "operationId": "health",
-                "summary": "200 as long as the process lives.",
-                "responses": {"200": answer("It lives.", ref("Health"))},
-            }
-        },
-        "/openapi.json": {
-            "get": {
-                "operationId": "openapi",
-                "summary": "This document.",
-                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
-            }
-        },
+        **about_itself(ref("Health")),
     }
     return whole(
         "Lunation: classify",

@@ -72,6 +72,30 @@ def document(
     }
 
 
+def about_itself(health: Any) -> dict[str, Any]:
+    """The paths that every function over HTTP has.
+
+    Args:
+        health: schema of what ``/healthz`` answers.
+    """
+    return {
+        "/healthz": {
+            "get": {
+                "operationId": "health",
+                "summary": "200 as long as the process lives.",
+                "responses": {"200": answer("It lives.", health)},
+            }
+        },
+        "/openapi.json": {
+            "get": {
+                "operationId": "openapi",
+                "summary": "This document.",
+                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
+            }
+        },
+    }
+
+
 def answer(description: str, schema: Any, media_type: str = JSON) -> dict[str, Any]:
     """A response with a body."""
     return {"description": description, "content": {media_type: {"schema": schema}}}

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from functions.runtime.openapi import answer, body, parameter, problems, ref
+from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
 from schemas import Classification, RecordId, UseCase
 
@@ -94,20 +94,7 @@ def document(case: UseCase) -> dict[str, Any]:
                 },
             }
         },
-        "/healthz": {
-            "get": {
-                "operationId": "health",
-                "summary": "200 as long as the process lives.",
-                "responses": {"200": answer("It lives.", {"type": "object"})},
-            }
-        },
-        "/openapi.json": {
-            "get": {
-                "operationId": "openapi",
-                "summary": "This document.",
-                "responses": {"200": answer("OpenAPI 3.1.", {"type": "object"})},
-            }
-        },
+        **about_itself({"type": "object"}),
     }
     return whole(
         "Lunation: submit",

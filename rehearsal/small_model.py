@@ -1,15 +1,13 @@
 """A model that is one only in form: it answers the same probability to everything. Enough to be loaded and to serve."""
 
-import hashlib
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from schemas import ModelManifest, UseCase, Verdict
-from schemas.model_manifest import GoldenRow, ModelFile
+from rehearsal.manifest import untrained
+from schemas import GoldenRow, UseCase
 from schemas.shapes import MISSING, model_inputs
 
 PROBABILITY = 0.25
@@ -24,30 +22,8 @@ def files(case: UseCase, features: dict[str, Any], training_date: str, run_id: s
     inputs = model_inputs(case)
     golden = [GoldenRow(features=features, probability=PROBABILITY).model_dump()]
     content = {"model.onnx": _graph(len(inputs)), "golden.json": json.dumps(golden).encode()}
-    manifest = ModelManifest(
-        run_id=run_id,
-        model_version=f"{training_date}/{run_id}",
-        use_case=case.name,
-        trained_at=datetime.now(UTC),
-        seed=0,
-        threshold=0.5,
-        inputs=[one.name for one in inputs],
-        input_kinds=[one.kind for one in inputs],
-        categories={one.name: [MISSING] for one in inputs if one.kind == "category"},
-        files=[
-            ModelFile(name=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-            for name, data in content.items()
-        ],
-        rows={},
-        windows={},
-        parameters={},
-        versions={},
-        metrics={},
-        parity_max_abs_diff=0.0,
-        champion=None,
-        verdict=Verdict.PROMOTE,
-        reasons=["a rehearsal"],
-    )
+    categories = {one.name: [MISSING] for one in inputs if one.kind == "category"}
+    manifest = untrained(case, f"{training_date}/{run_id}", content, categories, reason="a rehearsal")
     return {**content, "manifest.json": manifest.model_dump_json().encode()}
 
 

@@ -4,7 +4,6 @@ The splits stand at values that real flights have, the categories are theirs, an
 record takes the way through the artefact that it takes in a trained one.
 """
 
-import hashlib
 import json
 import random
 from datetime import UTC, datetime
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas import GoldenRow, ModelFile, ModelManifest, Verdict, use_case
+from rehearsal.manifest import untrained
+from schemas import GoldenRow, use_case
 from schemas.rate import Step
 from schemas.shapes import MISSING, ModelInput, model_inputs
 from spark.export import Forest, Node, to_onnx
@@ -61,29 +61,15 @@ def folder(records: list[dict[str, Any]], seed: int = 7) -> dict[str, bytes]:
         "model.onnx": artefact,
         "golden.json": json.dumps([row.model_dump() for row in golden]).encode(),
     }
-    manifest = ModelManifest(
-        run_id=run_id,
-        model_version=f"{DATE}/{run_id}",
-        use_case=CASE.name,
-        trained_at=datetime(2013, 3, 1, tzinfo=UTC),
+    manifest = untrained(
+        CASE,
+        f"{DATE}/{run_id}",
+        files,
+        categories,
+        reason="made for a benchmark",
         seed=seed,
-        threshold=0.5,
-        inputs=names,
-        input_kinds=list(kinds),
-        categories=categories,
-        files=[
-            ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-            for name, content in files.items()
-        ],
-        rows={},
-        windows={},
+        trained_at=datetime(2013, 3, 1, tzinfo=UTC),
         parameters={"trees": TREES, "depth": DEPTH},
-        versions={},
-        metrics={},
-        parity_max_abs_diff=0.0,
-        champion=None,
-        verdict=Verdict.PROMOTE,
-        reasons=["made for a benchmark"],
     )
     return {**files, "manifest.json": manifest.model_dump_json().encode()}
 

@@ -4,7 +4,6 @@
 ``served/`` (``model.onnx``, ``golden.json``, and a manifest for each of two versions of the same model).
 """
 
-import hashlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from pyspark.ml.classification import GBTClassifier
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql.functions import col
 
-from schemas import GoldenRow, ModelFile, ModelManifest, Verdict, use_case
+from rehearsal.manifest import untrained
+from schemas import GoldenRow, use_case
 from schemas.shapes import model_inputs, spark_ddl
 from spark.export import read_forest, to_onnx
 from spark.features import known_values, vectors
@@ -60,30 +60,7 @@ def main(folder: Path) -> None:
         (served / name).write_bytes(content)
     (folder / "categories.json").write_text(json.dumps(categories))
     for version in VERSIONS:
-        manifest = ModelManifest(
-            run_id=version,
-            model_version=f"2013-02-12/{version}",
-            use_case=case.name,
-            trained_at=datetime.now(UTC),
-            seed=SEED,
-            threshold=0.5,
-            inputs=[item.name for item in inputs],
-            input_kinds=[item.kind for item in inputs],
-            categories=categories,
-            files=[
-                ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-                for name, content in files.items()
-            ],
-            rows={},
-            windows={},
-            parameters={},
-            versions={},
-            metrics={},
-            parity_max_abs_diff=0.0,
-            champion=None,
-            verdict=Verdict.PROMOTE,
-            reasons=[],
-        )
+        manifest = untrained(case, f"2013-02-12/{version}", files, categories, reason="made for a benchmark", seed=SEED)
         (served / f"manifest-{version}.json").write_text(manifest.model_dump_json())
     spark.stop()
 

@@ -19,6 +19,7 @@ ENVIRONMENT = ROOT / ".nox" / "lunation"
 PYTHON = "3.11"
 CHECKED = (
     "backtest",
+    "benchmarks",
     "schemas",
     "telemetry",
     "dataflow",

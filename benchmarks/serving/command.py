@@ -17,7 +17,7 @@ from benchmarks.serving.bench import Bench, Row
 from benchmarks.serving.cloud import laptop
 from lunation.deploy.staging import BUILD, stage_function
 
-Peer = StrEnum("Peer", {name: name for name in (*contenders.NAMES, "thread")})
+Peer = StrEnum("Peer", {name: name for name in (*contenders.NAMES, "thread")})  # type: ignore[misc]  # as many as there are contenders
 RECORDS = 5000
 
 

@@ -34,7 +34,7 @@ SERVED = Served(
     manifest_sha256="",
     since=datetime.now(UTC),
 )
-MANY = TypeAdapter(list[CASE.record])
+MANY = TypeAdapter(list[CASE.record])  # type: ignore[name-defined]
 ONE_AT_A_TIME = Lock()
 """The model's buffer is used again for each record."""
 

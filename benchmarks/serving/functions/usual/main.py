@@ -11,7 +11,7 @@ import flask
 import functions_framework
 import orjson
 from flights_model import FlightsModel, Record
-from google.cloud import datastore, pubsub_v1
+from google.cloud import datastore, pubsub_v1  # type: ignore[attr-defined]
 
 CLIENT = datastore.Client(project=os.environ["PROJECT"])
 if "MODEL_FOLDER" in os.environ:

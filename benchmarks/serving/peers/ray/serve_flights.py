@@ -28,6 +28,7 @@ if __name__ == "__main__":
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1]), "access_log": False})
-    serve.run(Flights.bind(), route_prefix="/v1/classify", blocking=False)
+    application = Flights.bind()  # type: ignore[attr-defined]  # the decorator adds it
+    serve.run(application, route_prefix="/v1/classify", blocking=False)
     while True:
         time.sleep(60)

@@ -98,12 +98,7 @@ def _check(request: Any, mutation: Any) -> None:
     size = entity.ByteSize()
     if size > MAX_ENTITY_BYTES:
         raise invalid(f"entity is too big: {show(entity.key)} has {size} bytes of {MAX_ENTITY_BYTES}")
-    for path in mutation.property_mask.paths:
-        if "." in path or "\\" in path:
-            raise ServiceError(
-                "UNIMPLEMENTED",
-                f'property_mask "{path}": paths into a property are not served on a laptop (LIMITATIONS.md)',
-            )
+    check_mask(mutation.property_mask)
     properties = entity.properties
     for name in properties:  # items() would go through Python for each
         if not name or reserved(name) or len(name.encode()) > MAX_NAME_BYTES:
@@ -188,6 +183,16 @@ def _mutate(
     result.version = after.version
     result.create_time.CopyFrom(stamp(after.created))
     result.update_time.CopyFrom(stamp(after.updated))
+
+
+def check_mask(mask: Any) -> None:
+    """Refuse paths that lead into a property."""
+    for path in mask.paths:
+        if "." in path or "\\" in path:
+            raise ServiceError(
+                "UNIMPLEMENTED",
+                f'property_mask "{path}": paths into a property are not served on a laptop (LIMITATIONS.md)',
+            )
 
 
 def _conflicts(mutation: Any, before: Stored | None) -> bool:

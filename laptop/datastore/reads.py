@@ -6,6 +6,7 @@ from typing import Any
 from google.cloud.datastore_v1 import types
 
 from laptop.datastore.aggregations import aggregate, aliases
+from laptop.datastore.commits import check_mask
 from laptop.datastore.composites import Composites
 from laptop.datastore.entities import read_entity
 from laptop.datastore.keys import check_key, path_of, scope_of
@@ -44,7 +45,7 @@ class Reads:
 
     async def lookup(self, request: Any) -> Any:
         """Entities by key. Those that do not fit into one answer are deferred."""
-        _refuse_fields(request, "property_mask")
+        shown = _shown(request)
         if len(request.keys) > MAX_KEYS:
             raise invalid(f"a lookup has {MAX_KEYS} keys at most, not {len(request.keys)}")
         for key in request.keys:
@@ -65,8 +66,12 @@ class Reads:
                     missing = response.missing.add(version=self._version())
                     missing.entity.key.CopyFrom(key)
                 else:
-                    response.found.append(stored.result())
-                    size += stored.entity.ByteSize()
+                    found = stored.result()
+                    if shown is not None:
+                        for name in set(found.entity.properties) - shown:
+                            del found.entity.properties[name]
+                    response.found.append(found)
+                    size += found.entity.ByteSize()
         response.read_time.GetCurrentTime()
         return response
 
@@ -140,6 +145,14 @@ class Reads:
 
     def _version(self) -> int:
         return int(self._store.read("SELECT version FROM counter")[0]["version"])
+
+
+def _shown(request: Any) -> frozenset[str] | None:
+    """The properties that are asked for; None: all."""
+    if not request.HasField("property_mask"):
+        return None
+    check_mask(request.property_mask)
+    return frozenset(request.property_mask.paths)
 
 
 def _refuse_fields(request: Any, *names: str) -> None:

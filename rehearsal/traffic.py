@@ -36,7 +36,9 @@ from rehearsal import small_model
 from rehearsal.recorder import Call
 from rehearsal.stage import Stage
 from schemas import use_case
+from spark.job import Job
 from spark.objects import write_once
+from spark.watched import watched
 
 PATIENCE_SECONDS = 90.0
 
@@ -141,20 +143,27 @@ class Traffic:
         self._clients.datastore.put(run)
 
     def _train(self, request: Any) -> None:
-        """What the Spark jobs write, written by their own code."""
+        """What the Spark jobs write and measure, by their own code."""
         os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._clients.project)
         client = storage.Client(
             project=self._clients.project, client_options={"api_endpoint": self._trainer["storage"]["http"]},
             credentials=_nobody(),
         )  # fmt: skip
         date, run_id = request.parameters["TRAINING_DATE"], request.parameters["RUN_ID"]
-        for name, content in small_model.files(self._case, self._record["features"], date, run_id).items():
-            write_once(client, f"gs://{models_bucket(self._clients.target)}/models/{date}/{run_id}/{name}", content)
+        target = self._clients.target
+        job = Job(self._case, f"gs://{archive_bucket(target)}", f"gs://{models_bucket(target)}", run_id, date, None)
+
+        def write() -> None:
+            for name, content in small_model.files(self._case, self._record["features"], date, run_id).items():
+                write_once(client, f"{job.model}/{name}", content)
+
+        metrics = f"{self._trainer['telemetry']['http']}/v1/metrics"
+        watched("evaluate", job, write, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics})()
 
     @property
     def _trainer(self) -> dict[str, dict[str, str]]:
         if not hasattr(self, "_trainer_addresses"):
-            self._trainer_addresses = self._stage.admit("train", ("storage",))
+            self._trainer_addresses = self._stage.admit("train", ("storage", "telemetry"))
         return self._trainer_addresses
 
     # --- records

@@ -24,6 +24,7 @@ from spark.job import Job, JobFailed, exit_code, parse, progress
 from spark.repeat import original, pinned
 from spark.session import start
 from spark.snapshot import Day, Snapshot
+from spark.watched import ARCHIVE, OBJECTS, watched
 
 CORRUPT = "_corrupt_record"
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     from google.cloud.storage import Client
 
     job = parse("convert", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: convert(start(f"convert {job.run_id}"), Client(), job))
+    return exit_code(watched("convert", job, lambda: convert(start(f"convert {job.run_id}"), Client(), job)))
 
 
 def convert(spark: SparkSession, storage: Any, job: Job) -> None:
@@ -114,6 +115,7 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     )
     if any(paths.values()):
         made = _extended(spark, storage, job, made, before, paths, there)
+    _measure(job, made)
     _check(job, made)
     made = replace(made, seconds=round(time.monotonic() - began, 3))
     snapshot.keep(storage, job, made)
@@ -264,6 +266,12 @@ def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[O
 
 def _counts(**expressions: str) -> list[Column]:
     return [expr(expression).alias(name) for name, expression in expressions.items()]
+
+
+def _measure(job: Job, made: Snapshot) -> None:
+    OBJECTS.set(len(made.inputs), use_case=job.case.name)
+    for outcome in ("records", "labelled", "duplicates", "records_corrupt", "labels_corrupt", "labels_orphaned"):
+        ARCHIVE.set(made.counts[outcome], use_case=job.case.name, outcome=outcome)
 
 
 def _check(job: Job, made: Snapshot) -> None:

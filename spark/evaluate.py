@@ -38,6 +38,7 @@ from spark.repeat import INPUTS, Original, original, told
 from spark.served import ServedModel, largest_difference
 from spark.session import start
 from spark.snapshot import Snapshot
+from spark.watched import AUC, LOG_LOSS, watched
 
 EVALUATION = "evaluation.json"
 TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     from google.cloud.storage import Client
 
     job = parse("evaluate", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: evaluate(start(f"evaluate {job.run_id}"), Client(), job))
+    return exit_code(watched("evaluate", job, lambda: evaluate(start(f"evaluate {job.run_id}"), Client(), job)))
 
 
 def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
@@ -94,10 +95,20 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         document["manifest"] | {"evidence": [_listed(name, content) for name, content in evidence.items()]}
     )
     objects.write_once(storage, done, manifest.model_dump_json(indent=1).encode())
+    _measure(job, manifest)
     progress(
         f"evaluate: {manifest.verdict} after {time.monotonic() - began:.1f} s; "
         f"parity {manifest.parity_max_abs_diff:.1e}; {'; '.join(manifest.reasons)}"
     )
+
+
+def _measure(job: Job, manifest: ModelManifest) -> None:
+    for model in ("challenger", "champion", FROZEN, CONSTANT):
+        measured = manifest.metrics.get(model) or {}
+        for gauge, name in ((AUC, "auc"), (LOG_LOSS, "log_loss")):
+            value = measured.get(name)
+            if value is not None and math.isfinite(value):
+                gauge.set(value, use_case=job.case.name, model=model, verdict=manifest.verdict.value)
 
 
 def _measured(

@@ -36,6 +36,7 @@ from spark.reasons import to_reasons
 from spark.repeat import original
 from spark.session import start
 from spark.snapshot import Snapshot
+from spark.watched import TRAINING, watched
 
 EVALUATION_DAYS = 28
 STRAY_SHARE = 0.01
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     from google.cloud.storage import Client
 
     job = parse("train", __doc__.splitlines()[0], argv)
-    return exit_code(lambda: train(start(f"train {job.run_id}"), Client(), job))
+    return exit_code(watched("train", job, lambda: train(start(f"train {job.run_id}"), Client(), job)))
 
 
 def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:
@@ -100,6 +101,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
         f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
     )
+    for use in ("train", "evaluate"):
+        TRAINING.set(counts[use], use_case=job.case.name, use=use)
     inputs = model_inputs(job.case)
     rows = labelled.where(_training(windows.evaluate_from))
     # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.

@@ -1,4 +1,5 @@
-"""Exports the counters by OpenTelemetry (OTLP over HTTP), now and then, while requests keep the instance awake.
+"""Exports counters and gauges by OpenTelemetry (OTLP over HTTP): now and then, while requests keep an instance awake,
+or once, at the end of a job.
 
 OpenTelemetry's own reader exports from a thread that sleeps, which an instance without a processor between requests
 never wakes. So each addition looks at the clock. What is exported is the total since the process began: an export that
@@ -13,28 +14,32 @@ from functools import partial
 from typing import Any
 
 from telemetry.counters import Counter
+from telemetry.gauges import Gauge
 
 log = logging.getLogger(__name__)
 
 
 class Exporter:
-    """Sends the counters to an OTLP endpoint.
+    """Sends the counters and gauges to an OTLP endpoint.
 
     Args:
         endpoint: for example ``https://telemetry.googleapis.com/v1/metrics``; by https with Google's credentials.
-        interval_seconds: at most so often.
         service: the unit, as ``service.name``.
-        project: as ``gcp.project_id``.
+        instance: as ``service.instance.id``; empty: a new one.
+        project: as ``gcp.project_id``; empty: ``OTEL_RESOURCE_ATTRIBUTES`` says it, or nobody does.
+        interval_seconds: at most so often, once it is started.
     """
 
-    def __init__(self, endpoint: str, interval_seconds: float, service: str, project: str) -> None:
+    def __init__(
+        self, endpoint: str, service: str, instance: str = "", project: str = "", interval_seconds: float = 60.0
+    ) -> None:
         self._endpoint = endpoint
         self._interval = interval_seconds
         self._resource = {
             "service.name": service,
             "service.namespace": "lunation",
-            "service.instance.id": str(uuid.uuid4()),
-            "gcp.project_id": project,
+            "service.instance.id": instance or str(uuid.uuid4()),
+            **({"gcp.project_id": project} if project else {}),
         }
         self._due = time.monotonic() + interval_seconds
         self._busy = threading.Lock()
@@ -73,16 +78,18 @@ class Exporter:
         from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
         from opentelemetry.sdk.resources import Resource
 
-        def observe(counter: Counter, _: Any) -> list[Any]:
-            return [Observation(value, dict(attributes)) for attributes, value in counter.values().items()]
+        def observe(one: Counter | Gauge, _: Any) -> list[Any]:
+            return [Observation(value, dict(attributes)) for attributes, value in one.values().items()]
 
         exporter = OTLPMetricExporter(self._endpoint, session=_session(self._endpoint), timeout=10)
         # Its own interval is endless: we say when.
         reader = PeriodicExportingMetricReader(exporter, export_interval_millis=float("inf"))
-        provider = MeterProvider([reader], Resource(self._resource), shutdown_on_exit=False)
+        provider = MeterProvider([reader], Resource.create(self._resource), shutdown_on_exit=False)
         meter = provider.get_meter("lunation")
         for counter in Counter.all.values():
             meter.create_observable_counter(counter.name, [partial(observe, counter)], description=counter.description)
+        for gauge in Gauge.all.values():
+            meter.create_observable_gauge(gauge.name, [partial(observe, gauge)], gauge.unit, gauge.description)
         return reader
 
 

@@ -18,7 +18,7 @@ def watch(unit: str, settings: Settings) -> None:
 
         Exporter(
             settings.otel_exporter_otlp_metrics_endpoint,
-            settings.otel_metric_export_interval / 1000,
             unit,
-            settings.project,
+            project=settings.project,
+            interval_seconds=settings.otel_metric_export_interval / 1000,
         ).start()

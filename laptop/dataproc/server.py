@@ -45,7 +45,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 MAX_PAGE = 1000
 ENDED = {JobState.DONE, JobState.ERROR, JobState.CANCELLED}
 Matcher = types.ListJobsRequest.JobStateMatcher
-RunJob = Callable[[Any, Mapping[str, str]], Awaitable[tuple[int, str]]]
+RunJob = Callable[[Any, Mapping[str, str], Mapping[str, str]], Awaitable[tuple[int, str]]]
 
 
 class Dataproc:
@@ -53,7 +53,8 @@ class Dataproc:
 
     Args:
         store: its state.
-        run_job: runs a job with the cluster's Spark properties; answers its exit code and the end of its output.
+        run_job: runs a job with the cluster's Spark properties and its variables of ``spark-env``; answers its exit
+            code and the end of its output.
     """
 
     def __init__(self, store: Store, run_job: RunJob) -> None:
@@ -350,7 +351,7 @@ class _Run:
         await self._save()
         await self._dataproc.job_state(job, JobState.RUNNING)
         try:
-            code, output = await self._dataproc.run_job(job, self._spark_properties())
+            code, output = await self._dataproc.run_job(job, self._properties("spark:"), self._properties("spark-env:"))
         except asyncio.CancelledError:
             await self._dataproc.job_state(job, JobState.CANCELLED)
             raise
@@ -373,9 +374,10 @@ class _Run:
             if node.state in (NodeState.BLOCKED, NodeState.RUNNABLE, NodeState.RUNNING):
                 node.state, node.error = NodeState.FAILED, cause
 
-    def _spark_properties(self) -> dict[str, str]:
+    def _properties(self, prefix: str) -> dict[str, str]:
+        """The cluster's properties for one of its files, which their prefix names."""
         properties = self._template.placement.managed_cluster.config.software_config.properties
-        return {key.removeprefix("spark:"): value for key, value in properties.items() if key.startswith("spark:")}
+        return {key.removeprefix(prefix): value for key, value in properties.items() if key.startswith(prefix)}
 
     async def _save(self) -> None:
         operation = self._dataproc.operations.read(self._name)

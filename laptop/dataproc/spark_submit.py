@@ -37,8 +37,13 @@ class SparkSubmit:
         self._folder = folder
         self._guard = Guard(GRACE_SECONDS)
 
-    async def run(self, job: Any, properties: Mapping[str, str]) -> tuple[int, str]:
+    async def run(self, job: Any, properties: Mapping[str, str], variables: Mapping[str, str]) -> tuple[int, str]:
         """Run a PySpark job; answers its exit code and the end of what it printed.
+
+        Args:
+            job: a ``google.cloud.dataproc.v1.Job``.
+            properties: Spark properties of the cluster.
+            variables: the cluster's additions to the environment.
 
         Raises:
             ServiceError: it cannot be started: a file of it is not there, or Java.
@@ -51,7 +56,7 @@ class SparkSubmit:
         child = await Child.start(
             command(self._context.state / "storage", job.pyspark_job, properties),
             cwd=self._folder,
-            environment=environment(platform),
+            environment=environment({**variables, **platform}),
             log=log,
             watch=self._guard,
         )

@@ -1,7 +1,7 @@
 """The Dataproc workflow template."""
 
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
@@ -19,7 +19,7 @@ class WorkflowTemplate(Resource):
     Args:
         name: the template's id.
         source: the YAML, in the form that ``gcloud dataproc workflow-templates import`` reads.
-        values: for the placeholders.
+        values: for the placeholders, some of which are addresses.
     """
 
     kind = "workflow-template"
@@ -29,7 +29,7 @@ class WorkflowTemplate(Resource):
     managed_with = "roles/dataproc.editor"
     needed_by_none = True
 
-    def __init__(self, name: str, source: Artefact, values: dict[str, str]) -> None:
+    def __init__(self, name: str, source: Artefact, values: Callable[[Clients], dict[str, str]]) -> None:
         super().__init__(name)
         self._source = source
         self._values = values
@@ -43,7 +43,7 @@ class WorkflowTemplate(Resource):
         Raises:
             ValueError: a placeholder without a value, or a field that the API does not know.
         """
-        return state_of(self._message())
+        return state_of(self._message(clients))
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -60,7 +60,7 @@ class WorkflowTemplate(Resource):
 
     def create(self, clients: Clients) -> None:
         """Create it."""
-        message = self._message()
+        message = self._message(clients)
         message.id = self.name
         parent = f"projects/{clients.project}/regions/{clients.target.region}"
         clients.workflow_templates.create_workflow_template(
@@ -70,7 +70,7 @@ class WorkflowTemplate(Resource):
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Replace it. The service wants the version that is there, so a change in between is noticed."""
         current = clients.workflow_templates.get_workflow_template(name=self._path(clients))
-        message = self._message()
+        message = self._message(clients)
         message.id, message.name, message.version = self.name, self._path(clients), current.version
         clients.workflow_templates.update_workflow_template(template=types.WorkflowTemplate.wrap(message))
 
@@ -86,9 +86,9 @@ class WorkflowTemplate(Resource):
             if found.labels.get("system") == SYSTEM["system"]:
                 yield cls.named(found.id)
 
-    def _message(self) -> Any:
+    def _message(self, clients: Clients) -> Any:
         try:
-            document = yaml.safe_load(string.Template(self._source.path.read_text()).substitute(self._values))
+            document = yaml.safe_load(string.Template(self._source.path.read_text()).substitute(self._values(clients)))
         except KeyError as error:
             raise ValueError(f"{self._source.path.name}: no value for the placeholder {error}") from error
         document.pop("id", None)

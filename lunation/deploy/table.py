@@ -166,11 +166,14 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         "metadata": json.loads(read_entry(dataflow_zip, "dataflow/metadata.json")),
     }
 
+    def metrics_endpoint(clients: Clients) -> str:
+        """Where metrics go. A laptop has no such service, so nowhere."""
+        return f"{clients.url('telemetry')}/v1/metrics" if target.serves("telemetry") else ""
+
     def metrics(clients: Clients) -> dict[str, str]:
-        """Where metrics go, by OpenTelemetry's own name for it. A laptop has no such service, so nowhere."""
-        if not target.serves("telemetry"):
-            return {}
-        return {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"{clients.url('telemetry')}/v1/metrics"}
+        """The same, by OpenTelemetry's own name for it."""
+        endpoint = metrics_endpoint(clients)
+        return {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": endpoint} if endpoint else {}
 
     def environment(clients: Clients) -> dict[str, str]:
         return {
@@ -414,7 +417,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             WorkflowTemplate(
                 TEMPLATE,
                 artefacts.template,
-                {
+                lambda clients: {
                     "PROJECT": target.project,
                     "REGION": target.region,
                     "ARCHIVE_BUCKET": archive,
@@ -424,6 +427,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "USE_CASE": settings.use_case,
                     "CHECKS": settings.checks.model_dump_json(),
                     "SERVICE_ACCOUNT": runs_as("train"),
+                    "METRICS_ENDPOINT": metrics_endpoint(clients),
                 },
             ),
             Access(

@@ -98,7 +98,12 @@ UNITS: dict[str, Unit] = {
             uses=("datastore.entities.get", "telemetry.metrics.write"),
         ),
         Unit("archive", "files every message in the archive", platform=DATAFLOW_WORKER),
-        Unit("train", "converts, trains and evaluates on a cluster of its own", platform=DATAPROC_WORKER),
+        Unit(
+            "train",
+            "converts, trains and evaluates on a cluster of its own",
+            uses=("telemetry.metrics.write",),
+            platform=DATAPROC_WORKER,
+        ),
         Unit(
             "retrain",
             "runs a training cycle and moves the model pointer",

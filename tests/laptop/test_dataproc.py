@@ -35,6 +35,7 @@ PARENT = f"projects/{PROJECT}/regions/us-central1"
 NAME = f"{PARENT}/workflowTemplates/chain"
 LOOK = {"project_id": PROJECT, "region": "us-central1"}
 Node = WorkflowNode.NodeState
+CLUSTER_PROPERTIES = {"spark:spark.app.name": "named", "spark-env:WORD": "moon", "dataproc:x": "y"}
 Matcher = types.ListJobsRequest.JobStateMatcher
 
 
@@ -75,7 +76,7 @@ def template(*jobs: dict[str, Any], **fields: Any) -> dict[str, Any]:
     cluster = {
         "cluster_name": "moon",
         "labels": {"system": "lunation"},
-        "config": {"software_config": {"properties": {"spark:spark.app.name": "named", "dataproc:x": "y"}}},
+        "config": {"software_config": {"properties": CLUSTER_PROPERTIES}},
     }
     return {"id": "chain", "placement": {"managed_cluster": cluster}, "jobs": list(jobs), **fields}
 
@@ -86,14 +87,17 @@ class Runner:
     def __init__(self) -> None:
         self.started: list[types.Job] = []
         self.properties: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
         self.outcomes: dict[str, tuple[int, str]] = {}
         self.held: set[str] = set()
         self.ended: list[str] = []
 
-    async def __call__(self, given: Any, properties: Mapping[str, str]) -> tuple[int, str]:
+    async def __call__(
+        self, given: Any, properties: Mapping[str, str], variables: Mapping[str, str]
+    ) -> tuple[int, str]:
         step = given.reference.job_id.rsplit("-", 1)[0]
         self.started.append(types.Job(given))
-        self.properties = dict(properties)
+        self.properties, self.variables = dict(properties), dict(variables)
         if step == "missing":
             raise ServiceError("NOT_FOUND", "gs://build/missing.py: no such object")
         try:
@@ -279,7 +283,7 @@ def test_parameters_are_put_in_their_places(google: Google, runner: Runner) -> N
     assert two.pyspark_job.properties == {"spark.run": "run-7"}
     assert two.pyspark_job.main_python_file_uri == "gs://b/y.py"
     assert started.metadata.parameters == {"RUN": "run-7", "MODE": "gs://b/y.py"}
-    assert runner.properties == {"spark.app.name": "named"}
+    assert (runner.properties, runner.variables) == ({"spark.app.name": "named"}, {"WORD": "moon"})
     assert google.templates.get_workflow_template(name=NAME) == made
 
 
@@ -439,7 +443,8 @@ def test_a_server_that_is_told_to_end_does_so_while_a_job_runs(tmp_path: Path, r
 SCRIPT = """
 import json, os, pathlib, sys, time
 import helper
-pathlib.Path(sys.argv[1]).write_text(json.dumps([helper.WORD, os.environ["GOOGLE_CLOUD_PROJECT"], os.getpid()]))
+seen = [helper.WORD, os.environ["WORD"], os.environ["GOOGLE_CLOUD_PROJECT"]]
+pathlib.Path(sys.argv[1]).write_text(json.dumps(seen))
 if sys.argv[2] == "fail":
     sys.exit("on purpose")
 while sys.argv[2] == "wait":
@@ -478,7 +483,7 @@ def test_jobs_are_real_processes_that_end_with_the_server(
     failing = google.templates.instantiate_inline_workflow_template(parent=PARENT, template=template(one("fail")))
     with pytest.raises(exceptions.GoogleAPICallError, match=r"(?s)exit code 1\..*on purpose"):
         ended(failing, 90)
-    assert notes.read_text().startswith('["helped", "local-dev"')
+    assert notes.read_text().startswith('["helped", "moon", "local-dev"')
     notes.unlink()
 
     google.templates.create_workflow_template(parent=PARENT, template=template(one("wait"), job("two", "one")))

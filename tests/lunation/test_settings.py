@@ -1,6 +1,8 @@
 """Settings are checked before anything is called, all mistakes at once."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -80,7 +82,8 @@ def test_the_limits_of_the_data_checks_reach_the_jobs(tmp_path: Path, monkeypatc
     monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
     settings = load(file(tmp_path, GOOD + "[checks]\nunseen = 0.3\n"))
     (template,) = [row for row in resources(settings, settings.target()) if isinstance(row, WorkflowTemplate)]
-    for job in template.desired(None)["jobs"]:  # type: ignore[arg-type]
+    clients: Any = SimpleNamespace(url=lambda service: f"https://{service}.googleapis.com")
+    for job in template.desired(clients)["jobs"]:
         arguments = job["pyspark_job"]["args"]
         limits = CheckLimits.model_validate_json(arguments[arguments.index("--checks") + 1])
         assert limits == CheckLimits(unseen=0.3)

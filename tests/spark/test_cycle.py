@@ -26,6 +26,7 @@ from spark.job import JobFailed
 from spark.served import ServedModel
 from spark.train import PARAMETERS
 from spark.train import train as train_with
+from spark.watched import AUC, TRAINING
 from tests.spark.conftest import SHOP
 
 pytestmark = pytest.mark.spark
@@ -131,6 +132,10 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert {"auc", "auc_low", "auc_high", "log_loss", "rows"} <= set(second.metrics["champion"])
     assert second.metrics["champion"]["rows"] == second.metrics["challenger"]["rows"] == second.rows["evaluate"]
     assert second.verdict in (Verdict.PROMOTE, Verdict.HOLD)
+    case, verdict = ("use_case", "shop"), ("verdict", second.verdict.value)
+    for model in ("challenger", "champion"):
+        assert AUC.values()[(case, ("model", model), verdict)] == second.metrics[model]["auc"]
+    assert TRAINING.values()[(case, ("use", "train"))] == second.rows["train"]
     seen = desk.json(f"{desk.job.model}/evaluation.json")
     assert seen["drift_against"] == "the training window of the champion 2024-06-01/run-1"
     assert set(seen["drift"]) == {"country", "coupon", "items", "price", "rating", "returning"}

@@ -24,6 +24,7 @@ VALUES = {
     "USE_CASE": "flights",
     "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
+    "METRICS_ENDPOINT": "https://telemetry.googleapis.com/v1/metrics",
 }
 GIVEN = {
     "RUN_ID": "20130325-060000-1a2b3c4d",

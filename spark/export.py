@@ -1,5 +1,5 @@
 """Exports a trained Spark GBT as ONNX: one ``TreeEnsemble`` (ai.onnx.ml opset 5) in double precision, behind the
-tables of its history features.
+trees that give its history features.
 
 Why our own: the public converter works in single precision, which moves rows across thresholds, and builds graphs that
 onnxruntime refuses. Spark's trees are simple enough to copy. They are read from the model as Spark saved it (Parquet),
@@ -172,14 +172,14 @@ class _Ensemble:
 
 
 def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[Table]) -> bytes:
-    """The artefact: input ``features`` double [N, inputs], output ``probability`` double [N].
+    """The artefact: input ``features`` double [N, inputs], output ``probability`` double [N, 1].
 
     The same arguments give the same bytes. The graph has few nodes, because for a single record each costs as much
     as ten trees.
 
     Args:
         direct: which of the inputs the forest sees, in its order.
-        rates: what it sees after them; the artefact looks them up in its own tables.
+        rates: what it sees after them; the artefact holds them.
     """
     # The operator sees every input, then the rates: to pick those that the forest was trained on would be a node more.
     columns = [*direct, *range(inputs, inputs + len(rates))]
@@ -189,18 +189,15 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
         nodes = [replace(node, feature=columns[node.feature]) if node.feature >= 0 else node for node in tree]
         # Spark: probability = 1 / (1 + exp(-2 * margin)). A double doubles without rounding, and so does their sum.
         ensemble.add(nodes, 2 * weight)
-    lookup, tables = _with_rates("features", "columns", rates)
     graph = helper.make_graph(
         [
-            *lookup,
+            *_with_rates("features", "columns", rates),
             ensemble.operator("columns" if rates else "features", "doubled_margin", 1),
-            helper.make_node("Sigmoid", ["doubled_margin"], ["column"]),
-            helper.make_node("Reshape", ["column", "flat"], ["probability"]),
+            helper.make_node("Sigmoid", ["doubled_margin"], ["probability"]),
         ],
         "gbt",
         [helper.make_tensor_value_info("features", TensorProto.DOUBLE, ["N", inputs])],
-        [helper.make_tensor_value_info("probability", TensorProto.DOUBLE, ["N"])],
-        [helper.make_tensor("flat", TensorProto.INT64, [1], [-1]), *tables],
+        [helper.make_tensor_value_info("probability", TensorProto.DOUBLE, ["N", 1])],
     )
     model = helper.make_model(
         graph,
@@ -215,59 +212,62 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
 def columns_of(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
     """Nodes and constants that turn ``features`` into the forest's ``columns``."""
     plain = "plain" if rates else "columns"
-    lookup, tables = _with_rates(plain, "columns", rates)
     seen = helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))
-    return [helper.make_node("Gather", ["features", "direct"], [plain], axis=1), *lookup], [seen, *tables]
+    return [
+        helper.make_node("Gather", ["features", "direct"], [plain], axis=1),
+        *_with_rates(plain, "columns", rates),
+    ], [seen]
 
 
-def _with_rates(before: str, after: str, rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
-    """Nodes and constants that put each rate's value of ``features`` behind the columns ``before``: ``after``.
-
-    All rates at once: trees find each key part's place (``rates.Key.place``) and add the places up to a cell of one
-    long table, an output for each rate.
-    """
+def _with_rates(before: str, after: str, rates: Sequence[Table]) -> list[Any]:
+    """Nodes that put each rate's value of ``features`` behind the columns ``before``: ``after``. All rates at once,
+    a tree and an output for each."""
     if not rates:
-        return [], []
+        return []
     ensemble = _Ensemble(BRANCH_LT, missing_goes_left=0)
-    offset = 0
     for target, rate in enumerate(rates):
-        for number, (part, stride) in enumerate(zip(rate.key.parts, rate.key.strides, strict=True)):
-            ensemble.add(_places(part, stride, 0 if number else offset), 1.0, target)
-        offset += rate.key.cells
-    nodes = [
-        ensemble.operator("features", "cell_numbers", len(rates)),
-        helper.make_node("Cast", ["cell_numbers"], ["cells"], to=TensorProto.INT64),
-        helper.make_node("Gather", ["rates", "cells"], ["rate_values"]),
-        helper.make_node("Concat", [before, "rate_values"], [after], axis=1),
+        ensemble.add(_lookup(rate), 1.0, target)
+    return [
+        ensemble.operator("features", "rates", len(rates)),
+        helper.make_node("Concat", [before, "rates"], [after], axis=1),
     ]
-    values = np.concatenate([rate.values for rate in rates])
-    return nodes, [helper.make_tensor("rates", TensorProto.DOUBLE, [len(values)], values.tolist())]
 
 
-def _places(part: Part, stride: int, offset: int) -> list[Node]:
-    """A tree that gives a value's place in ``part``, times ``stride``, plus ``offset``.
-
-    Its splits are the least values of each place. Below the first and from the last on lies what is out of range,
-    and there goes NaN, which is less than nothing.
-    """
-    splits = [_least(part, step) for step in range(part.size + 1)]
-    places = [part.size, *range(part.size), part.size]
+def _lookup(rate: Table) -> list[Node]:
+    """A tree that gives the rate's value: for each part of its key in turn, the splits are the least values of each
+    place. Below the first and from the last on lies what is out of range, and there goes NaN, which is less than
+    nothing. Neighbours with the same values need no split, so of a large table the tree holds what has been seen."""
     nodes: list[Node] = []
 
-    def grow(first: int, last: int) -> int:
-        """Add the tree of ``places[first : last + 1]``; where its root is."""
-        at = len(nodes)
-        if first == last:
-            nodes.append(Node(-1, float(places[first] * stride + offset), -1, -1, None, ()))
-            return at
-        middle = (first + last) // 2
-        nodes.append(Node(part.input, 0.0, -1, -1, splits[middle], ()))
-        left, right = grow(first, middle), grow(middle + 1, last)
-        nodes[at] = replace(nodes[at], left=left, right=right)
-        return at
+    def grow(parts: Sequence[Part], values: np.ndarray) -> int:
+        """Add the tree of ``values``, which has a dimension for each of ``parts``; where its root is."""
+        if not parts:
+            nodes.append(Node(-1, float(values), -1, -1, None, ()))
+            return len(nodes) - 1
+        part = parts[0]
+        places = [part.size, *range(part.size), part.size]
+        starts = [0, *(step for step in range(1, len(places)) if _differ(values, places[step - 1], places[step]))]
 
-    grow(0, len(places) - 1)
+        def halve(first: int, last: int) -> int:
+            """Add the tree of the runs of equal places ``starts[first : last + 1]``."""
+            if first == last:
+                return grow(parts[1:], values[places[starts[first]]])
+            at = len(nodes)
+            middle = (first + last) // 2
+            nodes.append(Node(part.input, 0.0, -1, -1, _least(part, starts[middle + 1] - 1), ()))
+            left, right = halve(first, middle), halve(middle + 1, last)
+            nodes[at] = replace(nodes[at], left=left, right=right)
+            return at
+
+        return halve(0, len(starts) - 1)
+
+    sizes = [part.size + 1 for part in rate.key.parts]
+    grow(rate.key.parts, rate.values.reshape(sizes))
     return nodes
+
+
+def _differ(values: np.ndarray, one: int, other: int) -> bool:
+    return not np.array_equal(values[one], values[other])
 
 
 def _least(part: Part, step: int) -> float:

@@ -32,7 +32,7 @@ class ServedModel:
     def scored(self, features: np.ndarray) -> np.ndarray:
         """The probability of the positive label for each row of such a matrix."""
         (result,) = self._session.run(["probability"], {"features": features})
-        return result
+        return result.ravel()
 
     def milliseconds(self, features: np.ndarray, repeats: int = 200) -> float:
         """The median time of the artefact for one row, taken from ``features`` in turn."""

@@ -27,8 +27,11 @@ class Counter:
 
     def add(self, number: int = 1, **attributes: str) -> None:
         """Count ``number`` more. Attributes have few values: a version, an outcome, never an id."""
-        key = tuple(attributes.items())
-        self._values[key] = self._values.get(key, 0) + number
+        self.count(tuple(attributes.items()), number)
+
+    def count(self, attributes: Attributes, number: int = 1) -> None:
+        """The same with attributes that are put together once, for what is counted at each request."""
+        self._values[attributes] = self._values.get(attributes, 0) + number
         Counter.after_add()
 
     def values(self) -> Mapping[Attributes, int]:

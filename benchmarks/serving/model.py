@@ -7,6 +7,7 @@ record takes the way through the artefact that it takes in a trained one.
 import json
 import random
 from datetime import UTC, datetime
+from math import floor
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def folder(records: list[dict[str, Any]], seed: int = 7) -> dict[str, bytes]:
     }
     direct = [place for place, name in enumerate(names) if len(categories.get(name, ())) <= MOST_WORDS]
     dice = random.Random(seed)
-    tables = _rates(dice, inputs, categories)
+    tables = _rates(dice, inputs, categories, columns)
     forest = _forest(dice, [inputs[place] for place in direct], len(tables), columns, categories)
     artefact = to_onnx(forest, len(inputs), direct, tables)
     rows = records[:: len(records) // GOLDEN_ROWS][:GOLDEN_ROWS]
@@ -74,8 +75,10 @@ def folder(records: list[dict[str, Any]], seed: int = 7) -> dict[str, bytes]:
     return {**files, "manifest.json": manifest.model_dump_json().encode()}
 
 
-def _rates(dice: random.Random, inputs: list[ModelInput], categories: dict[str, list[str]]) -> list[Table]:
-    """The use case's rates, with a small difference to the overall rate in each group."""
+def _rates(
+    dice: random.Random, inputs: list[ModelInput], categories: dict[str, list[str]], columns: dict[str, Any]
+) -> list[Table]:
+    """The use case's rates, with a small difference to the overall rate in each group that the records have."""
     position = {item.name: place for place, item in enumerate(inputs)}
     tables = []
     for rate in CASE.rates:
@@ -86,7 +89,17 @@ def _rates(dice: random.Random, inputs: list[ModelInput], categories: dict[str, 
             for part in rate.by
         ]
         key = Key(rate.name, tuple(parts))
-        tables.append(Table(key, np.array([dice.uniform(-0.1, 0.1) for _ in range(key.cells)])))
+        values = np.zeros(key.cells)
+        for row in range(len(columns[inputs[0].name])):
+            places = []
+            for part in parts:
+                name = inputs[part.input].name
+                value = columns[name][row]
+                place = categories[name].index(value) if name in categories else floor(value / part.width)
+                places.append(place if 0 <= place < part.size else part.size)
+            values[sum(place * stride for place, stride in zip(places, key.strides, strict=True))] = 1.0
+        values[values > 0] = [dice.uniform(-0.1, 0.1) for _ in range(int(values.sum()))]
+        tables.append(Table(key, values))
     return tables
 
 

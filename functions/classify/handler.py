@@ -1,6 +1,7 @@
 """Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -10,14 +11,14 @@ from starlette.responses import Response
 
 from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.body import Bodies, BodyTooLarge
 from functions.runtime.datastore import entity, values
 from functions.runtime.log import bind, note
 from functions.runtime.push import NotNow, crashed, read_record, receive
-from functions.runtime.room import Room
 from functions.runtime.watched import ANSWERS
 from schemas import Classification, Envelope, UseCase
 from schemas.shapes import unindexed
+from telemetry.counters import Attributes
 
 from . import lines
 from .answer import Answer, answer, answers
@@ -40,7 +41,8 @@ MAX_RECORDS = 1000
 KIND = "Classification"
 UNINDEXED = frozenset(unindexed(Classification))
 
-ROUTES = {"/v1/classify": "POST", "/v1/model": "GET", "/healthz": "GET", "/openapi.json": "GET"}
+CLASSIFY = "/v1/classify"
+ROUTES = {CLASSIFY: "POST", "/v1/model": "GET", "/healthz": "GET", "/openapi.json": "GET"}
 
 
 class ClassifyHttp:
@@ -50,7 +52,7 @@ class ClassifyHttp:
         self._case = case
         self._serving = serving
         self._reasons = reasons
-        self._room = Room(MAX_BODIES_BYTES)
+        self._bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
         # The validators themselves: pydantic's methods around them only sort out arguments that are not given here.
         self._one: Any = TypeAdapter(case.record).validator.validate_json
@@ -58,62 +60,65 @@ class ClassifyHttp:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
-        bind(request.scope["headers"])
+        # In one piece: each coroutine that it would be cut into costs as much as the JSON of its answer.
+        scope, bodies, size = request.scope, self._bodies, 0
+        bind(scope["headers"])
+        if scope["path"] != CLASSIFY or scope["method"] != "POST":
+            return await self._tell(request)
+        try:
+            size = bodies.take(scope["headers"])
+            message = await request.receive()
+            body = bodies.whole(message)
+            if body is None:
+                body = await bodies.rest(message, request.receive)
+            are_lines = b"\n" in body and lines.are_sent(request)
+            many = are_lines or body[:1] == b"[" or body.lstrip()[:1] == b"["
+            records: Any
+            try:
+                if not many:
+                    records = self._one(body)
+                else:
+                    records = lines.read(self._one, body, MAX_RECORDS) if are_lines else self._many(body)
+            except ValidationError as error:
+                return _refusal(error)
+            served = self._serving.fresh() or await self._serving.take()
+            given: Any
+            if served.canary is not None:
+                given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
+                for one in given if many else [given]:
+                    ANSWERS.count(_attributes(one["model_version"]))
+            elif many:
+                given = answers(self._case, served, records)
+                ANSWERS.count(_attributes(served.model_version), len(records))
+            else:
+                given = answer(self._case, served, records)
+                ANSWERS.count(_attributes(served.model_version))
+            if scope["query_string"] and request.query_params.get("reasons") == "true":
+                if many and len(records) > MAX_EXPLAINED:
+                    return problem(422, f"reasons are given for at most {MAX_EXPLAINED} records at a time")
+                await self._reasons.add(served, records if many else [records], given if many else [given])
+            return lines.write(given) if are_lines else json_answer(orjson.dumps(given))
+        except Exception as error:
+            return _failed(error)
+        finally:
+            bodies.give_back(size)
+
+    async def _tell(self, request: Request) -> Response:
         path, method = request.scope["path"], request.scope["method"]
         try:
-            if path == "/v1/classify" and method == "POST":
-                with self._room.for_body(request, MAX_BODY_BYTES, unsaid=0):
-                    return await self._classify(request)
-            if path == "/v1/model" and method in ("GET", "HEAD"):
-                return await self._model()
-            if path == "/healthz" and method in ("GET", "HEAD"):
-                return self._health()
-            if path == "/openapi.json" and method in ("GET", "HEAD"):
-                return self._openapi()
-        except (NoModel, Overloaded) as error:
-            return unavailable(str(error))
-        except NoReasons as error:
-            return problem(409, f"the answer cannot be explained: {error}")
-        except ClientDisconnect:
-            return problem(400, "the caller went away before its body was complete")
+            if method in ("GET", "HEAD"):
+                if path == "/v1/model":
+                    return await self._model()
+                if path == "/healthz":
+                    return self._health()
+                if path == "/openapi.json":
+                    return self._openapi()
         except Exception as error:
-            return crashed(error)
+            return _failed(error)
         if path in ROUTES:
             return problem(405, f"{path} takes {ROUTES[path]}", headers={"Allow": ROUTES[path]})
         known = ", ".join(f"{verb} {name}" for name, verb in ROUTES.items())
         return problem(404, f"there is no {path}; there are: {known}")
-
-    async def _classify(self, request: Request) -> Response:
-        try:
-            body = await read_body(request, MAX_BODY_BYTES)
-        except BodyTooLarge as error:
-            return problem(413, f"{error}. Send fewer records at a time")
-        are_lines = b"\n" in body and lines.are_sent(request)
-        is_list = body[:1] == b"[" or body.lstrip()[:1] == b"["
-        try:
-            records: Any = (self._many if is_list else self._one)(body) if not are_lines else self._lines(body)
-        except ValidationError as error:
-            return _refusal(error)
-        except lines.LinesRefused as error:
-            return problem(error.status, str(error), errors=error.errors)
-        served = self._serving.fresh() or await self._serving.take()
-        many = is_list or are_lines
-        given: Any
-        if served.canary is None:
-            given = (answers if many else answer)(self._case, served, records)
-            ANSWERS.add(len(records) if many else 1, model_version=served.model_version, way="http")
-        else:
-            given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
-            for one in given if many else [given]:
-                ANSWERS.add(model_version=one["model_version"], way="http")
-        if request.scope["query_string"] and request.query_params.get("reasons") == "true":
-            if many and len(records) > MAX_EXPLAINED:
-                return problem(422, f"reasons are given for at most {MAX_EXPLAINED} records at a time")
-            await self._reasons.add(served, records if many else [records], given if many else [given])
-        return lines.write(given) if are_lines else json_answer(orjson.dumps(given))
-
-    def _lines(self, body: bytes) -> list[Any]:
-        return lines.read(self._one, body, MAX_RECORDS)
 
     async def _model(self) -> Response:
         if self._serving.fresh() is None:
@@ -130,6 +135,25 @@ class ClassifyHttp:
         from .openapi import document  # nobody else needs it
 
         return json_answer(orjson.dumps(document(self._case)))
+
+
+def _failed(error: Exception) -> Response:
+    if isinstance(error, lines.LinesRefused):
+        return problem(error.status, str(error), errors=error.errors)
+    if isinstance(error, BodyTooLarge):
+        return problem(413, f"{error}. Send fewer records at a time")
+    if isinstance(error, NoModel | Overloaded):
+        return unavailable(str(error))
+    if isinstance(error, NoReasons):
+        return problem(409, f"the answer cannot be explained: {error}")
+    if isinstance(error, ClientDisconnect):
+        return problem(400, "the caller went away before its body was complete")
+    return crashed(error)
+
+
+@lru_cache(maxsize=16)
+def _attributes(model_version: str) -> Attributes:
+    return (("model_version", model_version), ("way", "http"))
 
 
 def _refusal(error: ValidationError) -> Response:

@@ -18,9 +18,8 @@ from starlette.responses import Response
 
 from functions.runtime.answers import done, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.body import Bodies, BodyTooLarge
 from functions.runtime.log import bind, log, note
-from functions.runtime.room import Room
 from functions.runtime.rpc import Refused, RpcError
 from functions.runtime.watched import MESSAGES
 from schemas import Envelope, EnvelopeError, Record, decode_envelope
@@ -35,7 +34,8 @@ MAX_BODY_BYTES = 20_000_000
 MAX_BODIES_BYTES = 48_000_000
 """Of all messages under way in an instance. A record has at most 1 MB, so this is room for thirty; but eighty messages
 of ten times as much, none of which can be a record, would end the instance with all that it works on."""
-_room = Room(MAX_BODIES_BYTES)
+# Pub/Sub says the length; were it lost on the way, no message must wait for it.
+_bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
 
 Work = Callable[[Envelope], Awaitable[None]]
 
@@ -50,10 +50,11 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
         return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
     bind(request.scope["headers"])
     try:
-        # Pub/Sub says the length; were it lost on the way, no message must wait for it.
-        with _room.for_body(request, MAX_BODY_BYTES, unsaid=0):
-            body = await read_body(request, MAX_BODY_BYTES)
-            return await _attempt(request.headers, body, work, dead_letters)
+        size = _bodies.take(request.scope["headers"])
+        try:
+            return await _attempt(request.headers, await _bodies.read(request), work, dead_letters)
+        finally:
+            _bodies.give_back(size)
     except BodyTooLarge as error:
         return problem(413, f"{error}, and no message of Pub/Sub is as large")
     except ClientDisconnect:

@@ -15,11 +15,10 @@ from starlette.responses import Response
 
 from functions.runtime.answers import json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import BodyTooLarge, read_body
+from functions.runtime.body import Bodies, BodyTooLarge
 from functions.runtime.log import bind
 from functions.runtime.publisher import MessageRefused, Publisher
 from functions.runtime.push import crashed
-from functions.runtime.room import Room
 from functions.runtime.rpc import RpcError
 from functions.runtime.watched import SUBMITTED
 from schemas import Classification, RecordId, UseCase
@@ -54,7 +53,7 @@ class Submit:
         self._records = records
         self._lookup = lookup
         self._waiting = waiting
-        self._room = Room(MAX_BODIES_BYTES)
+        self._bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=MAX_BODY_BYTES)
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
@@ -105,22 +104,25 @@ class Submit:
         except ValueError as error:
             return problem(422, str(error))
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        with self._room.for_body(request, MAX_BODY_BYTES, unsaid=MAX_BODY_BYTES):
-            try:
-                body = await read_body(request, MAX_BODY_BYTES)
-                if content_type == LINES:
-                    read = read_lines(self._record, body)
-                elif body.lstrip()[:1] == b"[":
-                    read = read_list(self._record, body)
-                else:
-                    return await self._submit_one(read_one(self._record, body), seconds)
-            except (BodyTooLarge, TooMany) as error:
-                return problem(413, str(error))
-            except BodyRefused as error:
-                return problem(400, str(error))
+        size = 0
+        try:
+            size = self._bodies.take(request.scope["headers"])
+            body = await self._bodies.read(request)
+            if content_type == LINES:
+                read = read_lines(self._record, body)
+            elif body.lstrip()[:1] == b"[":
+                read = read_list(self._record, body)
+            else:
+                return await self._submit_one(read_one(self._record, body), seconds)
             if seconds and len(read) > MAX_WAITED_FOR:
                 return problem(422, f"wait is for at most {MAX_WAITED_FOR} records; this request has {len(read)}")
             return _batch_answer(await self._results(read, seconds))
+        except (BodyTooLarge, TooMany) as error:
+            return problem(413, str(error))
+        except BodyRefused as error:
+            return problem(400, str(error))
+        finally:
+            self._bodies.give_back(size)
 
     async def _submit_one(self, read: Accepted | Refused, seconds: float) -> Response:
         if isinstance(read, Refused):

@@ -148,8 +148,8 @@ def test_the_artefact_keeps_the_serving_contract(spark, tmp_path):
     session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("features", "tensor(double)", ["N", 2])
-    assert (answer.name, answer.type, answer.shape) == ("probability", "tensor(double)", ["N"])
-    assert session.run(None, {"features": np.zeros((3, 2))})[0].shape == (3,)
+    assert (answer.name, answer.type, answer.shape) == ("probability", "tensor(double)", ["N", 1])
+    assert session.run(None, {"features": np.zeros((3, 2))})[0].shape == (3, 1)
     assert exported(read_forest(spark, f"file://{tmp_path}/gbt")) == artefact
 
 

@@ -1,5 +1,6 @@
 """The artefact's tables of rates: a row finds its cell as it does in Spark."""
 
+from dataclasses import replace
 from math import floor, inf, isfinite, nan, nextafter
 
 import numpy as np
@@ -59,4 +60,28 @@ def test_a_row_finds_the_cell_that_sparks_arithmetic_finds(width, low, size):
     (given,) = session.run(None, {"features": rows})
     cells = [place(part, value) * 3 + place(other, second) for value, second in rows.tolist()]
     assert len(set(cells)) == key.cells
-    assert given.tolist() == pytest.approx([1 / (1 + np.exp(-2 * cell / key.cells)) for cell in cells], rel=1e-12)
+    expected = [1 / (1 + np.exp(-2 * cell / key.cells)) for cell in cells]
+    assert given.ravel().tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.3])
+def test_a_table_takes_room_for_the_groups_that_were_seen(kept):
+    """Neighbours with the same values share a place in the artefact, and each row still gets its own cell's value."""
+    parts = (Part(0, 1.0, 0.0, 15), Part(1, 1.0, 0.0, 3), Part(2, 1.0, 0.0, 40))
+    key = Key("wanted", parts)
+    dice = np.random.default_rng(5)
+    values = np.where(dice.random(key.cells) < kept, dice.integers(1, 8, key.cells), 0.0)
+    nodes = [replace(node, feature=3) if node.feature >= 0 else node for node in telling(8).trees[0]]
+    forest = Forest([nodes], [1.0], 4)
+    artefact = to_onnx(forest, 3, [0, 1, 2], [Table(key, values)])
+
+    rows = np.stack(np.meshgrid(*(np.arange(-1, part.size + 2) for part in parts)), axis=-1).reshape(-1, 3) * 1.0
+    session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {"features": rows})
+    cells = [
+        sum(place(part, value) * stride for part, value, stride in zip(parts, row, key.strides, strict=True))
+        for row in rows.tolist()
+    ]
+    assert given.ravel().tolist() == pytest.approx([1 / (1 + np.exp(-2 * values[cell] / 8)) for cell in cells])
+    dense = to_onnx(forest, 3, [0, 1, 2], [Table(key, dice.random(key.cells))])
+    assert len(artefact) < (0.1, 0.4, 0.9)[(0.0, 0.02, 0.3).index(kept)] * len(dense)

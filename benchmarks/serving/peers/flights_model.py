@@ -62,5 +62,5 @@ class FlightsModel:
                 "classified_at": now,
                 "stale": False,
             }
-            for record, probability in zip(records, probabilities.tolist(), strict=True)
+            for record, probability in zip(records, probabilities.ravel().tolist(), strict=True)
         ]

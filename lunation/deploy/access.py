@@ -157,6 +157,7 @@ class Access(Resource):
 
     def __init__(self, policy: Policy, *grants: Grant) -> None:
         super().__init__(policy.address)
+        self.within = policy.address
         self.grants = grants
         self.policy = policy
         self.service = policy.service  # type: ignore[misc]

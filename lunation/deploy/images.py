@@ -103,6 +103,7 @@ class Image(Resource):
         copied_from: str | None = None,
     ) -> None:
         super().__init__(name)
+        self.within = repository.address
         self._copied_from = copied_from
         self._repository = repository
         self._source = source

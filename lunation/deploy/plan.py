@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import Conflict, GoogleAPICallError
 
 from lunation.clients import Clients
 from lunation.deploy.access import Access
@@ -95,8 +95,8 @@ def plan(rows: Iterable[Resource], clients: Clients) -> list[Change]:
     for resource in rows:
         with _explained(resource, clients):
             change = compare(resource, clients)
-            if isinstance(resource, Access) and resource.name in replaced:
-                # What is put in another one's place begins without a policy.
+            if resource.within in replaced and change.action != "create":
+                # What is put in another one's place begins empty, and without a policy.
                 change = Change(resource.address, "create", summary=resource.summary(clients), owner=resource.owner)
         changes.append(change)
         if change.action == "replace":
@@ -140,6 +140,8 @@ def check(planned: Sequence[Change], now: Sequence[Change]) -> None:
         if change.action in ("unchanged", "keep"):
             continue
         expected = before.pop(change.address, None)
+        if expected is not None and (expected.action, change.action) == ("replace", "create"):
+            continue  # cut short between the two halves of it
         if expected is None or expected.action != change.action:
             was = "was not in it" if expected is None else f"was to be {expected.action}"
             raise Outdated(
@@ -216,13 +218,26 @@ def _make(resource: Resource, clients: Clients, done: Sequence[Change], expected
         change = compare(resource, clients)
         if expected is not None and change.action != "unchanged":
             check([expected[change.address]] if change.address in expected else [], [change])
+        made = any(one.action == "create" and one.address.startswith(("api/", "service-account/")) for one in done)
+
+        def unknown_yet(error: GoogleAPICallError) -> bool:
+            """An API or an account that this run just made is not known everywhere."""
+            return made and settling(error)
+
+        def taken_yet(error: GoogleAPICallError) -> bool:
+            """Or the name of what was just deleted is not free everywhere."""
+            return isinstance(error, Conflict) or unknown_yet(error)
+
         if change.action == "create":
-            _patiently(partial(resource.create, clients), done)
+            # Planned as a replacement, it was deleted by a run that was cut short.
+            planned = None if expected is None else expected.get(change.address)
+            deleted = planned is not None and planned.action == "replace"
+            _patiently(partial(resource.create, clients), taken_yet if deleted else unknown_yet)
         elif change.action == "change":
-            _patiently(partial(resource.update, clients, _top_level(change.fields)), done)
+            _patiently(partial(resource.update, clients, _top_level(change.fields)), unknown_yet)
         elif change.action == "replace":
             resource.delete(clients)
-            resource.create(clients)
+            _patiently(partial(resource.create, clients), taken_yet)
     return change
 
 
@@ -259,14 +274,13 @@ def destroy(
     return done
 
 
-def _patiently(work: Callable[[], None], done: Sequence[Change]) -> None:
-    """Do ``work``; again for some minutes, if an API or an account that this run just made is not known to it yet."""
-    made = any(change.action == "create" and change.address.startswith(("api/", "service-account/")) for change in done)
+def _patiently(work: Callable[[], None], passes: Callable[[GoogleAPICallError], bool]) -> None:
+    """Do ``work``; again for some minutes, while it fails with what will pass."""
     for pause in (*SETTLING_SECONDS, None):
         try:
             return work()
         except GoogleAPICallError as error:
-            if pause is None or not made or not settling(error):
+            if pause is None or not passes(error):
                 raise
             time.sleep(pause)
 

@@ -52,6 +52,8 @@ class Resource(ABC):
     """True for what ``destroy`` leaves alone unless it is named."""
     stays: ClassVar[str | None] = None
     """Why ``destroy`` leaves it even when it keeps no data; None if it does not."""
+    within: str = ""
+    """The address of what it is a part of: replaced, that takes it along."""
     owner: str = ""
     """The unit that it belongs to, set by :func:`owned`."""
 

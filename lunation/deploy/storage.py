@@ -112,6 +112,7 @@ class StagedFile(Resource):
 
     def __init__(self, bucket: str, object_name: str, content: bytes) -> None:
         super().__init__(object_name)
+        self.within = f"{Bucket.kind}/{bucket}"
         self._bucket = bucket
         self._content = content
 

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import Forbidden
+from google.api_core.exceptions import Conflict, Forbidden
 
+from lunation.deploy import plan as plan_module
 from lunation.deploy.plan import ApplyError, Outdated, apply, check, destroy, plan
 from lunation.deploy.resource import UNKNOWN, Resource, differences
 
@@ -146,6 +147,63 @@ def test_what_cannot_be_changed_is_replaced_unless_it_keeps_data() -> None:
     assert there["one"]["place"] == "there"
     with pytest.raises(ApplyError, match=r"place is 'there' and cannot become 'here'.*keeps data"):
         plan([Thing("one", {"place": "here"}, there, keeps_data=True)], CLIENTS)
+
+
+def test_a_replacement_waits_until_the_name_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that still knows what was just deleted is asked again; a name that somebody else has stays refused."""
+    monkeypatch.setattr(plan_module, "SETTLING_SECONDS", (0.0, 0.0))
+    there: dict[str, Any] = {}
+
+    class Slow(Thing):
+        refusals = 2
+
+        def create(self, clients: Any) -> None:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise Conflict("it is being deleted")
+            super().create(clients)
+
+    apply([Thing("one", {"place": "here"}, there)], CLIENTS)
+    apply([Slow("one", {"place": "there"}, there)], CLIENTS)
+    assert there["one"]["place"] == "there"
+    with pytest.raises(ApplyError, match=r"thing/two: .*being deleted"):
+        apply([Slow("two", {}, there)], CLIENTS)
+
+
+def test_a_replacement_that_was_cut_short_goes_on_by_its_plan() -> None:
+    """Deleted and not made again yet: the plan that said so still holds; what was not in it does not."""
+    there: dict[str, Any] = {}
+    apply([Thing("one", {"place": "here"}, there)], CLIENTS)
+    moved = [Thing("one", {"place": "there"}, there)]
+    planned = plan(moved, CLIENTS)
+    moved[0].delete(CLIENTS)
+    check(planned, plan(moved, CLIENTS))
+    apply(moved, CLIENTS, planned=planned)
+    assert there["one"]["place"] == "there"
+    check(planned, plan(moved, CLIENTS))
+
+
+def test_what_is_part_of_a_replaced_thing_is_made_again_with_it() -> None:
+    """As a bucket's files: planned as such beforehand, so that the plan is what is done."""
+    there: dict[str, Any] = {}
+
+    class Box(Thing):
+        def delete(self, clients: Any) -> None:
+            there.clear()
+
+    def rows(place: str) -> list[Thing]:
+        part = Thing("part", {"size": 1}, there)
+        part.within = "thing/box"
+        return [Box("box", {"place": place}, there), part, Thing("other", {}, {"other": {}})]
+
+    apply(rows("here"), CLIENTS)
+    planned = plan(rows("there"), CLIENTS)
+    assert [change.action for change in planned] == ["replace", "create", "unchanged"]
+    assert [change.action for change in apply(rows("there"), CLIENTS, planned=planned)] == [
+        "replace",
+        "create",
+        "unchanged",
+    ]
 
 
 def test_what_is_no_longer_declared_is_deleted() -> None:

@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from lunation.commands.options import JsonOption, TargetOption, YesOption
 from lunation.commands.printing import clock, err, fail, out, plain, print_json, print_table
-from lunation.commands.session import HOW_TO_CONFIGURE, session
+from lunation.commands.session import HOW_TO_CONFIGURE, an_example, session
 from lunation.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -58,7 +57,8 @@ def plan(
     from lunation.deploy import plan as deployment
     from lunation.deploy.table import resources
 
-    with _session(target) as (settings, clients):
+    _check_release(release, origin)
+    with session(target, examples=True) as (settings, clients):
         shipped = _shipped(settings, clients, release, origin)
         rows = resources(settings, clients.target, shipped)
         changes = deployment.plan(rows, clients)
@@ -84,11 +84,12 @@ def deploy(
     from lunation.deploy import plan as deployment
     from lunation.deploy.table import resources
 
+    _check_release(release, origin)
     agreed = _read_plan(planned) if planned is not None else None
     if agreed is not None and release is None and agreed["from"] is not None:
         release, origin = agreed["release"], agreed["from"]
-    target = target or (agreed["target"] if agreed else _project_to_deploy_to())
-    with _session(target) as (settings, clients):
+    target = target or (agreed["target"] if agreed else _project_to_deploy_to(release))
+    with session(target, examples=True) as (settings, clients):
         shipped = _shipped(settings, clients, release, origin)
         if agreed is not None and agreed["release"] != shipped.id:
             if release is not None:
@@ -136,7 +137,7 @@ def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: Da
     from lunation.deploy.table import resources
 
     named = delete_data or []
-    with _session(target) as (settings, clients):
+    with session(target, examples=True) as (settings, clients):
         if clients.target.sample:
             fail(f"{target}: there is nothing to take down. {NO_PROJECT}")
         rows = resources(settings, clients.target)
@@ -207,12 +208,10 @@ def _shipped(settings: Settings, clients: "Clients", release: str | None, origin
     from lunation.deploy.table import REPOSITORY, build_bucket
 
     if release is None:
-        if origin is not None:
-            fail("--from says whose release it is: name one, with --release")
         return kept.staged()
     owner = clients.target if origin is None else settings.target(origin)
     if owner.sample:
-        fail(f"there is no release {release}: {owner.project} is an example. {HOW_TO_CONFIGURE}")
+        fail(f"there is no release {release}: {an_example(owner)}")
     if origin is None:
         return kept.fetch(clients, build_bucket(clients.target), release)
     found = kept.fetch(Clients(owner), build_bucket(owner), release)
@@ -227,27 +226,17 @@ def _shipped(settings: Settings, clients: "Clients", release: str | None, origin
     return kept.Release(found.artefacts, image.uri(owner))
 
 
-@contextmanager
-def _session(target: str | None) -> Iterator[tuple[Settings, "Clients"]]:
-    """As :func:`session`; for a sample target with a rehearsal of an empty project, so that nothing goes to Google."""
-    try:
-        settings = load()
-        sample = settings.target(target).sample
-    except SettingsError as error:
-        fail(str(error))
-    if not sample:
-        with session(target) as pair:
-            yield pair
-        return
-    # The one place where this package needs the rehearsal: an example has no project that could be asked.
-    from rehearsal.offline import empty_project
-
-    with empty_project(settings.target(target)) as stand_in, session(target, stand_in) as pair:
-        yield pair
+def _check_release(release: str | None, origin: str | None) -> None:
+    if origin is not None and release is None:
+        known = f"lunation releases --target {origin}"
+        fail(f"--from {origin} says whose release it is. Say which: --release ID, from `{known}`")
 
 
-def _project_to_deploy_to() -> str | None:
+def _project_to_deploy_to(release: str | None) -> str | None:
     """The target of a deployment that names none: the one project at Google's that is configured.
+
+    Args:
+        release: what is to be deployed there. None: what the sources make now, which can be shown beforehand.
 
     Raises:
         typer.Exit: there is none, which is explained, or there are several.
@@ -266,8 +255,10 @@ def _project_to_deploy_to() -> str | None:
     samples = sorted(name for name, target in settings.targets.items() if target.sample)
     if not samples:
         return settings.default_target
+    if release is not None:
+        fail(f"release {release} has nowhere to go: {NO_PROJECT}")
     out.print(f"{NO_PROJECT}\nThis is what [bold]{samples[-1]}[/] would be, in an empty project:\n")
-    with _session(samples[-1]) as (settings, clients):
+    with session(samples[-1], examples=True) as (settings, clients):
         from lunation.deploy import plan as deployment
         from lunation.deploy.table import resources
 

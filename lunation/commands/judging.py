@@ -122,7 +122,10 @@ def quality(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score what was served by what came true, by model, day and segment. Exit code 0: it holds; 2: retrain early."""
+    """Score what was served by what came true, by model, day and segment.
+
+    Exit code 0: it holds; 2: retrain early; 1: an error.
+    """
     from dataclasses import asdict
 
     from lunation import quality as live

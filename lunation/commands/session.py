@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from lunation.commands.printing import fail
@@ -18,12 +18,17 @@ HOW_TO_CONFIGURE = (
 )
 
 
+def an_example(target: Target) -> str:
+    """Why nothing is asked of, or sent to, a target whose project is only an example: its id may be somebody's."""
+    return f"{target.project} is an example. {HOW_TO_CONFIGURE}"
+
+
 @contextmanager
-def session(target: str | None, instead: Target | None = None) -> Iterator[tuple[Settings, "Clients"]]:
+def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settings, "Clients"]]:
     """The settings, and the clients of ``target`` (None: the default one).
 
     Args:
-        instead: what stands in for the target.
+        examples: whether a target that is only an example will do; its clients then see an empty project, rehearsed.
 
     Raises:
         typer.Exit: with code 1, after one line that says what is wrong.
@@ -37,19 +42,24 @@ def session(target: str | None, instead: Target | None = None) -> Iterator[tuple
 
     try:
         settings = load()
-        chosen = instead or settings.target(target)
-        if instead is None and chosen.sample:
-            # Its project id may be somebody's.
-            raise SettingsError(
-                f"{target or settings.default_target}: {chosen.project} is an example. {HOW_TO_CONFIGURE}"
-            )
-        clients = Clients(chosen)
-        _check_reachable(clients)
-        yield settings, clients
+        chosen = settings.target(target)
+        if chosen.sample and not examples:
+            raise SettingsError(f"{target or settings.default_target}: {an_example(chosen)}")
+        with _stand_in(chosen) if chosen.sample else nullcontext(chosen) as served:
+            clients = Clients(served)
+            _check_reachable(clients)
+            yield settings, clients
     except (SettingsError, ApplyError, ValueError, TimeoutError) as error:
         fail(str(error))
     except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:
         fail(f"{type(error).__name__}: {error}")
+
+
+def _stand_in(example: Target) -> AbstractContextManager[Target]:
+    # The one place where this package needs the rehearsal: an example has no project that could be asked.
+    from rehearsal.offline import empty_project
+
+    return empty_project(example)
 
 
 def _check_reachable(clients: "Clients") -> None:

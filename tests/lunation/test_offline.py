@@ -71,7 +71,10 @@ def test_the_plan_of_an_example_is_whole_and_for_programs_too(tmp_path: Path) ->
         (["releases", "--target", "staging"], "staging: example-staging is an example. In lunation.toml"),
         (["retrain", "--target", "production", "--force"], "production: example-production is an example"),
         (["stage", "nonsense"], "no artefact 'nonsense'; there are: ingest_fast.zip"),
-        (["deploy", "--from", "staging", "--target", "production"], "name one, with --release"),
+        (["deploy", "--from", "staging", "--target", "production"], "Say which: --release ID"),
+        (["deploy", "--from", "staging"], "Say which: --release ID, from `lunation releases --target staging`"),
+        (["plan", "--from", "staging"], "Say which: --release ID"),
+        (["deploy", "--from", "staging", "--release", "0c1f5e9a2b7d"], "release 0c1f5e9a2b7d has nowhere to go"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_what_can(arguments: list[str], words: str) -> None:

@@ -5,7 +5,16 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from schemas import USE_CASES
@@ -175,23 +184,30 @@ class Settings(BaseSettings):
     functions: Functions = Functions()
     monitoring: Monitoring = Monitoring()
     volumes: Volumes = Volumes()
-    targets: dict[str, Target] = Field(default_factory=dict)
+    targets: dict[str, Target] = Field(default_factory=dict, validate_default=True)
 
-    @model_validator(mode="after")
-    def _known_names(self) -> "Settings":
+    # On the fields and not on the whole, which is only looked at when every field is in order: all mistakes are told.
+    @field_validator("use_case")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in USE_CASES:
+            raise ValueError(f"{name!r} is none of {', '.join(sorted(USE_CASES))}")
+        return name
+
+    @field_validator("targets")
+    @classmethod
+    def _named_and_apart(cls, targets: dict[str, Target], given: ValidationInfo) -> dict[str, Target]:
         mistakes = []
-        if self.use_case not in USE_CASES:
-            mistakes.append(f"use_case: {self.use_case!r} is none of {', '.join(sorted(USE_CASES))}")
-        if self.default_target not in self.targets:
-            mistakes.append(f"default_target: there is no [targets.{self.default_target}]")
+        if given.data.get("default_target") not in targets:
+            mistakes.append(f"default_target: there is no [targets.{given.data.get('default_target')}]")
         projects: dict[str, str] = {}
-        for name, target in self.targets.items():
+        for name, target in targets.items():
             other = projects.setdefault(target.project, name)
             if other != name:
                 mistakes.append(f"targets.{name}.project: {target.project} is already the project of {other}")
         if mistakes:
             raise ValueError("; ".join(mistakes))
-        return self
+        return targets
 
     @classmethod
     def settings_customise_sources(

@@ -32,11 +32,20 @@ def test_the_settings_of_the_repository_are_valid() -> None:
 
 
 def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:
-    """Three mistakes, three lines."""
-    text = GOOD + '[schedule]\ncron = "often"\n[archive]\nwindow_seconds = 0\n[records]\nttl_dyas = 3\n'
+    """All of them at once, whether of a value's form or of what it names."""
+    text = 'use_case = "ships"' + GOOD.replace('= "laptop"', '= "nowhere"')
+    text += '[targets.other]\nproject = "local-dev"\n'
+    text += '[schedule]\ncron = "often"\n[archive]\nwindow_seconds = 0\n[records]\nttl_dyas = 3\n'
     with pytest.raises(SettingsError) as caught:
         load(file(tmp_path, text))
-    for place in ("schedule.cron", "archive.window_seconds", "records.ttl_dyas"):
+    for place in (
+        "schedule.cron",
+        "archive.window_seconds",
+        "records.ttl_dyas",
+        "'ships' is none of flights",
+        "no [targets.nowhere]",
+        "local-dev is already the project of laptop",
+    ):
         assert place in str(caught.value)
 
 

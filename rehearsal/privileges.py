@@ -37,14 +37,16 @@ def documented(archive: str, models: str, build: str) -> set[Need]:
     https://cloud.google.com/dataflow/docs/concepts/security-and-permissions and
     https://cloud.google.com/dataproc/docs/concepts/configuring-clusters/service-accounts say what an agent does.
     """
-    scratch = ("storage.buckets.get", "storage.objects.create", "storage.objects.delete", "storage.objects.get",
-               "storage.objects.list")  # fmt: skip
+    files = ("storage.buckets.get", "storage.objects.create", "storage.objects.delete", "storage.objects.get",
+             "storage.objects.list")  # fmt: skip
     rows = [
-        # The Cloud Storage connector lists, reads and renames; spark/objects.py is recorded.
-        *(("train", f"storage.objects.{verb}", f"bucket/{archive}") for verb in ("create", "delete", "get", "list")),
+        # The Cloud Storage connector lists, reads and renames, and falls back to looking at the bucket
+        # (https://github.com/GoogleCloudDataproc/hadoop-connectors/issues/135). No Spark reads or writes the models:
+        # spark/objects.py does, by Google's client for single objects, and is recorded.
+        *(("train", permission, f"bucket/{archive}") for permission in files),
         *(("train", f"storage.objects.{verb}", f"bucket/{models}") for verb in ("create", "get", "list")),
-        *(("train", permission, f"bucket/{build}") for permission in scratch),
-        *(("archive", permission, f"bucket/{build}") for permission in scratch),
+        *(("train", permission, f"bucket/{build}") for permission in files),
+        *(("archive", permission, f"bucket/{build}") for permission in files),
         # Dataflow's service looks at a subscription before it reads.
         *(
             ("archive", "pubsub.subscriptions.get", f"subscription/{topic}-archive")

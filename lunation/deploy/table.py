@@ -306,8 +306,8 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             Access(
                 BucketPolicy(build),
                 shared("lunationObjectReader", "build", "reads the source"),
-                shared("lunationScratch", "archive", "Dataflow's staging and temporary files"),
-                shared("lunationScratch", "train", "Dataproc's staging files, and the drivers"),
+                shared("lunationObjectWriter", "archive", "Dataflow's staging and temporary files"),
+                shared("lunationObjectWriter", "train", "Dataproc's staging files, and the drivers"),
             ),
         ),
         *owned(

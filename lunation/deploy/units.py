@@ -128,14 +128,10 @@ UNITS: dict[str, Unit] = {
 SHARED_ROLES: dict[str, tuple[str, ...]] = {
     "lunationObjectReader": ("storage.objects.get",),
     "lunationObjectCreator": ("storage.objects.create",),
-    "lunationObjectWriter": (
-        "storage.objects.create",
-        "storage.objects.delete",
-        "storage.objects.get",
-        "storage.objects.list",
-    ),
     "lunationObjectAppender": ("storage.objects.create", "storage.objects.get", "storage.objects.list"),
-    "lunationScratch": (
+    "lunationObjectWriter": (
+        # The Cloud Storage connector looks the bucket up when it finds no object of a name at its root
+        # (GoogleCloudDataproc/hadoop-connectors#135), and so do Dataflow and Dataproc with their staging bucket.
         "storage.buckets.get",
         "storage.objects.create",
         "storage.objects.delete",

@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import comparing, deployment, judging, reading, serving, training
+from lunation.commands import accounting, comparing, deployment, judging, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -22,6 +22,12 @@ app.command(epilog="Examples: lunation stage · lunation stage classify")(deploy
 app.command(
     epilog="Examples: lunation query 2013-02-26.AA.305.LGA.0700 · lunation query --label late --limit 5 --json"
 )(reading.query)
+app.command(epilog="Examples: lunation verify · lunation verify --from 2013-03-01 --to 2013-03-03 --json")(
+    accounting.verify
+)
+app.command(epilog="Examples: lunation replay --date 2013-03-01 · lunation replay --from 2013-03-01 --all --yes")(
+    accounting.replay
+)
 app.command(epilog="Example: lunation models --json")(serving.models)
 app.command("served-at", epilog="Example: lunation served-at 2026-11-24T09:30:00")(serving.served_at)
 app.command(epilog="Example: lunation promote 2026-11-25/20261125-030000-1a2b3c4d --reason 'held for too few rows'")(

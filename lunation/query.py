@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
 from typing import Any
 
 from google.cloud import datastore
 from google.cloud.datastore.query import PropertyFilter
+from google.cloud.datastore_v1 import DatastoreClient
+from google.cloud.datastore_v1.types import LookupResponse
 
 from schemas import Classification, ModelPointer, ModelPromotion, TrainingRun
 
@@ -87,3 +90,46 @@ def keys(client: datastore.Client, kind: str) -> Iterable[str]:
     query = client.query(kind=kind)
     query.keys_only()
     return (str(entity.key.name) for entity in query.fetch())
+
+
+def classified_on(client: datastore.Client, day: date) -> Iterator[str]:
+    """The record ids of the answers whose event is on that day (UTC), by keys alone."""
+    query = client.query(kind="Classification", order=["event_time"])
+    query.add_filter(filter=PropertyFilter("event_time", ">=", _midnight(day)))
+    query.add_filter(filter=PropertyFilter("event_time", "<", _midnight(day + timedelta(days=1))))
+    query.keys_only()
+    return (str(entity.key.name) for entity in query.fetch())
+
+
+def next_classified_day(client: datastore.Client, day: date) -> date | None:
+    """The first day from ``day`` on with an event that was answered; None: there is none."""
+    query = client.query(kind="Classification", order=["event_time"])
+    query.add_filter(filter=PropertyFilter("event_time", ">=", _midnight(day)))
+    found = next(iter(query.fetch(limit=1)), None)
+    return None if found is None else found["event_time"].astimezone(UTC).date()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+KEYS_IN_A_LOOKUP = 1000
+"""https://cloud.google.com/datastore/docs/concepts/limits"""
+
+
+def times(
+    client: DatastoreClient, project: str, kind: str, name: str, record_ids: Iterable[str]
+) -> dict[str, datetime]:
+    """Which entities there are, each with the time in its property ``name``; nothing else of them is transferred."""
+    found: dict[str, datetime] = {}
+    names = iter(record_ids)
+    while batch := list(islice(names, KEYS_IN_A_LOOKUP)):
+        keys: Any = [{"path": [{"kind": kind, "name": one}]} for one in batch]
+        while keys:
+            request = {"project_id": project, "keys": keys, "property_mask": {"paths": [name]}}
+            answer = LookupResponse.pb(client.lookup(request=request))
+            for one in answer.found:
+                at = one.entity.properties[name].timestamp_value.ToDatetime(tzinfo=UTC)
+                found[one.entity.key.path[-1].name] = at
+            keys = list(answer.deferred)
+    return found

@@ -43,7 +43,7 @@ def rows(settings: Settings) -> list[Resource]:
         AlertPolicy(
             "dead letters",
             condition=above(dead, 0, aligner="ALIGN_DELTA", reducer="REDUCE_SUM", group_by="resource.labels.topic_id"),
-            advice="Somebody publishes what no one can read. `lunation dead-letters` lists them with their reasons.",
+            advice="Somebody publishes what no one can read. `lunation verify` lists them with their reasons.",
             channel=channel,
         ),
         AlertPolicy(

@@ -28,7 +28,7 @@ def lunation(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("command", [
     "plan", "deploy", "destroy", "query", "models", "served-at", "runs", "promote", "rollback", "shadow", "canary",
-    "compare",
+    "compare", "verify", "replay",
     "report", "diff", "quality", "retrain", "backfill", "releases", "stage",
 ])  # fmt: skip
 def test_every_command_explains_itself_with_an_example(command: str) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 import psutil
 import pytest
 from google.cloud import datastore
+from typer.testing import CliRunner
 
 from demo.history import malformed
 from demo.traffic import publish
 from laptop.supervisor import SERVICES, Supervisor
 from lunation import ledger
+from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy import staging
 from lunation.deploy.plan import apply
-from lunation.deploy.table import models_bucket, resources
+from lunation.deploy.table import archive_bucket, models_bucket, resources
+from lunation.ledger import archived_objects
 from lunation.settings import load
 from schemas import use_case
 from tests.functions.doubles import models
@@ -113,7 +116,8 @@ def archive_process(servers: Supervisor) -> psutil.Process | None:
 @pytest.mark.system
 def test_nothing_is_lost_whatever_process_is_killed(servers: Supervisor) -> None:
     """``kill -9`` of each server, each function and the archive job, one after the other, under traffic: every
-    record is in the archive, mirrored and classified, every malformed one in the dead letters of each unit."""
+    record is in the archive, mirrored and classified, every malformed one in the dead letters of each unit. What an
+    operator loses afterwards, ``lunation verify`` names and ``lunation replay`` mends."""
     settings = load()
     target = settings.target("laptop").model_copy(update={"endpoints": servers.state / "endpoints.json"})
     clients = Clients(target)
@@ -155,3 +159,37 @@ def test_nothing_is_lost_whatever_process_is_killed(servers: Supervisor) -> None
         assert found["missing"] == {"archived": [], "mirrored": [], "classified": [], "dead-lettered": []}
     assert found["extra"] == set()
     assert len(stream.malformed) == len(list(malformed([models.record()])))
+    lose_and_mend(clients, servers.state / "endpoints.json")
+
+
+def lose_and_mend(clients: Clients, endpoints: Path) -> None:
+    """Delete answers, a copy, and a whole object of the archive; the commands bring back all that somebody has."""
+    variables = {"LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints), "LUNATION_ARCHIVE__WINDOW_SECONDS": "1"}
+    span = ["--from", "2013-01-01", "--settle", "0"]
+
+    def lunation(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [*arguments, *span], env=variables, catch_exceptions=False)
+        return done.exit_code, done.stdout
+
+    def whole() -> bool:
+        return lunation("verify")[0] == 0
+
+    eventually(whole, 30)
+    client = clients.datastore
+    client.delete_multi([client.key("Classification", one) for one in ("r1", "r2")])
+    client.delete(client.key("Record", "r3"))
+    blob = next(archived_objects(clients.storage, archive_bucket(clients.target), "records"))
+    unkept = {json.loads(line)["record_id"] for line in blob.download_as_bytes().splitlines()} - {"r1", "r2", "r3"}
+    blob.delete()
+
+    def named() -> dict[str, int]:
+        code, printed = lunation("verify", "--json")
+        found = json.loads(printed)
+        return {} if found["under_way"] else {"code": code, **{k: v["count"] for k, v in found["missing"].items()}}
+
+    seen = eventually(named, 30)
+    assert seen["code"] == 2
+    assert seen["Classification"] <= 2
+    assert seen["archive"] >= len(unkept - ledger.read(clients).archived) > 0
+    assert lunation("replay", "--yes")[0] == 0
+    eventually(whole, 60, "all of it is there again")

@@ -132,8 +132,13 @@ def test_what_an_alert_waits_for_in_a_log_is_what_is_logged() -> None:
 
 def test_a_sample_is_planned_as_it_would_be_at_googles(planned: Planned) -> None:
     """What is deployed carries Google's addresses, not those of this machine."""
-    text = str([row.desired(planned.clients) for row in planned.rows if row.kind in ("function", "workflow")])
+    kinds = ("function", "workflow", "workflow-template")
+    text = str([row.desired(planned.clients) for row in planned.rows if row.kind in kinds])
     assert "https://datastore.googleapis.com" in text
+    metrics = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT': 'https://telemetry.googleapis.com/v1/metrics'"
+    assert text.count(metrics) == len([row for row in planned.rows if row.kind == "function"]) + 1, (
+        "the Spark jobs', too"
+    )
     assert "127.0.0.1" not in text
 
 

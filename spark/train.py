@@ -5,9 +5,9 @@ Spark's own probability of every row of the evaluation window (``scores/``) and 
 
 The evaluation window is the last 28 days, up to the last day that has labels; trained is on the records before it
 whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
-The same Parquet gives the same trees: seed and category order are fixed, no rows are sampled, and the rows are put in
-a fixed order before the fit. (Sums over more than two partitions are added in the order in which Spark merges them,
-which is fixed on one machine; on several executors the last bit of a leaf may differ.)
+The same Parquet gives the same trees: seed, order of categories and rows, and partitions are fixed, whatever the
+cluster, and no rows are sampled. (Sums over more than two partitions, see :data:`ROWS_A_PARTITION`, are added in the
+order in which Spark merges them, fixed on one machine; on several executors the last bit of a leaf may differ.)
 """
 
 import json
@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from math import isqrt
+from math import ceil, isqrt
 from typing import Any
 
 from pydantic import ValidationError
@@ -52,6 +52,8 @@ PARAMETERS: dict[str, Any] = {
     "subsamplingRate": 1.0,
     "featureSubsetStrategy": "onethird",
 }
+ROWS_A_PARTITION = 250_000
+"""A year of flights is in two, and two sums give the same in either order."""
 MAX_KEYED = 1000
 """So many values of a category are told apart in the groups of a rate."""
 GOLDEN_PLAIN = 30
@@ -112,8 +114,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
     keys = rates.keys(job.case.rates, counts, inputs, categories)
     encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
-    # Rows in a fixed order and fixed partitions, whatever order the files were listed in.
-    ordered = rows.repartition(spark.sparkContext.defaultParallelism, "record_id").sortWithinPartitions("record_id")
+    # Rows in a fixed order and fixed partitions, whatever order the files were listed in, on however many cores.
+    ordered = rows.repartition(partitions(counts["train"]), "record_id").sortWithinPartitions("record_id")
     table = encoder.past(ordered).select("vector", "target").cache()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
@@ -221,6 +223,11 @@ def newest_day(labelled: Mapping[date, int]) -> date:
             progress(f"train: what is labelled from {days[place]} on is left out: a few rows, long after all others")
             return newest_day({day: labelled[day] for day in days[:place]})
     return days[-1]
+
+
+def partitions(rows: int) -> int:
+    """How many partitions the training rows get: a matter of the data, or another cluster would give other trees."""
+    return max(2, ceil(rows / ROWS_A_PARTITION))
 
 
 def _training(begin: date) -> str:

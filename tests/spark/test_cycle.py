@@ -327,6 +327,23 @@ def test_data_that_nothing_can_be_learned_from_fails(desk, record, label, days, 
     assert snapshot(desk) == {}
 
 
+def test_a_class_and_a_column_that_vanish_hold_the_model_back(desk, record, label):
+    """In the newest window nothing is returned, and no record ever has a rating: the jobs end well, the verdict is
+    HOLD, and its reasons name both."""
+    records, labels = history(record, label, days=42, a_day=30)
+    for row in records:
+        row["features"].pop("rating")
+    desk.put("records", records)
+    desk.put("labels", labels[: 14 * 30] + [row | {"label": "kept"} for row in labels[14 * 30 :]])
+    manifest = run(desk)
+    reasons = "\n".join(manifest.reasons)
+    assert manifest.verdict == Verdict.HOLD
+    assert manifest.metrics["challenger"]["auc"] is None
+    assert "schema: no record of the newest window has a value for rating" in reasons
+    assert re.search(r"label_rate: .*0.0% of the labels are positive", reasons)
+    assert "0 positive and 840 negative labels" in reasons
+
+
 def test_jobs_out_of_order_fail(desk):
     """Each job names the one that has to run before it."""
     with pytest.raises(JobFailed, match=r"convert.json is not there; run convert.py"):

@@ -21,6 +21,8 @@ TRY = """\
   alias lunation=".nox/lunation/bin/python -m lunation"
   lunation deploy --target laptop             # makes what lunation.toml declares; nothing, if the demo ran before
   lunation query --label late --limit 5       # the newest answers
+  lunation verify --date 2013-03-30           # every record accounted for
+  lunation urls                               # where to send records and ask the model, by curl
   lunation models                             # what serves, and since when
   lunation runs                               # the trainings, and the steps behind them
   lunation report RUN --open                  # why a run's model was trusted, and what changed

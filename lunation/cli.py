@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import accounting, comparing, deployment, judging, reading, serving, training
+from lunation.commands import accounting, calling, comparing, deployment, judging, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -28,6 +28,7 @@ app.command(epilog="Examples: lunation verify · lunation verify --from 2013-03-
 app.command(epilog="Examples: lunation replay --date 2013-03-01 · lunation replay --from 2013-03-01 --all --yes")(
     accounting.replay
 )
+app.command(epilog="Examples: lunation urls · lunation urls classify-http")(calling.urls)
 app.command(epilog="Example: lunation models --json")(serving.models)
 app.command("served-at", epilog="Example: lunation served-at 2026-11-24T09:30:00")(serving.served_at)
 app.command(epilog="Example: lunation promote 2026-11-25/20261125-030000-1a2b3c4d --reason 'held for too few rows'")(

@@ -21,8 +21,8 @@ from spark.rates import Key, Part, Table
 from spark.served import ServedModel
 
 CASE = use_case("flights")
-TREES = 30
-DEPTH = 5
+TREES = 80
+DEPTH = 3
 MOST_WORDS = 63
 """A category with more words comes in by its rates only, as in training."""
 GOLDEN_ROWS = 50

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from click.testing import Result
 from google.cloud import datastore
 from typer.testing import CliRunner
 
+from laptop.identity import Identity
 from laptop.supervisor import Supervisor
 from lunation.cli import app
 from lunation.clients import Clients
@@ -23,6 +25,7 @@ class Deployment:
 
     def __init__(self, endpoints: Path) -> None:
         self._variables = {"LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints), "COLUMNS": "200", "TERM": "dumb"}
+        self.state = endpoints.parent
         self.clients = Clients(load().target("laptop").model_copy(update={"endpoints": endpoints}))
 
     def run(self, *arguments: str, code: int = 0, **settings: str) -> Result:
@@ -66,6 +69,20 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         assert len(made.pending()) > 20
         assert "Deployed:" in made.run("deploy", "--yes").stdout
         yield made
+
+
+def test_the_urls_are_those_that_answer(deployment: Deployment) -> None:
+    """Both functions for callers are listed, a single one's URL stands alone, and behind each is that function."""
+    urls = json.loads(deployment.run("urls", "--json").stdout)
+    assert set(urls) == {"submit", "classify-http"}
+    for name, path in (("submit", "/v1/records"), ("classify-http", "/v1/classify")):
+        assert deployment.run("urls", name).stdout == urls[name] + "\n"
+        token = Identity(deployment.state).token(
+            f"lunation-caller@{deployment.clients.project}.iam.gserviceaccount.com", urls[name]
+        )
+        document = requests.get(urls[name] + "/openapi.json", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        assert path in document.json()["paths"]
+    assert "no function 'classify'" in deployment.run("urls", "classify", code=1).stderr
 
 
 def test_the_first_run_makes_everything(deployment: Deployment) -> None:

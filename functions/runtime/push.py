@@ -76,7 +76,7 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
 async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_letters: "DeadLetters") -> Response:
     try:
         envelope = decode_envelope(headers, body)
-    except (EnvelopeError, RecursionError) as error:
+    except EnvelopeError as error:
         await dead_letters.send(Envelope(data=body), f"envelope: {error}")
         MESSAGES.add(outcome="refused")
         return done()

@@ -176,6 +176,8 @@ def test_a_redelivered_record_publishes_the_first_answer_again(google, run):
         (b'{"message": {"data": 5}}', "envelope: message.data is a int"),
         (b'{"message": {"data": "a"}}', "envelope: message.data is not base64"),
         (b'{"message": {"data": "", "attributes": {"a": 1}}}', "envelope: message.attributes must be"),
+        (b'{"message": {"data": "", "attributes": {"a": "\\ud800"}}}', "envelope: the body is not JSON"),
+        (b'{"message": {"data": "", "messageId": "\\udc00"}}', "envelope: the body is not JSON"),
         (b'{"specversion": "1.0"}', "envelope: the CloudEvent has neither data nor data_base64"),
         (envelopes.push(b"", colour="blue"), "document: the message has no data"),
         (envelopes.push(b"not json"), "document: Invalid JSON"),

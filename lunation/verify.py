@@ -199,10 +199,10 @@ def _filed(
 
 
 def id_in(line: bytes) -> str | None:
-    """The ``record_id`` of an archived line; None if it is no record."""
+    """The ``record_id`` of a document; None if it is no record."""
     try:
         record_id = json.loads(line)["record_id"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return record_id if isinstance(record_id, str) else None
 

@@ -208,10 +208,12 @@ def test_what_is_not_there_for_a_reason_is_not_missing(operator: Operator) -> No
 
 
 def test_a_bad_record_does_not_excuse_a_good_one(operator: Operator) -> None:
-    """Both have one id: the bad one was refused for good, the good one was archived and is missing."""
+    """Both have one id: the bad one was refused for good, the good one was archived and is missing. What was refused
+    may be anything, such as brackets that no parser follows."""
     operator.file("records", FIRST, line("r0"))
     operator.mirror("r0", line("r0"))
     operator.refuse("classify", "m1", line("r0", features={}), "features.carrier: Field required")
+    operator.refuse("classify", "m2", b"[" * 100_000, "document: Invalid JSON")
     assert operator.settled()["missing"]["Classification"]["record_ids"] == ["r0"]
 
 

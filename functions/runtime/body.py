@@ -23,8 +23,8 @@ class Bodies:
 
     Args:
         limit: of one body, in bytes.
-        room: for all of them together, by the lengths that they say.
-        unsaid: counts for a body whose length is not said.
+        room: for all of them together: by the length that each says, or by what has come in if that is more.
+        unsaid: taken at first for a body whose length is not said.
     """
 
     def __init__(self, limit: int, room: int, unsaid: int) -> None:
@@ -47,10 +47,13 @@ class Bodies:
                 break
         if size > self._limit:
             raise BodyTooLarge(f"the body has {size} bytes; the limit is {self._limit}")
+        self._take(size)
+        return size
+
+    def _take(self, size: int) -> None:
         if self._taken + size > self._room:
             raise Overloaded(f"bodies of {self._taken} bytes are under way already. Come again a little later")
         self._taken += size
-        return size
 
     def give_back(self, size: int) -> None:
         """Give back what was taken."""
@@ -63,33 +66,38 @@ class Bodies:
             return body if len(body) <= self._limit else None
         return None
 
-    async def rest(self, message: Message, receive: Callable[[], Awaitable[Message]]) -> bytes:
-        """The body of which ``message`` is the beginning.
+    async def rest(self, message: Message, receive: Callable[[], Awaitable[Message]], taken: int) -> tuple[bytes, int]:
+        """The body of which ``message`` is the beginning, and how much of the room is to be given back now: if it is
+        longer than ``taken``, because its length was not said, more is taken as it comes in.
 
         Raises:
             BodyTooLarge: as it comes in.
+            Overloaded: there is no room for what comes in.
             ClientDisconnect: the caller has gone away before its body was complete.
         """
         chunks: list[bytes] = []
-        size = 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._limit:
-                raise BodyTooLarge(f"the body has more than {self._limit} bytes, which is the limit")
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-            message = await receive()
+        size, more, complete = 0, 0, False
+        try:
+            while not complete:
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > self._limit:
+                    raise BodyTooLarge(f"the body has more than {self._limit} bytes, which is the limit")
+                if size > taken + more:
+                    self._take(size - taken - more)
+                    more = size - taken
+                complete = not message.get("more_body", False)
+                if not complete:
+                    message = await receive()
+            return b"".join(chunks), taken + more
+        finally:
+            if not complete:  # then the caller knows only of what it took itself
+                self.give_back(more)
 
-    async def read(self, request: Request) -> bytes:
-        """The whole body.
-
-        Raises:
-            BodyTooLarge: as it comes in.
-            ClientDisconnect: the caller has gone away before its body was complete.
-        """
+    async def read(self, request: Request, taken: int) -> tuple[bytes, int]:
+        """The whole body, and how much of the room is to be given back now; see :meth:`rest`, also for the errors."""
         message = await request.receive()
         body = self.whole(message)
-        return body if body is not None else await self.rest(message, request.receive)
+        return (body, taken) if body is not None else await self.rest(message, request.receive, taken)

@@ -52,7 +52,8 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
     try:
         size = _bodies.take(request.scope["headers"])
         try:
-            return await _attempt(request.headers, await _bodies.read(request), work, dead_letters)
+            body, size = await _bodies.read(request, size)
+            return await _attempt(request.headers, body, work, dead_letters)
         finally:
             _bodies.give_back(size)
     except BodyTooLarge as error:

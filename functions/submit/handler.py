@@ -107,7 +107,7 @@ class Submit:
         size = 0
         try:
             size = self._bodies.take(request.scope["headers"])
-            body = await self._bodies.read(request)
+            body, size = await self._bodies.read(request, size)
             if content_type == LINES:
                 read = read_lines(self._record, body)
             elif body.lstrip()[:1] == b"[":

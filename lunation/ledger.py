@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -70,7 +70,7 @@ def archived_objects(
     """The objects of :func:`archived_documents` as they are listed: by day, oldest first."""
     prefix = f"archive/{topic}/dt="
     days = {"start_offset": f"{prefix}{first}"} if first else {}
-    days |= {"end_offset": f"{prefix}{last + timedelta(days=1)}"} if last else {}
+    days |= {"end_offset": f"{prefix}{last}0"} if last else {}  # 0 comes after /, and there may be no day after
     found = client.list_blobs(bucket, prefix=f"archive/{topic}/", **days)
     return (blob for blob in found if blob.name.endswith(".json"))
 

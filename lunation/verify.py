@@ -106,8 +106,9 @@ def verify(
         show: told how far it is.
     """
     began = now or datetime.now(UTC)
-    young = began - timedelta(seconds=settings.archive.window_seconds + settle)
-    old = began - timedelta(days=settings.records.ttl_days)
+    grace = timedelta(seconds=settings.archive.window_seconds + settle)
+    young = began - grace
+    old = began - timedelta(days=settings.records.ttl_days) + grace  # the copy is older than what is archived
     account = Account(first, last)
     refused_since = first
     for day, objects in _days(clients, first, last):

@@ -196,10 +196,19 @@ def test_what_is_not_there_for_a_reason_is_not_missing(operator: Operator) -> No
     assert found["history"] == 1
     young = operator.found("--settle", "3600")
     assert (young["accounted"], young["under_way"]) == (True, 2)
+    assert operator.found("--settle", "3600", "--to", "9999-12-31") == young | {"to": "9999-12-31"}
     later = verify.verify(
         load(), operator.clients, first=LONG_AGO.date() - timedelta(days=2), now=datetime.now(UTC) + timedelta(days=91)
     )
     assert (later.whole, later.expired) == (True, 1)
+    # It was mirrored some time before it was archived.
+    just = verify.verify(
+        load(),
+        operator.clients,
+        first=LONG_AGO.date() - timedelta(days=2),
+        now=datetime.now(UTC) + timedelta(days=90, minutes=-2),
+    )
+    assert (just.whole, just.expired) == (True, 1)
 
     name = operator.file("records", SECOND, line("s0", SECOND), b"{", b"[1]", b'{"record_id": 7}', history=True)
     unreadable = operator.found("--from", SECOND, code=2)["unreadable"]

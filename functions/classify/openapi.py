@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
 from schemas import Classification, UseCase
@@ -103,7 +104,7 @@ def document(case: UseCase) -> dict[str, Any]:
                     **problems(
                         s400="not JSON",
                         s409="the model that answers has no reasons to tell",
-                        s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records",
+                        s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values",
                         s422="a field does not fit; errors says which",
                         s503="no model yet, or large bodies fill the instance; come again after Retry-After seconds",
                     ),

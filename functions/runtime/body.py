@@ -9,6 +9,13 @@ from functions.runtime.batcher import Overloaded
 
 Message = Mapping[str, Any]
 
+MAX_VALUES = 250_000
+"""Of JSON, or lines, in a body. Read, each takes up to 600 bytes, however short it is: 10 MB of ``{},{},`` would be a
+gigabyte, and end the instance with all that it works on. A thousand flights have 21,000."""
+MANY_BYTES = 2 * MAX_VALUES
+"""No smaller body has more: a value takes two bytes. So a usual one is never searched through."""
+_BEFORE_A_VALUE = (b",", b"[", b"{", b"\n", b"\r")
+
 
 class BodyTooLarge(ValueError):
     """The body is larger than what this service takes."""
@@ -22,7 +29,7 @@ class Bodies:
     validation and the model together.
 
     Args:
-        limit: of one body, in bytes.
+        limit: of one body, in bytes; more than :data:`MANY_BYTES`.
         room: for all of them together: by the length that each says, or by what has come in if that is more.
         unsaid: taken at first for a body whose length is not said.
     """
@@ -60,10 +67,11 @@ class Bodies:
         self._taken -= size
 
     def whole(self, message: Message) -> bytes | None:
-        """The body, if the server's first message holds all of it, as it mostly does; else None: :meth:`rest` it."""
+        """The body, if the server's first message holds all of it, as it mostly does, and it is not large; else None:
+        :meth:`rest` it."""
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
-            return body if len(body) <= self._limit else None
+            return body if len(body) <= MANY_BYTES else None
         return None
 
     async def rest(self, message: Message, receive: Callable[[], Awaitable[Message]], taken: int) -> tuple[bytes, int]:
@@ -71,14 +79,14 @@ class Bodies:
         longer than ``taken``, because its length was not said, more is taken as it comes in.
 
         Raises:
-            BodyTooLarge: as it comes in.
+            BodyTooLarge: as it comes in, or by what is in it.
             Overloaded: there is no room for what comes in.
             ClientDisconnect: the caller has gone away before its body was complete.
         """
         chunks: list[bytes] = []
-        size, more, complete = 0, 0, False
+        size, more, whole = 0, 0, False
         try:
-            while not complete:
+            while not whole:
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
                 chunks.append(message.get("body", b""))
@@ -88,13 +96,16 @@ class Bodies:
                 if size > taken + more:
                     self._take(size - taken - more)
                     more = size - taken
-                complete = not message.get("more_body", False)
-                if not complete:
+                whole = not message.get("more_body", False)
+                if not whole:
                     message = await receive()
-            return b"".join(chunks), taken + more
-        finally:
-            if not complete:  # then the caller knows only of what it took itself
-                self.give_back(more)
+            body = b"".join(chunks)
+            if size > MANY_BYTES and sum(map(body.count, _BEFORE_A_VALUE)) > MAX_VALUES:
+                raise BodyTooLarge(f"the body has more than {MAX_VALUES} values or lines, which is the limit")
+        except BaseException:
+            self.give_back(more)  # the caller knows only of what it took itself
+            raise
+        return body, taken + more
 
     async def read(self, request: Request, taken: int) -> tuple[bytes, int]:
         """The whole body, and how much of the room is to be given back now; see :meth:`rest`, also for the errors."""

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 20_000_000
 """A message of Pub/Sub has at most 10 MB, in base64 and with its attributes."""
 
+MAX_RECORD_BYTES = 1 << 20
+"""What Datastore holds in an entity. Read, ten times as much of small values would be a gigabyte, and end the instance
+with all that it works on, each time that the message comes again."""
 MAX_BODIES_BYTES = 48_000_000
-"""Of all messages under way in an instance. A record has at most 1 MB, so this is room for thirty; but eighty messages
-of ten times as much, none of which can be a record, would end the instance with all that it works on."""
+"""Of all messages under way in an instance: room for thirty records; but eighty messages of ten times as much, none of
+which can be a record, would end the instance, too."""
 # Pub/Sub says the length; were it lost on the way, no message must wait for it.
 _bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
 
@@ -99,6 +102,8 @@ def read_record(envelope: Envelope, record: type[Record[Any]]) -> Record[Any]:
     """
     if not envelope.data:
         raise Refused("document: the message has no data; expected a record as JSON")
+    if len(envelope.data) > MAX_RECORD_BYTES:
+        raise Refused(f"document: the record has {len(envelope.data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
         read = record.model_validate_json(envelope.data)
     except ValidationError as error:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
 from schemas import Classification, RecordId, UseCase
@@ -65,7 +66,8 @@ def document(case: UseCase) -> dict[str, Any]:
                     "207": answer("Some are accepted, others refused.", ref("Results")),
                     **problems(
                         s400="not JSON: nothing is published",
-                        s413=f"more than {MAX_BODY_BYTES} bytes or {MAX_RECORDS} records: nothing is published",
+                        s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values: "
+                        "nothing is published",
                         s422="no record fits, or wait does not: nothing is published",
                         s503="not confirmed by Pub/Sub: send the same again after Retry-After seconds",
                     ),

@@ -236,13 +236,18 @@ def test_a_bad_body_is_told_the_field_at_fault(content, status, pointer):
 
 
 def test_the_limits_of_size_and_count():
-    """413 for more than 10 MB, with or without a length in the header, and for more than 1,000 records."""
+    """413 for more than 10 MB, with or without a length in the header, for more than 1,000 records, and for what would
+    take a hundred times as much of the memory as it has bytes."""
 
     async def talk(client: httpx.AsyncClient) -> None:
         for content in (b" " * (MAX_BODY_BYTES + 1), chunks()):
             answer = await client.post("/v1/classify", content=content)
             assert answer.status_code == 413
             assert "10000000" in answer.json()["detail"]
+        for content in (b"[" + b"{}," * 3_000_000 + b"{}]", body()[:-1] + b', "x": [' + b"1," * 500_000 + b"1]}"):
+            answer = await client.post("/v1/classify", content=content)
+            assert answer.status_code == 413
+            assert "more than 250000 values" in answer.json()["detail"]
         records = [models.record(f"r{i}") for i in range(1001)]
         answer = await client.post("/v1/classify", json=records)
         assert answer.status_code == 413

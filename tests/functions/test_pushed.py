@@ -248,20 +248,29 @@ def test_a_message_too_big_for_a_dead_letter_is_left_to_the_subscription(google,
     run(scenario)
 
 
-def test_a_record_too_big_for_datastore_becomes_a_dead_letter(google, run):
-    """Pub/Sub takes ten times what an entity holds; the reason says so, and the neighbours are stored."""
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("size", [1_048_500, 1_100_000])
+def test_a_record_too_big_for_datastore_becomes_a_dead_letter(google, run, unit, size):
+    """Pub/Sub takes ten times what an entity holds; the reason says so, and the neighbours are stored. ``classify``
+    keeps less than the whole record, and refuses only what is never read."""
 
     async def scenario() -> None:
-        big = models.record("big") | {"note": "x" * 1_100_000}
-        mirror = function("ingest_fast", google)
+        big = json.dumps(models.record("big") | {"note": ""}).encode()
+        big = big.replace(b'"note": "', b'"note": "' + b"x" * (size - len(big)))
+        pushed = function(unit, google)
         answers = await asyncio.gather(
-            mirror.push("POST", {}, envelopes.push(big)),
-            *(mirror.push("POST", {}, envelopes.push(models.record(f"r{i}"))) for i in range(5)),
+            pushed.push("POST", {}, envelopes.push(big)),
+            *(pushed.push("POST", {}, envelopes.push(models.record(f"r{i}"))) for i in range(5)),
         )
         assert [answer.status_code for answer in answers] == [204] * 6
-        ((data, _),) = google.messages("dead-letters")
-        assert DeadLetter.model_validate_json(data).reason.startswith("the entity is 11")
-        assert set(google.stored("Record")) == {f"r{i}" for i in range(5)}
+        reasons = [DeadLetter.model_validate_json(data).reason for data, _ in google.messages("dead-letters")]
+        if size > 1 << 20:
+            assert reasons == ["document: the record has 1100000 bytes; the limit is 1048576"]
+        elif unit == "ingest_fast":
+            assert [reason[:16] for reason in reasons] == ["the entity is 10"]
+        else:
+            assert reasons == []
+        assert set(google.stored(kind(unit))) - {"big"} == {f"r{i}" for i in range(5)}
 
     run(scenario)
 

@@ -26,14 +26,17 @@ class NotConfirmed(TimeoutError):
 
 
 def missing(clients: Clients, account: Account) -> Iterator[Message]:
-    """The records that a place lacks: from the archive, or from ``Record`` if it is the archive that lacks them."""
+    """The records that a place lacks: from the archive, or from ``Record`` if it is the archive that lacks them. One
+    that the archive has for two dates comes once."""
     wanted: dict[date, set[str]] = {}
     for place in ("Record", "Classification"):
         for day, ids in account.missing[place].items():
             wanted.setdefault(day, set()).update(ids)
+    found = set[str]()
     for day, ids in sorted(wanted.items()):
         for record_id, line in archived(clients, day, day):
-            if record_id in ids:
+            if record_id in ids and record_id not in found:
+                found.add(record_id)
                 yield record_id, line
     unkept = [record_id for _, ids in sorted(account.missing["archive"].items()) for record_id in sorted(ids)]
     yield from _mirrored(clients, unkept)

@@ -226,6 +226,18 @@ def test_a_bad_record_does_not_excuse_a_good_one(operator: Operator) -> None:
     assert operator.settled()["missing"]["Classification"]["record_ids"] == ["r0"]
 
 
+def test_a_record_of_two_days_is_one_record(operator: Operator) -> None:
+    """It was sent twice, with two event times, and is missing: it is published once, and does not make up for another
+    one that is nowhere to be had."""
+    operator.file("records", FIRST, line("r0"))
+    operator.file("records", SECOND, line("r0", SECOND))
+    operator.answer("lost", FIRST)
+    operator.settled()
+    told = operator.run("replay", "--from", FIRST, *AT_ONCE, "--yes", code=2).stdout
+    assert "Published 1 records" in told
+    assert operator.published() == [("r0", line("r0"))]
+
+
 def test_more_records_than_one_lookup_takes(operator: Operator) -> None:
     """Every one is looked up."""
     names = [f"r{number}" for number in range(1, 1003)]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.streaming import cost
+from benchmarks.streaming import charts, cost
 from benchmarks.streaming.measure import Pace, start, switch
 from benchmarks.streaming.systems import Function, StreamingJob, System
 from laptop.dataproc.java import java_home
@@ -31,6 +31,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, max=120, help="At each pace, in each round.")] = 10.0,
     report: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+    plots: Annotated[Path | None, typer.Option("--plots", help="Draw them into this folder.")] = None,
 ) -> None:
     """The same model on the same records by the function and by a Spark Structured Streaming job."""
     starts: dict[str, list[float]] = {}
@@ -68,6 +69,8 @@ def main(
     _show(systems, rows)
     if report is not None:
         report.write_text(json.dumps(rows, indent=2) + "\n")
+    if plots is not None:
+        charts.write(rows, plots)
 
 
 def _train(folder: Path) -> None:

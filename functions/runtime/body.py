@@ -14,7 +14,7 @@ MAX_VALUES = 250_000
 gigabyte, and end the instance with all that it works on. A thousand flights have 21,000."""
 MANY_BYTES = 2 * MAX_VALUES
 """No smaller body has more: a value takes two bytes. So a usual one is never searched through."""
-_BEFORE_A_VALUE = (b",", b"[", b"{", b"\n", b"\r")
+_BEFORE_A_VALUE = b",[{\n\r"
 
 
 class BodyTooLarge(ValueError):
@@ -100,7 +100,7 @@ class Bodies:
                 if not whole:
                     message = await receive()
             body = b"".join(chunks)
-            if size > MANY_BYTES and sum(map(body.count, _BEFORE_A_VALUE)) > MAX_VALUES:
+            if size > MANY_BYTES and size - len(body.translate(None, _BEFORE_A_VALUE)) > MAX_VALUES:
                 raise BodyTooLarge(f"the body has more than {MAX_VALUES} values or lines, which is the limit")
         except BaseException:
             self.give_back(more)  # the caller knows only of what it took itself

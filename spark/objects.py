@@ -20,7 +20,8 @@ def md5s(storage: Any, folder: str) -> dict[str, str]:
     """The URI of every object below ``gs://bucket/path``, with the MD5 of its content in base64, as the service has it:
     nothing is read."""
     bucket, _, path = folder.removeprefix("gs://").partition("/")
-    return {f"gs://{bucket}/{blob.name}": blob.md5_hash for blob in storage.list_blobs(bucket, prefix=f"{path}/")}
+    found = storage.list_blobs(bucket, prefix=f"{path}/", fields="items(name,md5Hash),nextPageToken")
+    return {f"gs://{bucket}/{blob.name}": blob.md5_hash for blob in found}
 
 
 def write_once(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:

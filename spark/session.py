@@ -12,6 +12,8 @@ SETTINGS = {
     # Archive objects are small: several go into one task, so opening one is priced low. The default (4 MB) makes
     # Spark plan a task for every few objects.
     "spark.sql.files.openCostInBytes": "65536",
+    # An object store has no places to run a task near to, and asking for them costs a call for each object.
+    "spark.sql.sources.ignoreDataLocality": "true",
     # Day folders are listed in the driver up to this many, and beyond it by a few tasks, not by one task a folder.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "128",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "16",

@@ -54,7 +54,7 @@ class FolderStorage:
     def bucket(self, name: str) -> "FolderBucket":
         return FolderBucket(self, name)
 
-    def list_blobs(self, bucket: str, prefix: str) -> "list[FolderBlob]":
+    def list_blobs(self, bucket: str, prefix: str, fields: str) -> "list[FolderBlob]":
         home = self.root / bucket
         paths = sorted(path for path in home.rglob("*") if path.is_file())
         names = [path.relative_to(home).as_posix() for path in paths]

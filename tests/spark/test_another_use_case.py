@@ -76,7 +76,7 @@ def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch):
     """Registered in the table, its records are converted, trained on and judged by the drivers' own arguments, and the
     serving function loads the model and answers a record, an unseen plant included."""
     monkeypatch.setitem(USE_CASES, "sensors", SENSORS)
-    monkeypatch.setattr(train, "PARAMETERS", train.PARAMETERS | {"maxIter": 3})
+    monkeypatch.setattr(train, "PARAMETERS", train.PARAMETERS | {"maxIter": 6})
     History(readings()).file(
         desk.storage.root / desk.job.archive.removeprefix("gs://"),
         datetime(2025, 1, 1, tzinfo=UTC),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -168,21 +168,24 @@ def conversion(rounds: int) -> Iterator[Row]:
     buckets = tuple(f"{ARCHIVE}-{number}" for number in range(rounds))
     with machine((*buckets, MODELS)) as here:
         for number, bucket in enumerate(buckets):
-            folder = here.buckets / bucket
+            folder, out = here.buckets / bucket, here.buckets.parent / f"duckdb-{number}"
             job = Job(case, f"gs://{bucket}", f"gs://{MODELS}", "first", end.date().isoformat(), None)
             history.file(folder, begin, last)
             _noticed(here, bucket)
             convert(here.spark, here.storage, job)
-            history.file(folder, last, end)
-            _noticed(here, bucket)
-            month.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="new"))),
-                          timed(partial(in_duckdb, case, folder, last))))  # fmt: skip
+            with closing(InDuckdb(case, folder, out / "merged")) as duckdb:
+                duckdb.convert()
+                history.file(folder, last, end)
+                _noticed(here, bucket)
+                month.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="new"))),
+                              timed(duckdb.convert)))  # fmt: skip
             # The year: nothing of it is converted yet.
             fresh = f"{job.work.rpartition('/run=')[0]}/converted/".removeprefix("gs://")
             for entry in (here.buckets / fresh).iterdir():
                 entry.unlink()
-            year.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="year"))),
-                         timed(partial(in_duckdb, case, folder, begin))))  # fmt: skip
+            with closing(InDuckdb(case, folder, out / "year")) as duckdb:
+                year.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="year"))),
+                             timed(duckdb.convert)))  # fmt: skip
             typer.echo(f"  round {number + 1}: new {month[-1]}, year {year[-1]}", err=True)
     for name, times in (("new objects of four weeks (672 hours)", month), ("a year (8,760 hours)", year)):
         ours, theirs = (statistics.median(side) for side in zip(*times, strict=True))
@@ -195,36 +198,77 @@ def _noticed(here: Machine, bucket: str) -> None:
     objects.md5s(here.storage, f"gs://{bucket}/archive")
 
 
-def in_duckdb(case: UseCase, bucket: Path, since: datetime) -> None:
-    """The archive's objects since a day, deduplicated, joined with their labels and written by day."""
-    import duckdb
+JOINED = """
+SELECT r.record_id, r.event_time, r.features, l.label, l.event_time AS label_time, CAST(r.event_time AS DATE) AS dt
+FROM (SELECT record_id, max(event_time) AS event_time, arg_max(features, event_time) AS features
+      FROM ({records}) GROUP BY record_id) r
+LEFT JOIN (SELECT record_id, max(event_time) AS event_time, arg_max(label, event_time) AS label
+           FROM ({labels}) GROUP BY record_id) l USING (record_id)
+"""
+MERGED = """
+SELECT record_id, max(event_time) AS event_time, arg_max(features, event_time) AS features,
+       arg_max(label, label_time) AS label, max(label_time) AS label_time, CAST(max(event_time) AS DATE) AS dt
+FROM (
+  SELECT record_id, event_time, features, NULL AS label, NULL AS label_time FROM records
+  UNION ALL SELECT record_id, NULL, NULL, label, event_time FROM labels
+  UNION ALL SELECT record_id, event_time, features, label, label_time
+            FROM read_parquet({there}, hive_partitioning = true)
+)
+GROUP BY record_id
+"""
 
-    struct = features_ddl(case).removeprefix("features STRUCT<").removesuffix(">").replace("`: ", " ").replace("`", "")
-    columns = f"{{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', features: 'STRUCT({struct})'}}"
-    folders = {
-        topic: [
-            f"{path}/*.json"
-            for path in sorted((bucket / "archive" / topic).iterdir())
-            if path.name >= f"dt={since:%Y-%m-%d}"
-        ]
-        for topic in ("records", "labels")
-    }
-    with tempfile.TemporaryDirectory() as out, duckdb.connect() as connection:
-        connection.execute(
-            f"""
-            COPY (
-              SELECT r.record_id, r.event_time, r.features, l.label, l.event_time AS label_time,
-                     CAST(r.event_time AS DATE) AS dt
-              FROM (SELECT record_id, max(event_time) AS event_time, arg_max(features, event_time) AS features
-                    FROM read_json({folders["records"]}, format = 'newline_delimited', columns = {columns})
-                    GROUP BY record_id) r
-              LEFT JOIN (SELECT record_id, max(event_time) AS event_time, arg_max(label, event_time) AS label
-                         FROM read_json({folders["labels"]}, format = 'newline_delimited',
-                                        columns = {{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', label: 'VARCHAR'}})
-                         GROUP BY record_id) l USING (record_id)
-            ) TO '{out}' (FORMAT parquet, PARTITION_BY (dt), OVERWRITE_OR_IGNORE)
-            """
+
+class InDuckdb:
+    """The same in DuckDB: the archive's objects deduplicated, joined with their labels and written by day; and what
+    came since merged into the days that it touches."""
+
+    def __init__(self, case: UseCase, archive: Path, out: Path) -> None:
+        import duckdb
+
+        out.mkdir(parents=True)
+        self._archive, self._out = archive, out
+        self._known: set[str] = set()
+        self._connection = duckdb.connect()
+        struct = features_ddl(case).removeprefix("features STRUCT<").removesuffix(">")
+        struct = struct.replace("`: ", " ").replace("`", "")
+        self._columns = {
+            "records": f"{{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', features: 'STRUCT({struct})'}}",
+            "labels": "{record_id: 'VARCHAR', event_time: 'TIMESTAMPTZ', label: 'VARCHAR'}",
+        }
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def convert(self) -> None:
+        """Convert what is new, or all if nothing is converted yet."""
+        new = {topic: sorted(self._found(topic) - self._known) for topic in self._columns}
+        query = self._merged(new) if self._known else JOINED.format(**{name: self._lines(name, new) for name in new})
+        self._connection.execute(
+            f"COPY ({query}) TO '{self._out}' (FORMAT parquet, PARTITION_BY (dt), OVERWRITE_OR_IGNORE)"
         )
+        self._known.update(*new.values())
+
+    def _merged(self, new: dict[str, list[str]]) -> str:
+        """The rows of the days that new lines touch: those that were there, and the new ones."""
+        for topic in new:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {topic} AS {self._lines(topic, new)}")
+        days = self._connection.execute(
+            f"""
+            SELECT DISTINCT dt FROM read_parquet('{self._out}/*/*.parquet', hive_partitioning = true)
+            WHERE record_id IN (SELECT record_id FROM records UNION ALL SELECT record_id FROM labels)
+            UNION SELECT DISTINCT CAST(event_time AS DATE) FROM records
+            """
+        ).fetchall()
+        there = [f"{self._out}/dt={day}/*.parquet" for (day,) in days if (self._out / f"dt={day}").is_dir()]
+        return MERGED.format(there=there)
+
+    def _found(self, topic: str) -> set[str]:
+        return {str(path) for path in (self._archive / "archive" / topic).rglob("*.json")}
+
+    def _lines(self, topic: str, files: dict[str, list[str]]) -> str:
+        columns = self._columns[topic]
+        return f"SELECT * FROM read_json({files[topic]}, format = 'newline_delimited', columns = {columns})"
 
 
 def training(rounds: int) -> Iterator[Row]:

@@ -8,8 +8,10 @@ archive. Its report, ``convert.json``, closes the job: if it is there, the job w
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,7 +35,9 @@ TIME = "IF(upper(event_time) RLIKE '(Z|[+-][0-9]{2}:?[0-9]{2})$', try_cast(event
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal
-# ones the larger content. max() over the whole row depends on no order of files or tasks, nor on which run read them.
+# ones the larger content. Duplicates are rare, so lines are brought together first: to sort and merge them before the
+# shuffle as well would cost more than it saves. max() over the whole row depends on no order of files or tasks, nor on
+# which run read them.
 RECORDS_READ = """
 SELECT record_id, event_time, features,
        coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND features IS NOT NULL, false)
@@ -54,7 +58,7 @@ FROM (
   SELECT record_id,
          max(struct(event_time, features)) FILTER (WHERE features IS NOT NULL) AS record,
          max(struct(label_time AS event_time, label)) FILTER (WHERE label IS NOT NULL) AS outcome
-  FROM parts
+  FROM (SELECT /*+ REPARTITION(record_id) */ * FROM parts)
   GROUP BY record_id
 )
 """
@@ -65,6 +69,8 @@ LABEL_PART = "record_id", *NO_RECORD, "label", "event_time AS label_time"
 # One file a day: REBALANCE brings a day's rows together, and splits a day that is too large for one file.
 WRITTEN = "SELECT /*+ REBALANCE(dt) */ * FROM joined"
 TOPICS = ("records", "labels")
+HIDDEN = ("_", ".")
+"""Objects whose names begin so do not count: Spark takes them for its own."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -93,9 +99,10 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     there: dict[str, str] = {}
     paths: dict[str, Sequence[str]] = {}
     known = snapshot.inputs(storage, job, before)
-    for topic in TOPICS:
-        folder = f"{job.archive}/archive/{topic}"
-        found = objects.md5s(storage, folder)
+    folders = [f"{job.archive}/archive/{topic}" for topic in TOPICS]
+    with ThreadPoolExecutor() as pool:
+        listed = list(pool.map(partial(objects.md5s, storage), folders))
+    for topic, folder, found in zip(TOPICS, folders, listed, strict=True):
         paths[topic] = pinned(repeated, found, folder) if repeated else _new(found, known)
         there |= found
     if before is None and not paths["records"]:
@@ -129,12 +136,11 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
 
 
 def _new(there: Mapping[str, str], known: Container[str]) -> list[str]:
-    """What to read of a topic: the folders of days of which nobody has read anything, and single objects of the others.
-    (Names with ``_`` or ``.`` first do not count: Spark takes them for its own.)"""
+    """What to read of a topic: the folder of a day of which nobody has read anything, else single objects."""
     folders: dict[str, list[str]] = defaultdict(list)
     for uri in there:
         folder, _, name = uri.rpartition("/")
-        if not name.startswith(("_", ".")):
+        if not name.startswith(HIDDEN):
             folders[folder].append(uri)
     paths = []
     for folder, uris in sorted(folders.items()):
@@ -161,7 +167,9 @@ def _extended(
     features = features_ddl(job.case)
     records = _lines(spark, paths["records"], spark_ddl(job.case))
     labels = _lines(spark, paths["labels"], label_ddl())
-    read = sorted(unquote(uri) for frame in (records, labels) for uri in frame.inputFiles())
+    read = sorted(
+        uri for topic, frame in (("records", records), ("labels", labels)) for uri in _files(frame, paths[topic], there)
+    )
     if not all(uri in there for uri in read):
         # What Spark has listed counts, and the archive has grown in the meantime.
         there = objects.md5s(storage, f"{job.archive}/archive")
@@ -215,6 +223,20 @@ def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], s
     counts["duplicates"] = counts["records_readable"] - counts["records"]
     counts["objects"] = made.counts.get("objects", 0) + len(made.inputs)
     return replace(made, days=dict(sorted(days.items())), waiting=waiting, counts=counts)
+
+
+def _files(frame: DataFrame, paths: Sequence[str], there: Iterable[str]) -> list[str]:
+    """The objects that ``frame`` reads. Spark listed them after us, and objects are only ever added: as many as in our
+    listing are the same ones. (To be told their names takes 2 s for a year of them.)"""
+    wanted = set(paths)
+    expected = [
+        uri
+        for uri in there
+        if not uri.rpartition("/")[2].startswith(HIDDEN) and (uri in wanted or uri.rpartition("/")[0] in wanted)
+    ]
+    if len(frame._jdf.inputFiles()) == len(expected):
+        return expected
+    return [unquote(uri) for uri in frame.inputFiles()]
 
 
 def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame:

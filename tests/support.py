@@ -66,7 +66,10 @@ class ServerProcess:
         self.http, self.grpc = ports["http"], ports["grpc"]
         path = self.state / "endpoints.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**known, self.service: {"http": self.http, "grpc": self.grpc}}))
+        # At once, as the supervisor does: the server may be reading it for work that it has taken up.
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({**known, self.service: {"http": self.http, "grpc": self.grpc}}))
+        fresh.replace(path)
 
     @property
     def pid(self) -> int:

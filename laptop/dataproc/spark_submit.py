@@ -15,13 +15,14 @@ from laptop.service import Context
 
 MASTER = "local[2]"
 DRIVER_MEMORY = "2g"
-# A training on a laptop is over before Java's second compiler pays: it takes the cores that the job needs. Measured on
-# the demo's first cycle, 2 cores, convert + train + evaluate: 106 s of CPU with it, 65 s without.
-# With one compiler Java keeps 48 MB for compiled code; boosting a year fills it, and then nothing is compiled any more.
-# Without Hadoop's native library each file that is written is a chmod of its own process: VFORK makes that cheap.
-JAVA_OPTIONS = (
-    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Djdk.lang.Process.launchMechanism=VFORK"
-)
+# Boosting a year in one session fills the 48 MB that Java keeps for compiled code with one compiler, and then nothing
+# is compiled any more. Without Hadoop's native library each file that is written is a chmod of its own process: VFORK
+# makes that cheap.
+JAVA_OPTIONS = "-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Djdk.lang.Process.launchMechanism=VFORK"
+# A job of a template is over before Java's second compiler pays: it takes the cores that the job needs. Measured on the
+# demo's first cycle, 2 cores, convert + train + evaluate: 91 s of CPU with it, 63 s without. A session of many jobs, as
+# a backtest is, converts twice as fast with it.
+ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
@@ -119,6 +120,7 @@ def command(buckets: Path, job: Any, properties: Mapping[str, str]) -> list[str]
         properties: Spark properties of the cluster; the job's own win.
     """
     conf = storage_properties(buckets)
+    conf["spark.driver.extraJavaOptions"] += f" {ONE_COMPILER}"
     conf.update(properties)
     conf.update(job.properties)
     line = [str(_spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]

@@ -106,6 +106,25 @@ def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, recor
     assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == {uri: md5}
 
 
+def test_an_object_that_comes_while_the_archive_is_listed_is_named(desk, record, monkeypatch):
+    """What Spark read is what the report names, also when it saw more than the listing before it."""
+    desk.put("records", [record("a")])
+    listed = desk.storage.list_blobs
+
+    def list_blobs(bucket, prefix, fields):
+        found = listed(bucket, prefix, fields)
+        if prefix == "archive/records/":
+            desk.put("records", [record("b")], "came.json")
+        return found
+
+    monkeypatch.setattr(desk.storage, "list_blobs", list_blobs)
+    convert(desk.spark, desk.storage, desk.job)
+    assert set(desk.rows()) == {"a", "b"}
+    inputs = desk.json(f"{desk.job.work}/convert.json")["inputs"]
+    assert sorted(uri.rpartition("/")[2] for uri in inputs) == ["came.json", "one.json"]
+    assert all(inputs.values())
+
+
 @pytest.mark.parametrize("names", [[], ["_half", ".hidden"]])
 def test_an_archive_without_objects_fails_with_cause_and_fix(desk, record, names):
     """No object, or only such as Spark does not see: a failure that says what to check, and no report."""

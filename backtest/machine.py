@@ -56,5 +56,6 @@ def machine(buckets: tuple[str, ...]) -> Iterator[Machine]:
             yield Machine(session, storage, root)
         finally:
             # Hadoop keeps a file system a bucket's name, and the next machine has its buckets elsewhere.
-            session._jvm.org.apache.hadoop.fs.FileSystem.closeAll()
+            jvm: Any = session._jvm
+            jvm.org.apache.hadoop.fs.FileSystem.closeAll()
             session.stop()

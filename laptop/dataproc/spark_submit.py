@@ -20,8 +20,8 @@ DRIVER_MEMORY = "2g"
 # makes that cheap.
 JAVA_OPTIONS = "-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Djdk.lang.Process.launchMechanism=VFORK"
 # A job of a template is over before Java's second compiler pays: it takes the cores that the job needs. Measured on the
-# demo's first cycle, 2 cores, convert + train + evaluate: 91 s of CPU with it, 63 s without. A session of many jobs, as
-# a backtest is, converts twice as fast with it.
+# demo's first cycle, 2 cores, convert + train + evaluate: 80 and 91 s of CPU with it, 66 and 63 s without. A session
+# of many jobs, as a backtest is, converts twice as fast with it.
 ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 

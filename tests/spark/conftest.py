@@ -54,24 +54,11 @@ class FolderStorage:
     def bucket(self, name: str) -> "FolderBucket":
         return FolderBucket(self, name)
 
-    def list_blobs(self, bucket: str, prefix: str, fields: str) -> "Listing":
+    def list_blobs(self, bucket: str, prefix: str, fields: str) -> "list[FolderBlob]":
         home = self.root / bucket
         paths = sorted(path for path in home.rglob("*") if path.is_file())
         names = [path.relative_to(home).as_posix() for path in paths]
-        blobs = [FolderBlob(self, bucket, name) for name in names if name.startswith(prefix)]
-        items = [{"name": blob.name, "md5Hash": blob.md5_hash} for blob in blobs]
-        # As the service pages; the last page may be empty, and then it has no "items".
-        return Listing([Page({"items": items[:2]}), Page({"items": items[2:]} if items[2:] else {})])
-
-
-@dataclass
-class Page:
-    raw_page: dict[str, Any]
-
-
-@dataclass
-class Listing:
-    pages: list[Page]
+        return [FolderBlob(self, bucket, name) for name in names if name.startswith(prefix)]
 
 
 @dataclass

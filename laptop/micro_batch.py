@@ -180,9 +180,12 @@ class _ReplacePubSub(PTransformOverride):
                 f"{applied_ptransform.full_label} reads from a topic: name a subscription, or nothing would keep "
                 "the messages while the pipeline is not running"
             )
-        for option in ("timestamp_attribute", "id_label"):
+        for option, reason in (
+            ("timestamp_attribute", "an element's time is when it was published"),
+            ("id_label", "no batch remembers the ids of those before it"),
+        ):
             if getattr(source, option):
-                raise NotImplementedError(f"{applied_ptransform.full_label}: this runner has no {option}")
+                raise NotImplementedError(f"{applied_ptransform.full_label}: this runner has no {option}: {reason}")
         if path not in self.subscriptions:
             self.subscriptions.append(path)
         return _Pulled(path, transform.with_attributes)

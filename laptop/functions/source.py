@@ -36,6 +36,7 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in members:
                 _check_member(member)
             content.extractall(folder)
+    # zipfile says NotImplementedError to a compression that it does not know, and RuntimeError to an encrypted member.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         raise BuildError(f"the source is no zip that can be read: {error}") from error
 

@@ -7,7 +7,7 @@ import psutil
 
 
 class MemoryWatch:
-    """Samples the memory of this process and all below it, every half second, in a thread.
+    """Samples the memory of this process and all below it, every two seconds, in a thread.
 
     The figure is the sum of proportional set sizes where the system tells them (a page that two processes share
     counts once), else of resident set sizes.
@@ -30,7 +30,7 @@ class MemoryWatch:
 
     def _run(self) -> None:
         me = psutil.Process()
-        while not self._stopped.wait(0.5):
+        while not self._stopped.wait(2.0):  # each look halts a JVM for some milliseconds
             total = 0
             for process in [me, *me.children(recursive=True)]:
                 try:

@@ -25,7 +25,7 @@ class Narrator:
         """One step of the story."""
         self._number += 1
         started = time.monotonic()
-        with self.console.status(f"[bold]{self._number}[/]  {title}") as status:
+        with self.console.status(f"[bold]{self._number}[/]  {title}", refresh_per_second=4) as status:
             step = Step(title, lambda text: status.update(f"[bold]{self._number}[/]  {title}: {text}"))
             if not self.console.is_terminal:
                 self.console.print(f"{self._number:2}  {title} …")

@@ -44,7 +44,7 @@ class Scale:
     """
 
     sample: int = 1
-    live_per_second: float = 20.0
+    live_per_second: float = 10.0
     start: datetime = datetime(2013, 1, 1, 5, tzinfo=UTC)
 
 

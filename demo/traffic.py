@@ -124,7 +124,7 @@ class Watch:
             while not self._stopped.is_set():
                 document = self._documents[(number * 7919 + len(answers)) % len(self._documents)]
                 answers.append(self._once(session, document))
-                self._stopped.wait(0.02)  # a caller, not a load test
+                self._stopped.wait(0.05)  # a caller, not a load test
         return answers
 
     def _once(self, session: requests.Session, document: Document) -> Answer:

@@ -23,6 +23,7 @@ from schemas.use_cases import UseCase
 from spark import objects, snapshot
 from spark.features import features_ddl
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.literal import literal
 from spark.repeat import original, pinned
 from spark.session import start
 from spark.snapshot import Day, Snapshot
@@ -100,8 +101,13 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     paths: dict[str, Sequence[str]] = {}
     known = snapshot.inputs(storage, job, before)
     folders = [f"{job.archive}/archive/{topic}" for topic in TOPICS]
+    old: DataFrame | None = None
     with ThreadPoolExecutor() as pool:
+        # Spark lists the days that are there while the archive is listed.
+        opened = None if before is None else pool.submit(snapshot.rows, spark, job, before, features_ddl(job.case))
         listed = list(pool.map(partial(objects.md5s, storage), folders))
+        if opened is not None:
+            old = opened.result()
     for topic, folder, found in zip(TOPICS, folders, listed, strict=True):
         paths[topic] = pinned(repeated, found, folder) if repeated else _new(found, known)
         there |= found
@@ -121,7 +127,7 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
         counts={} if before is None else before.counts,
     )
     if any(paths.values()):
-        made = _extended(spark, storage, job, made, before, paths, there)
+        made = _extended(spark, storage, job, made, before, old, paths, there)
     _measure(job, made)
     _check(job, made)
     made = replace(made, seconds=round(time.monotonic() - began, 3))
@@ -155,12 +161,14 @@ def _extended(
     job: Job,
     made: Snapshot,
     before: Snapshot | None,
+    old: DataFrame | None,
     paths: Mapping[str, Sequence[str]],
     there: Mapping[str, str],
 ) -> Snapshot:
     """``made`` with the new objects in it; what it needs is written.
 
     Args:
+        old: the rows of ``before``.
         paths: what to read, by topic.
         there: the archive's objects with their MD5.
     """
@@ -177,10 +185,9 @@ def _extended(
     progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
     seen, parts = _parts(job.case, records, labels)
     touched: set[str] = set()
-    if before is not None:
+    if before is not None and old is not None:
         # The new lines are needed twice: for the days they touch, and for these days' rows.
         parts = parts.persist()
-        old = snapshot.rows(spark, job, before, features)
         touched = {
             row.day
             for row in old.select("record_id", "dt")
@@ -243,7 +250,7 @@ def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame:
     """The objects' lines under an explicit schema."""
     schema = f"{ddl}, `{CORRUPT}` STRING"
     if not paths:
-        return spark.createDataFrame([], schema)
+        return literal(spark, [], schema)
     return (
         spark.read.schema(schema)
         .option("mode", "PERMISSIVE")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -28,6 +29,7 @@ from pyspark.sql.functions import (
 from schemas.profile import DELAY_HOURS, LABEL, LABEL_DELAY, Bins, DataProfile
 from schemas.shapes import MISSING, InputKind, ModelInput
 from schemas.use_cases import UseCase
+from spark.literal import literal
 
 DECILES = [round(0.1 * step, 1) for step in range(1, 10)]
 YEAR = 364
@@ -92,12 +94,13 @@ def count(
         .select(datediff(col("dt"), lit(first)).alias("day"), explode(pairs).alias("value"))
         .select("day", "value.*")
     )
-    table = spark.createDataFrame(
+    table = literal(
+        spark,
         [
-            (things[name], key, low, high, number, (one.since - first).days, place)
+            {"thing": things[name], "number": number, "since": (one.since - first).days} | cell
             for number, one in enumerate(sets)
             for name, bins in one.bins.items()
-            for key, low, high, place in _cells(bins)
+            for cell in _cells(bins)
         ],
         "thing INT, key STRING, low DOUBLE, high DOUBLE, number INT, since INT, place INT",
     )
@@ -135,15 +138,16 @@ def _pair(thing: int, name: str, kind: InputKind) -> Column:
     return struct(lit(thing).alias("thing"), key.alias("key"), number.cast("double").alias("x"))
 
 
-def _cells(bins: Bins) -> Iterator[tuple[str, float, float, int]]:
+def _cells(bins: Bins) -> Iterator[dict[str, Any]]:
     """Each bin as its key, the number it begins above and ends with, and its place."""
-    yield MISSING_KEY, -math.inf, math.inf, 0
+    every = {"low": -math.inf, "high": math.inf}
+    yield {"key": MISSING_KEY, "place": 0} | every
     if bins.kind == "category":
         for place, value in enumerate(bins.values, 1):
-            yield VALUE_KEY + value, -math.inf, math.inf, place
+            yield {"key": VALUE_KEY + value, "place": place} | every
     else:
         for place, (low, high) in enumerate(itertools.pairwise([-math.inf, *bins.edges, math.inf]), 1):
-            yield NUMBER_KEY, low, high, place
+            yield {"key": NUMBER_KEY, "low": low, "high": high, "place": place}
 
 
 def as_profile(first: date, bins: Mapping[str, Bins], counts: Counts) -> DataProfile:

@@ -230,6 +230,7 @@ def read_window(spark: SparkSession, job: Job) -> Window:
     # Features get names of their own: a use case may call one `target`.
     frame: Any = (
         spark.read.parquet(f"{job.work}/scores")
+        .where("golden IS NULL")
         .select(
             "target",
             "probability",

@@ -10,6 +10,7 @@ which does that, is a native wheel too. Both come to the cluster in the same way
 protobuf by hand would spare nothing.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
@@ -19,7 +20,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from pyspark.sql import SparkSession
-from pyspark.sql.functions import expr
 
 from spark.job import JobFailed
 from spark.rates import Part, Table
@@ -31,6 +31,13 @@ SUM = 1
 IR_VERSION = 9
 OPSET = 21
 ML_OPSET = 5
+# What of a saved model is read.
+WEIGHTS = "treeID INT, weights DOUBLE"
+NODES = """
+treeID INT, nodeData STRUCT<
+  id: INT, prediction: DOUBLE, rawCount: BIGINT, leftChild: INT, rightChild: INT,
+  split: STRUCT<featureIndex: INT, leftCategoriesOrThreshold: ARRAY<DOUBLE>, numCategories: INT>>
+"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,15 @@ def read_forest(spark: SparkSession, saved: str) -> Forest:
     Raises:
         JobFailed: the folder holds something else.
     """
-    metadata = spark.read.json(f"{saved}/metadata").first()
-    if metadata is None or not metadata["class"].endswith(".GBTClassificationModel"):
+    # Text and given schemas: to find them out is a job each.
+    metadata = json.loads(spark.read.text(f"{saved}/metadata").collect()[0].value)
+    if not metadata["class"].endswith(".GBTClassificationModel"):
         raise JobFailed(f"{saved} holds no GBTClassificationModel; the exporter knows no other model")
-    weights = {row.treeID: row.weights for row in spark.read.parquet(f"{saved}/treesMetadata").collect()}
+    weights = {
+        row.treeID: row.weights for row in spark.read.schema(WEIGHTS).parquet(f"{saved}/treesMetadata").collect()
+    }
     nodes: dict[int, dict[int, Node]] = {tree: {} for tree in weights}
-    rows = spark.read.parquet(f"{saved}/data").select("treeID", expr("nodeData.*")).collect()  # the model, not data
+    rows = spark.read.schema(NODES).parquet(f"{saved}/data").select("treeID", "nodeData.*").collect()  # not data
     for row in rows:
         split = row.split
         numeric = split.numCategories == -1

@@ -161,18 +161,24 @@ def joined(
 ) -> DataFrame:
     """``rows`` with a column ``r_<rate>`` each: as of the block of their day ``dt``, or of block 0 if ``end`` is
     None."""
-    frame = rows.withColumn("row_block", expr("0L" if end is None else _block(end)))
-    for number, key in enumerate(keys):
-        side = cells.where(f"rate = {number}").selectExpr(
-            "block AS side_block", "cell AS side_cell", f"value AS side_{number}"
-        )
-        frame = (
-            frame.withColumn("row_cell", expr(key.place(columns)))
-            .join(broadcast(side), expr("row_block = side_block AND row_cell = side_cell"), "left")
-            .withColumn(f"r_{key.name}", expr(f"coalesce(side_{number}, 0D)"))
-            .drop("side_block", "side_cell", f"side_{number}", "row_cell")
-        )
-    return frame.drop("row_block")
+    # Few steps, each with all columns: Spark analyses the plan anew at every one. One number as the key of all cells:
+    # the joins then look up a long, and share one broadcast.
+    block = "0" if end is None else _block(end)
+    found = cells.selectExpr(f"{_cell('rate', 'block', 'cell')} AS cell", "value")
+    frame = rows.selectExpr(
+        "*", *(f"{_cell(number, block, key.place(columns))} AS cell_{number}" for number, key in enumerate(keys))
+    )
+    for number in range(len(keys)):
+        side = found.toDF(f"side_{number}", f"value_{number}")
+        frame = frame.join(broadcast(side), expr(f"cell_{number} = side_{number}"), "left")
+    values = [f"coalesce(value_{number}, 0D) AS `r_{key.name}`" for number, key in enumerate(keys)]
+    scratch = [f"{name}_{number}" for number in range(len(keys)) for name in ("cell", "side", "value")]
+    return frame.selectExpr("*", *values).drop(*scratch)
+
+
+def _cell(rate: int | str, block: str, cell: str) -> str:
+    """A number for each cell of each rate and block (0 and before: four hundred years of them)."""
+    return f"({rate} * 10000L - ({block})) * {MAX_CELLS}L + {cell}"
 
 
 def tables(cells: DataFrame, keys: Sequence[Key]) -> list[Table]:

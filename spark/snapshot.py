@@ -19,6 +19,7 @@ from schemas.shapes import label_ddl, spark_ddl
 from schemas.use_cases import UseCase
 from spark import objects
 from spark.job import Job, JobFailed
+from spark.literal import literal
 
 # Labels that wait for their record are the rows without a day, which Spark files under this name.
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"
@@ -156,7 +157,7 @@ def waiting(spark: SparkSession, job: Job, snapshot: Snapshot, features: str) ->
 def _read(spark: SparkSession, job: Job, folders: list[str], features: str) -> DataFrame:
     ddl = STORED.format(features=features)
     if not folders:
-        return spark.createDataFrame([], ddl)
+        return literal(spark, [], ddl)
     base = root(job)
     try:
         found = spark.read.schema(ddl).option("basePath", base).parquet(*(f"{base}/{folder}" for folder in folders))

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil, isqrt
@@ -32,6 +33,7 @@ from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values
 from spark.job import Job, JobFailed, exit_code, parse, progress
+from spark.literal import literal
 from spark.reasons import to_reasons
 from spark.repeat import original
 from spark.session import start
@@ -99,25 +101,30 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     if repeated is not None:
         parameters = repeated.parameters
     labelled = _labelled(spark, job, converted)
-    windows, counts = _windows(labelled, job, converted)
+    first, begin, last = _bounds(job, converted)
+    rows = labelled.where(_training(begin))
+    inputs = model_inputs(job.case)
+    # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
+    most = parameters["maxBins"] - 1
+    keyed = {part for rate in job.case.rates for part in rate.by}
+    limits = {item.name: MAX_KEYED if item.name in keyed else most for item in inputs}
+    with ThreadPoolExecutor() as pool:  # two passes side by side: each waits for its plans as long as for its tasks
+        known = pool.submit(known_values, rows, inputs, limits)
+        windows, counts = _windows(labelled, job, first, begin, last)
+        categories = known.result()
     progress(
         f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
         f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
     )
     for use in ("train", "evaluate"):
         TRAINING.set(counts[use], use_case=job.case.name, use=use)
-    inputs = model_inputs(job.case)
-    rows = labelled.where(_training(windows.evaluate_from))
-    # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
-    most = parameters["maxBins"] - 1
-    keyed = {part for rate in job.case.rates for part in rate.by}
-    categories = known_values(rows, inputs, {item.name: MAX_KEYED if item.name in keyed else most for item in inputs})
     direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
     keys = rates.keys(job.case.rates, counts, inputs, categories)
     encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
     # Rows in a fixed order and fixed partitions, whatever order the files were listed in, on however many cores.
     ordered = rows.repartition(partitions(counts["train"]), "record_id").sortWithinPartitions("record_id")
-    table = encoder.past(ordered).select("vector", "target").cache()
+    # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by.
+    table = encoder.past(ordered).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters).fit(table)
@@ -125,24 +132,9 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
     )
     threshold = _threshold(model, table, counts)
-    table.unpersist()
-
-    saved = f"{job.work}/gbt"
-    model.write().overwrite().save(saved)
-    forest, tables = read_forest(spark, saved), encoder.tables()
-    artefact = to_onnx(forest, len(inputs), direct, tables)
-    objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
-    reasons = to_reasons(forest, encoder.names, len(inputs), direct, tables)
-    objects.write_once(storage, f"{job.model}/reasons.onnx", reasons, "application/octet-stream")
-
+    artefact_bytes = _export(spark, storage, job, model, encoder)
     window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
-    records = _golden_records(job.case, window, inputs)
-    golden = _golden(model, encoder.present(records))
-    objects.write_once(storage, f"{job.model}/golden.json", golden)
-    scored = _scored(model, encoder.present(window))
-    scored.select("record_id", "dt", "target", "features", "probability").write.mode("overwrite").parquet(
-        f"{job.work}/scores"
-    )
+    _score(spark, storage, job, model, encoder, window)
 
     seconds = round(time.monotonic() - began, 3)
     report = {
@@ -160,7 +152,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         "seconds": seconds,
     }
     objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
-    progress(f"train: {len(artefact)} bytes of ONNX in {job.model} after {seconds:.1f} s")
+    progress(f"train: {artefact_bytes} bytes of ONNX in {job.model} after {seconds:.1f} s")
 
 
 def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
@@ -172,8 +164,8 @@ def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
     )
 
 
-def _windows(labelled: DataFrame, job: Job, converted: Snapshot) -> tuple[Windows, dict[str, Any]]:
-    """The windows, and what one pass over the rows tells: their counts and the bounds of the rates' steps."""
+def _bounds(job: Job, converted: Snapshot) -> tuple[date, date, date]:
+    """The first day with labels, the first of the evaluation window, and its last."""
     days = {date.fromisoformat(day): where.labelled for day, where in converted.days.items() if where.labelled}
     if not days:
         raise JobFailed(
@@ -181,7 +173,11 @@ def _windows(labelled: DataFrame, job: Job, converted: Snapshot) -> tuple[Window
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
     first, last = min(days), newest_day(days)
-    begin = last - timedelta(days=EVALUATION_DAYS - 1)
+    return first, last - timedelta(days=EVALUATION_DAYS - 1), last
+
+
+def _windows(labelled: DataFrame, job: Job, first: date, begin: date, last: date) -> tuple[Windows, dict[str, Any]]:
+    """The windows, and what one pass over the rows tells: their counts and the bounds of the rates' steps."""
     (counts, *_) = labelled.agg(
         expr(f"count_if({_training(begin)}) AS train"),
         expr(f"count_if({_training(begin)} AND target = 1) AS positive"),
@@ -291,6 +287,31 @@ def _encoder(
     return _Encoder(inputs, categories, direct, keys, cells, end)
 
 
+def _export(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder) -> int:
+    """Write the artefact and its reasons; the artefact's size in bytes."""
+    saved = f"{job.work}/gbt"
+    model.write().overwrite().save(saved)
+    forest, tables = read_forest(spark, saved), encoder.tables()
+    inputs, direct = len(encoder.inputs), encoder.direct
+    artefact = to_onnx(forest, inputs, direct, tables)
+    objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
+    reasons = to_reasons(forest, encoder.names, inputs, direct, tables)
+    objects.write_once(storage, f"{job.model}/reasons.onnx", reasons, "application/octet-stream")
+    return len(artefact)
+
+
+def _score(
+    spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder, window: DataFrame
+) -> None:
+    """Write Spark's own probabilities: of the evaluation window, and of the golden rows."""
+    scored = _scored(model, encoder.present(_with_golden(job.case, window, encoder.inputs))).select(
+        "record_id", "dt", "target", "features", "golden", "probability"
+    )
+    scores = f"{job.work}/scores"
+    scored.write.mode("overwrite").parquet(scores)
+    objects.write_once(storage, f"{job.model}/golden.json", _golden(spark.read.schema(scored.schema).parquet(scores)))
+
+
 def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
     return model.transform(rows).withColumn("probability", vector_to_array(col("probability"))[1])
 
@@ -303,20 +324,23 @@ def _threshold(model: GBTClassificationModel, table: DataFrame, counts: Mapping[
     return threshold
 
 
-def _golden_records(case: UseCase, window: DataFrame, inputs: Sequence[ModelInput]) -> DataFrame:
-    """Some records of the window, as sent and with one thing changed: an unseen category, a missing value, all that
-    may be missing."""
+def _with_golden(case: UseCase, window: DataFrame, inputs: Sequence[ModelInput]) -> DataFrame:
+    """The window's rows, and the golden ones, which have a number in ``golden``, to be scored in one go: some records
+    of the window, as sent and with one thing changed: an unseen category, a missing value, all that may be missing."""
     picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(GOLDEN_PLAIN).select("features").collect()
     plain = [row.features.asDict() for row in picked]
     changed = [features for features in _changed(plain, inputs) if _valid(case, features)][:GOLDEN_CHANGED]
-    return window.sparkSession.createDataFrame([(features,) for features in plain + changed], features_ddl(case))
+    rows = [{"golden": number, "features": features} for number, features in enumerate(plain + changed)]
+    golden = literal(window.sparkSession, rows, f"golden INT, {features_ddl(case)}")
+    return window.select("record_id", "dt", "target", "features").unionByName(golden, allowMissingColumns=True)
 
 
-def _golden(model: GBTClassificationModel, rows: DataFrame) -> bytes:
-    """Each row's features, with Spark's own probability."""
+def _golden(scores: DataFrame) -> bytes:
+    """Each golden row's features, with Spark's own probability."""
+    rows = scores.where("golden IS NOT NULL").select("golden", "features", "probability").collect()
     golden = [
         GoldenRow(features=row.features.asDict(), probability=row.probability).model_dump(mode="json")
-        for row in _scored(model, rows).select("features", "probability").collect()
+        for row in sorted(rows, key=lambda row: row.golden)
     ]
     return json.dumps(golden, indent=1, sort_keys=True).encode()
 

@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS policy (bucket TEXT PRIMARY KEY, document TEXT NOT NU
 CHUNK = 1024 * 1024
 MAX_NAME_BYTES = 1024
 MAX_PART_BYTES = 255
+CONTROL = re.compile(r"[\x00-\x1f]")
 Check = Callable[[dict[str, Any] | None], None]
 """Raises if the object's metadata (None: there is no object) is not as a request demands."""
 
@@ -79,8 +81,8 @@ class Files:
         """A path for a file that may become an object."""
         return self.scratch / uuid.uuid4().hex
 
-    def names(self, bucket: str, prefix: str) -> Iterator[str]:
-        """Names of objects in order. Spark's helper files (``.name.crc``) are not shown."""
+    def names(self, bucket: str, prefix: str, after: str = "") -> Iterator[str]:
+        """Names of objects in order, greater than ``after``. Spark's helper files (``.name.crc``) are not shown."""
         folder = prefix.rpartition("/")[0]
         if folder and not all(map(_is_part, folder.split("/"))):
             return  # there can be no such object, and the folder could be one outside of the bucket
@@ -94,13 +96,38 @@ class Files:
                 name = before + shown
                 if not name.startswith(prefix[: len(name)]):
                     continue
-                if entry.is_dir():
-                    yield from walk(Path(entry.path), name)
-                elif name.startswith(prefix) and not _is_helper(shown):
+                if shown.endswith("/"):
+                    # All in it begins with its name: so does ``after``, or all of it comes before or behind.
+                    if name > after or after.startswith(name):
+                        yield from walk(Path(entry.path), name)
+                elif name > after and name.startswith(prefix) and not _is_helper(shown):
                     yield name
 
         start = self.root / bucket
         yield from walk(start / folder if folder else start, folder + "/" if folder else "")
+
+    async def listed(self, bucket: str, names: Sequence[str]) -> list[Found]:
+        """Those of ``names`` that are there, in the order given: :meth:`find` for a thousand at once."""
+        possible = [name for name in names if _is_path(name)]
+        rows = self._store.rows(
+            "SELECT name, size, mtime, document FROM object"
+            " WHERE bucket = ? AND name IN (SELECT value FROM json_each(?))",
+            (bucket, json.dumps(possible)),
+        )
+        kept = {row["name"]: row for row in rows}
+        folder = os.path.join(self.root, bucket, "")
+        found: list[Found] = []
+        for name in possible:
+            row = kept.get(name)
+            try:
+                stat = os.stat(folder + name)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if row is not None and (row["size"], row["mtime"]) == _stat(stat):
+                found.append(Found(Path(folder + name), json.loads(row["document"])))
+            elif (seen := await self.find(bucket, name)) is not None:
+                found.append(seen)
+        return found
 
     async def find(self, bucket: str, name: str) -> Found | None:
         """An object, or None if it is not there; one of a name that no file can have never is."""
@@ -271,7 +298,7 @@ def _is_part(part: str) -> bool:
         size = len(part.encode())
     except UnicodeEncodeError:
         return False
-    return part not in (".", "..") and 0 < size <= MAX_PART_BYTES and all(ord(character) >= 32 for character in part)
+    return part not in (".", "..") and 0 < size <= MAX_PART_BYTES and not CONTROL.search(part)
 
 
 def _is_helper(name: str) -> bool:

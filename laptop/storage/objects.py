@@ -10,6 +10,7 @@ from laptop.storage.errors import HttpError, invalid, no_such, not_served
 from laptop.storage.files import CHUNK, Files, Found
 from laptop.storage.globs import glob, literal_prefix
 from laptop.storage.metadata import WRITABLE, change, shown, timestamp
+from laptop.storage.partial import mask, pick
 from laptop.storage.preconditions import check, is_wanted
 from laptop.storage.requests import document_of, names_of, number_of
 
@@ -36,7 +37,7 @@ class Objects:
         self._files = files
 
     async def list(self, request: web.Request) -> web.Response:
-        """Objects by prefix, delimiter, glob, range and page."""
+        """Objects by prefix, delimiter, glob, range and page; of each, what ``fields`` names."""
         bucket = request.match_info["bucket"]
         self._files.bucket(bucket)
         query = request.query
@@ -46,13 +47,14 @@ class Objects:
         matches = glob(pattern) if pattern else None
         prefix = query.get("prefix", "") or literal_prefix(pattern)
         start, end, after = query.get("startOffset", ""), query.get("endOffset", ""), query.get("pageToken", "")
+        wanted = mask(query.get("fields", ""))
         limit = number_of(query, "maxResults") or LISTED
         if limit < 0:
             raise invalid("maxResults cannot be negative")
         names: list[str] = []
         prefixes: list[str] = []
         token = ""
-        for name in self._files.names(bucket, prefix):
+        for name in self._files.names(bucket, prefix, after):
             if (matches and not matches.fullmatch(name)) or name < start or (end and name >= end):
                 continue
             place, entry = names, name
@@ -64,7 +66,7 @@ class Objects:
                 token = max([*names[-1:], *prefixes[-1:]])
                 break
             place.append(entry)
-        found = [one for name in names if (one := await self._files.find(bucket, name)) is not None]
+        found = await self._files.listed(bucket, names)
         answer: dict[str, Any] = {
             "kind": "storage#objects",
             "items": [shown(one.document, request.host) for one in found],
@@ -73,16 +75,17 @@ class Objects:
             answer["prefixes"] = prefixes
         if token:
             answer["nextPageToken"] = token
-        return web.json_response(answer)
+        return web.json_response(pick(answer, wanted))
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Metadata, or with ``alt=media`` the content."""
+        """Metadata, or what ``fields`` names of it; with ``alt=media`` the content."""
         if request.query.get("alt") == "media":
             return await self.download(request)
         bucket, name = names_of(request)
         self._files.bucket(bucket)
+        wanted = mask(request.query.get("fields", ""))
         found = _required(request, await self._files.find(bucket, name))
-        return web.json_response(shown(found.document, request.host))
+        return web.json_response(pick(shown(found.document, request.host), wanted))
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         """The content, whole or a range."""

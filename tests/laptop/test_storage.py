@@ -492,7 +492,50 @@ def test_list_by_glob(bucket: Bucket, glob: str, expected: list[str]) -> None:
     assert names(bucket, match_glob=glob) == expected
 
 
-@pytest.mark.parametrize("query", ["matchGlob=[a", "matchGlob={a", "maxResults=x", "maxResults=-1"])
+def test_pages_of_every_size_give_each_name_once(bucket: Bucket) -> None:
+    """Where a page ends makes no difference, within a folder, at its end, or where names of files and folders meet."""
+    expected = ["a-b", "a/b-c", "a/b/c", "a/b/d", "a/c", "a0", "b/a", "b/b"]
+    put(bucket, *expected)
+    for size in range(1, 10):
+        assert [blob.name for page in bucket.list_blobs(page_size=size).pages for blob in page] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("items(name,size)", {"items": [{"name": "a", "size": "12"}, {"name": "b", "size": "12"}]}),
+        ("items/name,kind", {"items": [{"name": "a"}, {"name": "b"}], "kind": "storage#objects"}),
+        ("items(name, metadata/x),nextPageToken", {"items": [{"name": "a"}, {"name": "b"}]}),
+        ("prefixes", {}),
+    ],
+)
+def test_a_listing_gives_the_fields_that_are_named(
+    bucket: Bucket, server: ServerProcess, fields: str, expected: dict[str, Any]
+) -> None:
+    """A partial response: https://cloud.google.com/storage/docs/json_api#partial-response"""
+    put(bucket, "a", "b")
+    folder = f"{server.http}/storage/v1/b/{bucket.name}/o"
+    assert requests.get(folder, params={"fields": fields}, timeout=10).json() == expected
+    one = requests.get(f"{folder}/a", params={"fields": "name,size"}, timeout=10).json()
+    assert one == {"name": "a", "size": "12"}
+    everything = requests.get(folder, params={"fields": "*"}, timeout=10).json()
+    assert everything == requests.get(folder, timeout=10).json()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "matchGlob=[a",
+        "matchGlob={a",
+        "maxResults=x",
+        "maxResults=-1",
+        "fields=items(",
+        "fields=a,,b",
+        "fields=items)",
+        "fields=a/",
+        "fields=a b",
+    ],
+)
 def test_a_bad_listing(bucket: Bucket, server: ServerProcess, query: str) -> None:
     """400, with a reason."""
     response = requests.get(f"{server.http}/storage/v1/b/{bucket.name}/o?{query}", timeout=10)

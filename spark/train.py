@@ -123,7 +123,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
     # Rows in a fixed order and fixed partitions, whatever order the files were listed in, on however many cores.
     ordered = rows.repartition(partitions(counts["train"]), "record_id").sortWithinPartitions("record_id")
-    # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by.
+    # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
+    # with an executor is not made anew, then: the job fails, and the run can be started again.)
     table = encoder.past(ordered).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}

@@ -161,8 +161,8 @@ def joined(
 ) -> DataFrame:
     """``rows`` with a column ``r_<rate>`` each: as of the block of their day ``dt``, or of block 0 if ``end`` is
     None."""
-    # Few steps, each with all columns: Spark analyses the plan anew at every one. One number as the key of all cells:
-    # the joins then look up a long, and share one broadcast.
+    # Few steps, each with all columns: Spark analyses the plan anew at every one. One number as the key of a cell: the
+    # joins then look up a long.
     block = "0" if end is None else _block(end)
     found = cells.selectExpr(f"{_cell('rate', 'block', 'cell')} AS cell", "value")
     frame = rows.selectExpr(
@@ -177,8 +177,8 @@ def joined(
 
 
 def _cell(rate: int | str, block: str, cell: str) -> str:
-    """A number for each cell of each rate and block (0 and before: four hundred years of them)."""
-    return f"({rate} * 10000L - ({block})) * {MAX_CELLS}L + {cell}"
+    """A number for each cell of each rate and block. Blocks are 0 and before; a million of them are 38,000 years."""
+    return f"({rate} * 1000000L - ({block})) * {MAX_CELLS}L + {cell}"
 
 
 def tables(cells: DataFrame, keys: Sequence[Key]) -> list[Table]:

@@ -72,8 +72,9 @@ def read_forest(spark: SparkSession, saved: str) -> Forest:
         JobFailed: the folder holds something else.
     """
     # Text and given schemas: to find them out is a job each.
-    metadata = json.loads(spark.read.text(f"{saved}/metadata").collect()[0].value)
-    if not metadata["class"].endswith(".GBTClassificationModel"):
+    line = spark.read.text(f"{saved}/metadata").first()
+    metadata = {} if line is None else json.loads(line.value)
+    if not metadata.get("class", "").endswith(".GBTClassificationModel"):
         raise JobFailed(f"{saved} holds no GBTClassificationModel; the exporter knows no other model")
     weights = {
         row.treeID: row.weights for row in spark.read.schema(WEIGHTS).parquet(f"{saved}/treesMetadata").collect()

@@ -163,3 +163,11 @@ def test_another_model_is_refused(spark, tmp_path):
     model.write().overwrite().save(f"file://{tmp_path}/other")
     with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
         read_forest(spark, f"file://{tmp_path}/other")
+
+
+def test_a_folder_whose_metadata_is_empty_is_refused(spark, tmp_path):
+    """What a write that broke off may leave is told from a model by its name, too."""
+    (tmp_path / "broken" / "metadata").mkdir(parents=True)
+    (tmp_path / "broken" / "metadata" / "part-00000").write_text("")
+    with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
+        read_forest(spark, f"file://{tmp_path}/broken")

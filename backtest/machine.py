@@ -33,7 +33,8 @@ def machine(buckets: tuple[str, ...]) -> Iterator[Machine]:
     ):
         up.wait_ready()
         os.environ["STORAGE_EMULATOR_HOST"] = up.endpoints["storage"]["http"]
-        os.environ["JAVA_HOME"] = str(java_home())
+        java = java_home()
+        os.environ["JAVA_HOME"] = str(java)
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
         os.environ["PYSPARK_PYTHON"] = sys.executable
         from google.cloud.storage import Client
@@ -46,7 +47,7 @@ def machine(buckets: tuple[str, ...]) -> Iterator[Machine]:
             storage.create_bucket(bucket)
         root = up.state / "storage"
         builder = SparkSession.builder.master(MASTER).config("spark.driver.memory", DRIVER_MEMORY)
-        for key, value in {**SETTINGS, **storage_properties(root)}.items():
+        for key, value in {**SETTINGS, **storage_properties(root, java)}.items():
             builder = builder.config(key, value)
         # Before the session, or its first seconds are logged in full.
         builder.getOrCreate().sparkContext.setLogLevel("ERROR")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laptop.children import Child, Guard, tail
+from laptop.dataproc import class_archive
 from laptop.dataproc.java import NoJava, java_home
 from laptop.errors import ServiceError
 from laptop.service import Context
@@ -18,9 +19,10 @@ DRIVER_MEMORY = "2g"
 # Boosting a year in one session fills the 48 MB that Java keeps for compiled code with one compiler, and then nothing
 # is compiled any more. Without Hadoop's native library each file that is written is a chmod of its own process: VFORK
 # makes that cheap. Java would begin with a small heap and collect all the time: 237 times, 2.2 s, in the demo's first
-# training.
+# training. And it would collect the whole heap whenever a few more classes are loaded (four times, 0.3 s).
 JAVA_OPTIONS = (
-    "-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xms2g -Xmn700m -Djdk.lang.Process.launchMechanism=VFORK"
+    "-XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC -Xms2g -Xmn700m -XX:MetaspaceSize=256m "
+    "-Djdk.lang.Process.launchMechanism=VFORK"
 )
 # A job of a template is over before Java's second compiler pays: it takes the cores that the job needs. Measured on the
 # demo's first cycle, 2 cores, convert + train + evaluate: 80 and 91 s of CPU with it, 66 and 63 s without. A session
@@ -61,10 +63,11 @@ class SparkSubmit:
             "GOOGLE_CLOUD_PROJECT": job.reference.project_id,
             "STORAGE_EMULATOR_HOST": self._context.endpoint("storage"),
         }
+        java = _java_home()
         child = await Child.start(
-            command(self._context.state / "storage", job.pyspark_job, properties),
+            command(self._context.state / "storage", job.pyspark_job, properties, java),
             cwd=self._folder,
-            environment=environment({**variables, **platform}),
+            environment=environment({**variables, **platform}, java),
             log=log,
             watch=self._guard,
         )
@@ -94,8 +97,8 @@ def local_path(buckets: Path, uri: str) -> Path:
     return path
 
 
-def storage_properties(buckets: Path) -> dict[str, str]:
-    """Spark properties that make ``gs://`` the folders of ``buckets``, for this machine alone.
+def storage_properties(buckets: Path, java: Path) -> dict[str, str]:
+    """Spark properties that make ``gs://`` the folders of ``buckets``, for this machine and its ``java`` alone.
 
     ``gs://`` works without a connector: Hadoop's ViewFileSystemOverloadScheme mounts each bucket's folder, and
     RawLocalFileSystem leaves no checksum files beside the objects.
@@ -104,7 +107,7 @@ def storage_properties(buckets: Path) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+        "spark.driver.extraJavaOptions": f"{JAVA_OPTIONS} {class_archive.options(java)}",
         "spark.hadoop.fs.gs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
         "spark.hadoop.fs.viewfs.overload.scheme.target.gs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
@@ -114,43 +117,40 @@ def storage_properties(buckets: Path) -> dict[str, str]:
     return properties
 
 
-def command(buckets: Path, job: Any, properties: Mapping[str, str]) -> list[str]:
+def command(buckets: Path, job: Any, properties: Mapping[str, str], java: Path) -> list[str]:
     """The command line.
 
     Args:
         buckets: the folder with a folder for each bucket.
         job: a ``google.cloud.dataproc.v1.PySparkJob``.
         properties: Spark properties of the cluster; the job's own win.
+        java: the ``JAVA_HOME`` that the job will have.
     """
-    conf = storage_properties(buckets)
+    conf = storage_properties(buckets, java)
     conf["spark.driver.extraJavaOptions"] += f" {ONE_COMPILER}"
     conf.update(properties)
     conf.update(job.properties)
-    line = [str(_spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]
+    packages = [str(local_path(buckets, uri)) for uri in job.python_file_uris]
+    files = ["--py-files", ",".join(packages)] if packages else []
+    main = local_path(buckets, job.main_python_file_uri)
+    return [*submit(conf), *files, str(main), *job.args]
+
+
+def submit(conf: Mapping[str, str]) -> list[str]:
+    """``spark-submit`` with these properties; the program and its arguments come after it."""
+    line = [str(spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]
     for name, value in sorted(conf.items()):
         line += ["--conf", f"{name}={value}"]
-    packages = [str(local_path(buckets, uri)) for uri in job.python_file_uris]
-    if packages:
-        line += ["--py-files", ",".join(packages)]
-    main = local_path(buckets, job.main_python_file_uri)
-    return [*line, str(main), *job.args]
+    return line
 
 
-def environment(platform: Mapping[str, str]) -> dict[str, str]:
-    """The job's environment: this interpreter for driver and workers, and nothing of ours on its path.
-
-    Raises:
-        ServiceError: there is no Java.
-    """
-    try:
-        java = java_home()
-    except NoJava as error:
-        raise ServiceError("FAILED_PRECONDITION", str(error)) from error
+def environment(platform: Mapping[str, str], java: Path) -> dict[str, str]:
+    """The job's environment: this interpreter for driver and workers, and nothing of ours on its path."""
     return {
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         **platform,
         "JAVA_HOME": str(java),
-        "SPARK_HOME": str(_spark_home()),
+        "SPARK_HOME": str(spark_home()),
         "SPARK_LOCAL_IP": "127.0.0.1",
         # Or Spark takes the python3 of the path, and misses every package.
         "PYSPARK_PYTHON": sys.executable,
@@ -158,7 +158,15 @@ def environment(platform: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _spark_home() -> Path:
+def _java_home() -> Path:
+    try:
+        return java_home()
+    except NoJava as error:
+        raise ServiceError("FAILED_PRECONDITION", str(error)) from error
+
+
+def spark_home() -> Path:
+    """Where the package pyspark has Spark."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise ServiceError("FAILED_PRECONDITION", "pyspark is not installed: pip install pyspark==3.5.9")

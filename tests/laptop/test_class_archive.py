@@ -1,0 +1,56 @@
+"""Jobs start with the classes that Java has kept."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from laptop.dataproc import class_archive, make_class_archive
+from laptop.dataproc.java import java_home
+from laptop.dataproc.spark_submit import environment, submit
+
+
+def test_only_the_java_that_made_it_uses_an_archive(tmp_path: Path) -> None:
+    """No archive, no option; none for another Java; and a blank in the folder's name splits no option."""
+    folder = tmp_path / "of mine"
+    assert class_archive.options(Path("/java"), folder) == ""
+    folder.mkdir()
+    (folder / class_archive.MADE_BY).write_text("/java")
+    assert class_archive.options(Path("/another"), folder) == ""
+    assert class_archive.options(Path("/java"), folder) == (
+        f'-XX:SharedArchiveFile="{folder}/java.jsa:{folder}/spark.jsa"'
+    )
+
+
+def test_a_java_that_cannot_leaves_no_archive(tmp_path: Path) -> None:
+    """It says why, and jobs go without; also if there was an archive before."""
+    java = tmp_path / "home" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho 'Unrecognized option: -Xshare:dump'\nexit 1\n")
+    java.chmod(0o755)
+    home, folder = tmp_path / "home", tmp_path / "archive"
+    folder.mkdir()
+    (folder / class_archive.MADE_BY).write_text(str(home))
+    with pytest.raises(make_class_archive.NotMade, match="Unrecognized option: -Xshare:dump"):
+        make_class_archive.make(home, folder)
+    assert class_archive.options(home, folder) == ""
+
+
+@pytest.mark.spark
+def test_spark_starts_with_the_archive_of_this_environment(tmp_path: Path) -> None:
+    """Most classes of a session come from the archive; a folder linked under a name with a blank does as well."""
+    java = java_home()
+    if not class_archive.options(java):
+        pytest.skip("this environment has no archive: python -m laptop.dataproc.make_class_archive")
+    linked = tmp_path / "with a blank"
+    linked.symlink_to(class_archive.FOLDER)
+    program, log = tmp_path / "one.py", tmp_path / "classes.log"
+    program.write_text("from pyspark.sql import SparkSession\nSparkSession.builder.getOrCreate().range(3).collect()\n")
+    options = f"{class_archive.options(java, linked)} -Xlog:class+load:file={log}"
+    conf = {"spark.driver.extraJavaOptions": options, "spark.ui.enabled": "false"}
+    subprocess.run([*submit(conf), str(program)], env=environment({}, java), check=True, capture_output=True)
+    loaded = log.read_text().splitlines()
+    shared = [line for line in loaded if "shared objects file" in line and " org.apache.spark." in line]
+    read = [line for line in loaded if ".jar" in line and " org.apache.spark." in line]
+    assert len(shared) > 2000
+    assert len(read) < len(shared) / 10

@@ -78,7 +78,8 @@ class ModelManifest(BaseModel):
     """What tells about the run and is not needed to serve: ``convert.json``, ``inputs.json``, ``profile.json``,
     ``evaluation.json``, ``report.html``, ``MODEL_CARD.md``, with hashes."""
     rows: dict[str, int]
-    """Counts: ``train``, ``evaluate``, ``unlabelled``, ``corrupt``, ``duplicates``."""
+    """Counts: ``train``, ``evaluate`` (measured), ``window`` (all of the evaluation window, each held against
+    Spark's own answer), ``unlabelled``, ``corrupt``, ``duplicates``."""
     windows: dict[str, str]
     """ISO dates: ``train_from``, ``train_to``, ``evaluate_from``, ``evaluate_to`` (inclusive)."""
     parameters: dict[str, Any]

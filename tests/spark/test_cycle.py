@@ -20,7 +20,7 @@ from schemas.profile import LABEL, LABEL_DELAY, Bins
 from spark import snapshot as converted
 from spark.convert import convert
 from spark.day_counts import Wanted, as_profile, count
-from spark.evaluate import evaluate
+from spark.evaluate import evaluate, read_window
 from spark.features import features_ddl
 from spark.job import JobFailed
 from spark.served import ServedModel
@@ -288,19 +288,49 @@ def test_a_run_that_broke_off_goes_on(desk, record, label):
     assert model.read_bytes() == b"someone else's"
 
 
+def change_scores(desk, probability):
+    """Have Spark say something else about the evaluation window than it did."""
+    scores = desk.storage.root / f"{desk.job.work}/scores".removeprefix("gs://")
+    changed = desk.spark.read.parquet(f"file://{scores}").withColumn("probability", expr(probability))
+    changed.write.parquet(f"file://{scores}-changed")
+    scores.rename(scores.with_name("scores-of-spark"))
+    scores.with_name("scores-changed").rename(scores)
+
+
 def test_an_artefact_that_is_not_what_spark_trained_is_rejected(desk, record, label):
     """Parity is measured on the bytes that would be served: a model of other data does not pass."""
     for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
         desk.put(topic, lines)
     convert(desk.spark, desk.storage, desk.job)
     train(desk.spark, desk.storage, desk.job)
-    scores = desk.storage.root / f"{desk.job.work}/scores".removeprefix("gs://")
-    shifted = desk.spark.read.parquet(f"file://{scores}").withColumn("probability", expr("probability + 1e-6"))
-    shifted.write.parquet(f"file://{scores}-shifted")
-    scores.rename(scores.with_name("scores-of-spark"))
-    scores.with_name("scores-shifted").rename(scores)
+    change_scores(desk, "probability + 1e-6")
     evaluate(desk.spark, desk.storage, desk.job)
     manifest = desk.json(f"{desk.job.model}/manifest.json")
+    assert manifest["verdict"] == "REJECT"
+    assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, record, label, monkeypatch):
+    """The driver holds no more rows than it may, and still one row that differs, in whichever part, is enough."""
+    for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
+        desk.put(topic, lines)
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    rows = desk.json(f"{desk.job.work}/train.json")["rows"]["evaluate"]
+    monkeypatch.setattr("spark.evaluate.WINDOW_ROWS", rows // 4 - 1)
+    parts = [read_window(desk.spark, desk.job, part, 5) for part in range(5)]
+    assert sum(len(part.target) for part in parts) == rows
+    assert {len(set(part.days)) for part in parts} == {28}
+    (last, *_) = (
+        desk.spark.read.parquet(f"{desk.job.work}/scores")
+        .where("golden IS NULL AND pmod(xxhash64(record_id), 5) = 4")
+        .collect()
+    )
+    change_scores(desk, f"probability + IF(record_id = '{last.record_id}', 1e-6, 0)")
+    evaluate(desk.spark, desk.storage, desk.job)
+    manifest = desk.json(f"{desk.job.model}/manifest.json")
+    assert manifest["metrics"]["challenger"]["rows"] == manifest["rows"]["evaluate"] == len(parts[0].target)
+    assert manifest["rows"]["window"] == rows
     assert manifest["verdict"] == "REJECT"
     assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
 

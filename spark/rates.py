@@ -10,6 +10,7 @@ has 0. Rows find their cell by positions, not by words, with the same arithmetic
 artefact (``export.py``).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
-from pyspark.sql.functions import broadcast, expr
+from pyspark.sql.functions import broadcast, col, expr, from_json, lit
 
 from schemas.rate import Rate, Step
 from schemas.shapes import ModelInput
@@ -156,17 +157,13 @@ def history(
     )
 
 
-def joined(
-    rows: DataFrame, cells: DataFrame, keys: Sequence[Key], columns: Sequence[str], end: date | None
-) -> DataFrame:
-    """``rows`` with a column ``r_<rate>`` each: as of the block of their day ``dt``, or of block 0 if ``end`` is
-    None."""
+def joined(rows: DataFrame, cells: DataFrame, keys: Sequence[Key], columns: Sequence[str], end: date) -> DataFrame:
+    """``rows`` with a column ``r_<rate>`` each, as of the block of their day ``dt``."""
     # Few steps, each with all columns: Spark analyses the plan anew at every one. One number as the key of a cell: the
     # joins then look up a long.
-    block = "0" if end is None else _block(end)
     found = cells.selectExpr(f"{_cell('rate', 'block', 'cell')} AS cell", "value")
     frame = rows.selectExpr(
-        "*", *(f"{_cell(number, block, key.place(columns))} AS cell_{number}" for number, key in enumerate(keys))
+        "*", *(f"{_cell(number, _block(end), key.place(columns))} AS cell_{number}" for number, key in enumerate(keys))
     )
     for number in range(len(keys)):
         side = found.toDF(f"side_{number}", f"value_{number}")
@@ -174,6 +171,18 @@ def joined(
     values = [f"coalesce(value_{number}, 0D) AS `r_{key.name}`" for number, key in enumerate(keys)]
     scratch = [f"{name}_{number}" for number in range(len(keys)) for name in ("cell", "side", "value")]
     return frame.selectExpr("*", *values).drop(*scratch)
+
+
+def looked_up(rows: DataFrame, tables: Sequence[Table], columns: Sequence[str]) -> DataFrame:
+    """``rows`` with a column ``r_<rate>`` each, from the tables that the artefact carries."""
+    # Each table as one constant, which Spark reads once for the plan: a join would be a job for every table.
+    found = [
+        from_json(lit(json.dumps(table.values.tolist())), "ARRAY<DOUBLE>")[expr(table.key.place(columns))].alias(
+            f"r_{table.key.name}"
+        )
+        for table in tables
+    ]
+    return rows.select(col("*"), *found)
 
 
 def _cell(rate: int | str, block: str, cell: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from math import ceil, isqrt
 from typing import Any
 
@@ -128,14 +129,20 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     table = encoder.past(ordered).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
-    model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters).fit(table)
-    progress(
-        f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
-    )
-    threshold = _threshold(model, table, counts)
-    artefact_bytes = _export(spark, storage, job, model, encoder)
+    trees = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters)
     window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
-    _score(spark, storage, job, model, encoder, window)
+    # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
+    # wait for their plans and their files.
+    with ThreadPoolExecutor() as pool:
+        prepared = pool.submit(lambda: encoder.present(_with_golden(job.case, window, inputs)))
+        model = trees.fit(table)
+        progress(
+            f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
+        )
+        exported = pool.submit(_export, spark, storage, job, model, encoder)
+        asked = pool.submit(_threshold, model, table, counts)
+        _score(spark, storage, job, model, prepared.result())
+        artefact_bytes, threshold = exported.result(), asked.result()
 
     seconds = round(time.monotonic() - began, 3)
     report = {
@@ -254,21 +261,25 @@ class _Encoder:
 
     def past(self, rows: DataFrame) -> DataFrame:
         """Training rows, each with the rates as of its own time."""
-        return self._assembled(rows, self.end)
+        frame = self._indexed(rows)
+        if self.cells is not None:
+            frame = rates.joined(frame, self.cells, self.keys, columns(self.inputs), self.end)
+        return self._assembled(frame)
 
     def present(self, rows: DataFrame) -> DataFrame:
         """Rows with the rates that the artefact carries."""
-        return self._assembled(rows, None)
+        return self._assembled(rates.looked_up(self._indexed(rows), self.tables, columns(self.inputs)))
 
+    @cached_property
     def tables(self) -> list[rates.Table]:
         """Those rates."""
         return [] if self.cells is None else rates.tables(self.cells, self.keys)
 
-    def _assembled(self, rows: DataFrame, end: date | None) -> DataFrame:
+    def _indexed(self, rows: DataFrame) -> DataFrame:
+        return indexed(rows, self.inputs, self.categories)
+
+    def _assembled(self, frame: DataFrame) -> DataFrame:
         names = columns(self.inputs)
-        frame = indexed(rows, self.inputs, self.categories)
-        if self.cells is not None:
-            frame = rates.joined(frame, self.cells, self.keys, names, end)
         return assembled(frame, [*(names[place] for place in self.direct), *(f"r_{key.name}" for key in self.keys)])
 
 
@@ -292,7 +303,7 @@ def _export(spark: SparkSession, storage: Any, job: Job, model: GBTClassificatio
     """Write the artefact and its reasons; the artefact's size in bytes."""
     saved = f"{job.work}/gbt"
     model.write().overwrite().save(saved)
-    forest, tables = read_forest(spark, saved), encoder.tables()
+    forest, tables = read_forest(spark, saved), encoder.tables
     inputs, direct = len(encoder.inputs), encoder.direct
     artefact = to_onnx(forest, inputs, direct, tables)
     objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
@@ -301,13 +312,9 @@ def _export(spark: SparkSession, storage: Any, job: Job, model: GBTClassificatio
     return len(artefact)
 
 
-def _score(
-    spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder, window: DataFrame
-) -> None:
+def _score(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, window: DataFrame) -> None:
     """Write Spark's own probabilities: of the evaluation window, and of the golden rows."""
-    scored = _scored(model, encoder.present(_with_golden(job.case, window, encoder.inputs))).select(
-        "record_id", "dt", "target", "features", "golden", "probability"
-    )
+    scored = _scored(model, window).select("record_id", "dt", "target", "features", "golden", "probability")
     scores = f"{job.work}/scores"
     scored.write.mode("overwrite").parquet(scores)
     objects.write_once(storage, f"{job.model}/golden.json", _golden(spark.read.schema(scored.schema).parquet(scores)))

@@ -228,7 +228,7 @@ class _Telling:
             if time.monotonic() > deadline:
                 raise StoryError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
             step.progress(self._jobs_so_far(started))
-            time.sleep(0.5)
+            time.sleep(1)
         if execution.state != Execution.State.SUCCEEDED:
             raise StoryError(f"{started.name} {execution.state.name}: {execution.error.payload}")
         short = started.name.rsplit("/", 1)[-1]

@@ -121,10 +121,11 @@ class Watch:
     def _ask(self, number: int) -> list[Answer]:
         answers: list[Answer] = []
         with requests.Session() as session:
+            session.trust_env = False  # or every request looks for proxies and passwords, for a server on loopback
             while not self._stopped.is_set():
                 document = self._documents[(number * 7919 + len(answers)) % len(self._documents)]
                 answers.append(self._once(session, document))
-                self._stopped.wait(0.05)  # a caller, not a load test
+                self._stopped.wait(0.1)  # a caller, not a load test
         return answers
 
     def _once(self, session: requests.Session, document: Document) -> Answer:

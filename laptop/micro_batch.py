@@ -52,8 +52,8 @@ LINGER_SECONDS = 0.25
 FEW_MESSAGES = 100
 LINGER_OF_FEW_SECONDS = 1.0
 """How long one of few messages does: a batch costs 40 ms of a core, however little is in it."""
-PULL_PAUSE_SECONDS = 0.2
-"""After a pull of few: whoever asks again at once is given one message at a time."""
+PULL_PAUSE_SECONDS = 0.5
+"""After a pull of few: whoever asks again at once is given one message at a time. They linger for longer anyway."""
 LEASE_SECONDS = 60
 EXTEND_AFTER_SECONDS = (5.0, 20.0)
 """First, while the subscription's own deadline runs, which is 10 seconds at least; then."""

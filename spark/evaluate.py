@@ -19,6 +19,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -132,23 +133,26 @@ def _measured(
         job = replace(job, champion=repeated.champion)
     champion, champions_manifest = _model(storage, job, job.champion)
     frozen, frozen_name = _predecessor(storage, job, champions_manifest)
-    inspection = inspect(spark, storage, job, champions_manifest, trained, converted["counts"])
-
-    parts = math.ceil(trained["rows"]["evaluate"] / WINDOW_ROWS)
-    window = read_window(spark, job, 0, parts)
-    matrix = challenger.matrix(window.features)
-    scores = {"challenger": challenger.scored(matrix)}
-    if champion is not None:
-        scores["champion"] = champion.probabilities(window.features)
-    if frozen is not None:
-        scores[FROZEN] = frozen.probabilities(window.features)
-    scores[CONSTANT] = np.full(len(window.target), inspection.usual_rate)
-    parity = max(
-        largest_difference(scores["challenger"], window.spark_probability),
-        _golden_difference(challenger, json.loads(files["golden.json"])),
-        *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
-    )
     seed = trained["seed"]
+    parts = math.ceil(trained["rows"]["evaluate"] / WINDOW_ROWS)
+    # Side by side: Spark looks at all the data while Python runs the models on the window.
+    with ThreadPoolExecutor() as pool:
+        inspected = pool.submit(inspect, spark, storage, job, champions_manifest, trained, converted["counts"])
+        window = read_window(spark, job, 0, parts)
+        matrix = challenger.matrix(window.features)
+        scores = {"challenger": challenger.scored(matrix)}
+        if champion is not None:
+            scores["champion"] = champion.probabilities(window.features)
+        if frozen is not None:
+            scores[FROZEN] = frozen.probabilities(window.features)
+        parity = max(
+            largest_difference(scores["challenger"], window.spark_probability),
+            _golden_difference(challenger, json.loads(files["golden.json"])),
+            *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
+        )
+        weights = importance(challenger, matrix, window.target, seed)
+        inspection = inspected.result()
+    scores[CONSTANT] = np.full(len(window.target), inspection.usual_rate)
     measured = metrics.compare(window.target, window.days, scores, seed)
     categories = {item.name: window.features[item.name] for item in model_inputs(job.case) if item.kind == "category"}
     segments = metrics.segments(window.target, window.days, scores, categories, seed)
@@ -216,7 +220,7 @@ def _measured(
         "curves": {name: metrics.curves(window.target, column) for name, column in shown.items()},
         "by_day": metrics.by_day(window.target, window.days, shown),
         "segments": [asdict(segment) for segment in segments],
-        "importance": importance(challenger, matrix, window.target, seed),
+        "importance": weights,
         "drift": inspection.drift,
         "drift_against": inspection.drift_against,
         "champion": None if champions_manifest is None else champions_manifest.model_dump(mode="json"),

@@ -53,3 +53,7 @@ def test_no_python_runs_on_rows(desk, rows):
     text = plan(table)
     assert "BroadcastHashJoin" in text
     assert "Python" not in text
+    window = assembled(rates.looked_up(frame, rates.tables(cells, keys), columns(inputs)), columns(inputs))
+    text = plan(window)
+    assert "Join" not in text
+    assert "Python" not in text

@@ -100,7 +100,8 @@ def test_the_future_changes_nothing(spark):
 
 
 def test_the_artefact_looks_up_what_spark_joins(spark, tmp_path):
-    """Probabilities are at most 1e-9 apart, for groups never seen, for numbers missing and out of range, too."""
+    """Rates are the same, looked up or joined as of the last block, and probabilities at most 1e-9 apart, for groups
+    never seen, for numbers missing and out of range, too."""
     frame, keys, cells = prepared(spark, sold(3, 800))
     direct = [0, 1]  # `who` comes in by its rate only
     names = [*(columns(INPUTS)[place] for place in direct), *(f"r_{key.name}" for key in keys)]
@@ -108,13 +109,21 @@ def test_the_artefact_looks_up_what_spark_joins(spark, tmp_path):
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=5, maxDepth=5, seed=3).fit(table)
     model.write().overwrite().save(f"file://{tmp_path}/gbt")
     forest = read_forest(spark, f"file://{tmp_path}/gbt")
-    artefact = to_onnx(forest, len(INPUTS), direct, rates.tables(cells, keys))
+    tables = rates.tables(cells, keys)
+    artefact = to_onnx(forest, len(INPUTS), direct, tables)
 
     fresh = [(shop, size, who) for shop in ("a", "b", "c", "new") for who in (None, "x", "y")
              for size in (None, -1e6, -7.3, -0.0, 0.0, 2.5, 2.4999999999999996, 7.7, 1e6)]  # fmt: skip
-    rows = spark.createDataFrame([(number, one, None, None, None) for number, one in enumerate(fresh)], FIELDS)
-    now = assembled(rates.joined(indexed(rows, INPUTS, CATEGORIES), cells, keys, columns(INPUTS), None), names)
-    scored = model.transform(now).orderBy("id").select(vector_to_array(col("probability"))[1].alias("p"))
+    rows = spark.createDataFrame([(number, one, END, None, None) for number, one in enumerate(fresh)], FIELDS)
+    placed = indexed(rows, INPUTS, CATEGORIES)
+    now = rates.looked_up(placed, tables, columns(INPUTS))
+    rated = ["id", *(f"r_{key.name}" for key in keys)]
+    assert len(set(now.select(*rated[1:]).collect())) > 10
+    assert now.select(*rated).orderBy("id").collect() == (
+        rates.joined(placed, cells, keys, columns(INPUTS), END).select(*rated).orderBy("id").collect()
+    )
+    scored = model.transform(assembled(now, names)).orderBy("id")
+    scored = scored.select(vector_to_array(col("probability"))[1].alias("p"))
     sparks = np.array([row.p for row in scored.collect()])
     served = ServedModel(artefact, [item.name for item in INPUTS], [item.kind for item in INPUTS], CATEGORIES)
     ours = served.probabilities({item.name: [one[place] for one in fresh] for place, item in enumerate(INPUTS)})

@@ -17,6 +17,8 @@ SETTINGS = {
     # Day folders are listed in the driver up to this many, and beyond it by a few tasks, not by one task a folder.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "128",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "16",
+    # A session of many jobs, as a backtest is, comes back to the same plans. Of compiled code Spark keeps a hundred
+    # pieces by default, and one training has more: each would be compiled anew every time.
     "spark.sql.codegen.cache.maxEntries": "1000",
     # Rows cross to Python as Arrow batches, and a type that cannot is an error, not a slow path.
     "spark.sql.execution.arrow.pyspark.enabled": "true",

@@ -103,7 +103,15 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         parameters = repeated.parameters
     labelled = _labelled(spark, job, converted)
     first, begin, last = _bounds(job, converted)
-    rows = labelled.where(_training(begin))
+    # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
+    # listed in, on however many cores.
+    rows = (
+        labelled.where(_training(begin))
+        .repartition(partitions(_labels(converted, first, begin - timedelta(days=1))), "record_id")
+        .sortWithinPartitions("record_id")
+        .select("dt", "label_time", "target", "features")
+        .localCheckpoint()
+    )
     inputs = model_inputs(job.case)
     # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
     most = parameters["maxBins"] - 1
@@ -111,8 +119,9 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     limits = {item.name: MAX_KEYED if item.name in keyed else most for item in inputs}
     with ThreadPoolExecutor() as pool:  # two passes side by side: each waits for its plans as long as for its tasks
         known = pool.submit(known_values, rows, inputs, limits)
-        windows, counts = _windows(labelled, job, first, begin, last)
+        windows, counts = _windows(rows, job, first, begin, last)
         categories = known.result()
+    counts["evaluate"] = _labels(converted, begin, last)
     progress(
         f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
         f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
@@ -122,11 +131,9 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
     keys = rates.keys(job.case.rates, counts, inputs, categories)
     encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
-    # Rows in a fixed order and fixed partitions, whatever order the files were listed in, on however many cores.
-    ordered = rows.repartition(partitions(counts["train"]), "record_id").sortWithinPartitions("record_id")
     # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
     # with an executor is not made anew, then: the job fails, and the run can be started again.)
-    table = encoder.past(ordered).select("vector", "target").localCheckpoint()
+    table = encoder.past(rows).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     trees = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters)
@@ -184,17 +191,18 @@ def _bounds(job: Job, converted: Snapshot) -> tuple[date, date, date]:
     return first, last - timedelta(days=EVALUATION_DAYS - 1), last
 
 
-def _windows(labelled: DataFrame, job: Job, first: date, begin: date, last: date) -> tuple[Windows, dict[str, Any]]:
-    """The windows, and what one pass over the rows tells: their counts and the bounds of the rates' steps."""
-    (counts, *_) = labelled.agg(
-        expr(f"count_if({_training(begin)}) AS train"),
-        expr(f"count_if({_training(begin)} AND target = 1) AS positive"),
-        expr(f"count_if(dt BETWEEN DATE '{begin}' AND DATE '{last}') AS evaluate"),
-        expr(f"max(dt) FILTER (WHERE {_training(begin)}) AS train_to"),
-        *(
-            expr(f"{bound} FILTER (WHERE {_training(begin)}) AS `{name}`")
-            for name, bound in rates.bounds(job.case.rates)
-        ),
+def _labels(converted: Snapshot, first: date, last: date) -> int:
+    """How many labelled rows the days have."""
+    return sum(where.labelled for day, where in converted.days.items() if first <= date.fromisoformat(day) <= last)
+
+
+def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) -> tuple[Windows, dict[str, Any]]:
+    """The windows, and what one pass over the training rows tells: their counts and the bounds of the rates' steps."""
+    (counts, *_) = rows.agg(
+        expr("count(1) AS train"),
+        expr("count_if(target = 1) AS positive"),
+        expr("max(dt) AS train_to"),
+        *(expr(f"{bound} AS `{name}`") for name, bound in rates.bounds(job.case.rates)),
     ).collect()
     if counts.train == 0:
         raise JobFailed(

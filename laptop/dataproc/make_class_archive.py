@@ -13,6 +13,7 @@ from laptop.dataproc import typical_job
 from laptop.dataproc.class_archive import FOLDER, MADE_BY, OF_JAVA, OF_SPARK, identity
 from laptop.dataproc.java import NoJava, java_home
 from laptop.dataproc.spark_submit import JAVA_OPTIONS, ONE_COMPILER, environment, storage_properties, submit
+from laptop.errors import ServiceError
 
 SECONDS = 600
 QUIET = "-Xlog:disable -Xlog:all=error:stderr"
@@ -42,7 +43,7 @@ def make(java: Path, folder: Path = FOLDER) -> int:
         conf["spark.driver.extraJavaOptions"] = (
             f'{JAVA_OPTIONS} {ONE_COMPILER} "{of_java}" "-XX:ArchiveClassesAtExit={new / OF_SPARK}" {QUIET}'
         )
-        _run([*submit(conf), typical_job.__file__, "gs://typical"], java)
+        _run([*submit(conf, java), typical_job.__file__, "gs://typical"], java)
         archives = [new / OF_JAVA, new / OF_SPARK]
         for archive in archives:
             if not archive.exists():
@@ -71,7 +72,7 @@ def main() -> int:
     """Make it for the Java that jobs are run with."""
     try:
         size = make(java_home())
-    except (NotMade, NoJava) as error:
+    except (NotMade, NoJava, ServiceError) as error:
         print(f"No class-data archive, jobs start some seconds slower: {error}", file=sys.stderr)
         return 3
     print(f"{FOLDER}: {size / 1e6:.0f} MB")

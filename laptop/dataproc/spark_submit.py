@@ -3,8 +3,11 @@
 import asyncio
 import importlib.util
 import os
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,10 @@ JAVA_OPTIONS = (
 # demo's first cycle, 2 cores, convert + train + evaluate: 80 and 91 s of CPU with it, 66 and 63 s without. A session
 # of many jobs, as a backtest is, converts twice as fast with it.
 ONE_COMPILER = "-XX:TieredStopAtLevel=1"
+LAUNCHER, SUBMIT = "org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit"
+PROGRAM = "program.py"
+OF_DRIVER = ("spark.driver.memory", "spark.driver.extraJavaOptions", "spark.driver.extraClassPath")
+"""The properties that a Java has to be started with."""
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
@@ -64,8 +71,9 @@ class SparkSubmit:
             "STORAGE_EMULATOR_HOST": self._context.endpoint("storage"),
         }
         java = _java_home()
+        line = await asyncio.to_thread(command, self._context.state / "storage", job.pyspark_job, properties, java)
         child = await Child.start(
-            command(self._context.state / "storage", job.pyspark_job, properties, java),
+            line,
             cwd=self._folder,
             environment=environment({**variables, **platform}, java),
             log=log,
@@ -133,15 +141,41 @@ def command(buckets: Path, job: Any, properties: Mapping[str, str], java: Path) 
     packages = [str(local_path(buckets, uri)) for uri in job.python_file_uris]
     files = ["--py-files", ",".join(packages)] if packages else []
     main = local_path(buckets, job.main_python_file_uri)
-    return [*submit(conf), *files, str(main), *job.args]
+    return [*submit(conf, java), *files, str(main), *job.args]
 
 
-def submit(conf: Mapping[str, str]) -> list[str]:
-    """``spark-submit`` with these properties; the program and its arguments come after it."""
-    line = [str(spark_home() / "bin" / "spark-submit"), "--master", MASTER, "--driver-memory", DRIVER_MEMORY]
-    for name, value in sorted(conf.items()):
-        line += ["--conf", f"{name}={value}"]
-    return line
+def submit(conf: Mapping[str, str], java: Path) -> list[str]:
+    """What ``spark-submit`` with these properties runs; the program and its arguments come after it.
+
+    The script asks Spark's launcher, in a Java of its own, for the driver's Java, every time anew, and has driver
+    programs import pyspark from a zip, where Python keeps no compiled code: a second for each job.
+
+    Raises:
+        ServiceError: the launcher takes no such properties, or there is no Spark.
+    """
+    memory = ["--driver-memory", DRIVER_MEMORY]
+    settings = {name: ["--conf", f"{name}={value}"] for name, value in sorted(conf.items())}
+    of_driver = [part for name in OF_DRIVER for part in settings.get(name, ())]
+    return [*_driver(java, (*memory, *of_driver)), "--master", MASTER, *memory, *chain(*settings.values())]
+
+
+@cache
+def _driver(java: Path, arguments: Sequence[str]) -> list[str]:
+    """The driver's Java with its options and class path, up to the class that takes the arguments."""
+    launcher = [str(java / "bin" / "java"), "-Xmx128m", "-cp", f"{spark_home()}/jars/*", LAUNCHER]
+    told = subprocess.run(
+        [*launcher, SUBMIT, *arguments, PROGRAM],
+        # Or it looks for Spark as one builds it from source, to find out for which Scala that was.
+        env={"SPARK_HOME": str(spark_home()), "JAVA_HOME": str(java), "SPARK_SCALA_VERSION": "2.12"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Each part ends with a zero byte, and before the first there is one more, on a line of its own.
+    line = told.stdout.partition("\0\n")[2].split("\0")
+    if told.returncode or PROGRAM not in line:  # what it refuses becomes a call for help, with exit code 0
+        raise ServiceError("INVALID_ARGUMENT", f"Spark's launcher does not start a driver: {told.stderr[-2000:]}")
+    return line[: line.index(SUBMIT) + 1]
 
 
 def environment(platform: Mapping[str, str], java: Path) -> dict[str, str]:
@@ -150,7 +184,8 @@ def environment(platform: Mapping[str, str], java: Path) -> dict[str, str]:
         **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         **platform,
         "JAVA_HOME": str(java),
-        "SPARK_HOME": str(spark_home()),
+        # As the script spark-submit has it: programs see strings in the same order in every job.
+        "PYTHONHASHSEED": "0",
         "SPARK_LOCAL_IP": "127.0.0.1",
         # Or Spark takes the python3 of the path, and misses every package.
         "PYSPARK_PYTHON": sys.executable,

@@ -65,7 +65,7 @@ def test_spark_starts_with_the_archive_of_this_environment(tmp_path: Path) -> No
     program.write_text("from pyspark.sql import SparkSession\nSparkSession.builder.getOrCreate().range(3).collect()\n")
     options = f"{class_archive.options(java, linked)} -Xlog:class+load:file={log}"
     conf = {"spark.driver.extraJavaOptions": options, "spark.ui.enabled": "false"}
-    line, variables = [*submit(conf), str(program)], environment({}, java)
+    line, variables = [*submit(conf, java), str(program)], environment({}, java)
     done = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = log.read_text().splitlines()

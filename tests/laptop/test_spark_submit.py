@@ -33,8 +33,7 @@ def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path) -> None:
     done = subprocess.run(line, env=environment({}, java), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     compiled, *told = done.stdout.split()
-    assert compiled.endswith(".pyc")
-    assert Path(compiled).parent.name == "__pycache__"
+    assert Path(compiled).is_file()
     assert told[:2] == ["two", "words"]
     assert 500e6 < int(told[2]) < 650e6
     assert told[3:] == [str(program), "an", "argument"]

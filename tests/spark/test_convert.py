@@ -94,6 +94,29 @@ def test_unreadable_lines_are_counted_and_reported(desk, record, label, capfd):
     assert "10 record lines and 3 label lines not readable" in capfd.readouterr().err
 
 
+def test_a_time_is_read_however_its_zone_is_written(desk, record):
+    """The usual form, with fractions of a second, lower case, and other zones; what is no time is no record."""
+    written = {
+        "2024-03-01T23:59:59Z": "2024-03-01 23:59:59",
+        "2024-03-01T23:59:59.25Z": "2024-03-01 23:59:59.25",
+        "2024-03-01T23:59:59.1234567Z": "2024-03-01 23:59:59.123456",
+        "2024-03-01t23:59:59z": None,
+        "2024-03-01 23:59:59Z": "2024-03-01 23:59:59",
+        "2024-03-01T23:59:59+0000": "2024-03-01 23:59:59",
+        "2024-03-01T23:59:59-01:00": "2024-03-02 00:59:59",
+        "2024-03-01T23:59:59+01:00Z": None,
+        "2024-03-01T23:59:59ZZ": None,
+        "2024-02-30T23:59:59Z": None,
+        "2024-03-01T24:00:00Z": None,
+        "2024-03-01T23:59:59Z\n": "2024-03-01 23:59:59",
+    }
+    desk.put("records", [record(time) | {"event_time": time} for time in written])
+    convert(desk.spark, desk.storage, desk.job)
+    rows = desk.rows()
+    found = {time: rows[time].event_time.isoformat(" ").rstrip("0") if time in rows else None for time in written}
+    assert found == {time: expected and expected.rstrip("0") for time, expected in written.items()}
+
+
 def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, record):
     """One folder a day, one file in it; the report lists each object that was read, with its MD5."""
     desk.put("records", [record("a", day=0), record("b", day=1), record("c", day=1.2)])

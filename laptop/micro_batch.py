@@ -50,7 +50,7 @@ PULLS_IN_FLIGHT = 2
 LINGER_SECONDS = 0.25
 """How long a batch that is not full waits for more."""
 FEW_MESSAGES = 100
-LINGER_OF_FEW_SECONDS = 1.0
+LINGER_OF_FEW_SECONDS = 2.0
 """How long one of few messages does: a batch costs 40 ms of a core, however little is in it."""
 PULL_PAUSE_SECONDS = 0.5
 """After a pull of few: whoever asks again at once is given one message at a time. They linger for longer anyway."""

@@ -135,7 +135,7 @@ def _measured(
     frozen, frozen_name = _predecessor(storage, job, champions_manifest)
     seed = trained["seed"]
     parts = math.ceil(trained["rows"]["evaluate"] / WINDOW_ROWS)
-    # Side by side: Spark looks at all the data while Python runs the models on the window.
+    # Side by side: Spark looks at all the data while Python runs and measures the models on the window.
     with ThreadPoolExecutor() as pool:
         inspected = pool.submit(inspect, spark, storage, job, champions_manifest, trained, converted["counts"])
         window = read_window(spark, job, 0, parts)
@@ -145,17 +145,18 @@ def _measured(
             scores["champion"] = champion.probabilities(window.features)
         if frozen is not None:
             scores[FROZEN] = frozen.probabilities(window.features)
+        scores[CONSTANT] = np.full(len(window.target), trained["positive_share"])
         parity = max(
             largest_difference(scores["challenger"], window.spark_probability),
             _golden_difference(challenger, json.loads(files["golden.json"])),
             *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
         )
         weights = importance(challenger, matrix, window.target, seed)
+        measured = metrics.compare(window.target, window.days, scores, seed)
+        inputs = model_inputs(job.case)
+        categories = {item.name: window.features[item.name] for item in inputs if item.kind == "category"}
+        segments = metrics.segments(window.target, window.days, scores, categories, seed)
         inspection = inspected.result()
-    scores[CONSTANT] = np.full(len(window.target), inspection.usual_rate)
-    measured = metrics.compare(window.target, window.days, scores, seed)
-    categories = {item.name: window.features[item.name] for item in model_inputs(job.case) if item.kind == "category"}
-    segments = metrics.segments(window.target, window.days, scores, categories, seed)
     evidence = replace(
         _evidence(measured, window, parity),
         frozen=frozen_name,
@@ -213,7 +214,7 @@ def _measured(
         "labels": list(job.case.labels),
         "counts": counts,
         "artefact": {"bytes": evidence.artefact_bytes, "milliseconds": evidence.artefact_milliseconds},
-        "usual_rate": inspection.usual_rate,
+        "usual_rate": trained["positive_share"],
         "rate": float(window.target.mean()),
         "frozen": frozen_name,
         "reliability": {name: metrics.reliability(window.target, column) for name, column in shown.items()},

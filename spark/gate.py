@@ -49,7 +49,7 @@ class Evidence:
     """The same, and the lower bound."""
     constant_log_loss_rise: float = -1.0
     constant_log_loss_rise_low: float = -1.0
-    """Challenger minus a constant that always answers the usual rate, and the lower bound."""
+    """Challenger minus a constant that always answers the rate of the training rows, and the lower bound."""
     frozen: str | None = None
     """The champion's predecessor; None if there is none, or it is no longer there."""
     frozen_auc_gain: float = 0.0

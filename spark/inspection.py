@@ -13,10 +13,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, lit
 
 from schemas.model_manifest import DataCheck, ModelManifest
-from schemas.profile import LABEL, DataProfile
+from schemas.profile import DataProfile
 from schemas.shapes import model_inputs
 from spark import objects, snapshot
-from spark.checks import NEGATIVE, POSITIVE, Seen, check
+from spark.checks import Seen, check
 from spark.day_counts import YEAR, Counts, Wanted, as_profile, choose_bins, count
 from spark.drift import drifts
 from spark.features import features_ddl
@@ -33,8 +33,6 @@ class Inspection:
     profile: DataProfile
     """Of the training window: what the next run's drift is measured against."""
     checks: list[DataCheck]
-    usual_rate: float
-    """Share of positive labels before the newest window."""
     drift: dict[str, dict[str, Any]]
     """For each input: ``index``, ``p_value``, whether it is ``judged``, the names of the bins, and the shares of the
     ``reference`` and of the ``current`` window in them."""
@@ -107,11 +105,9 @@ def inspect(
         drift=drift,
         drift_against=against,
     )
-    total = usual[LABEL].sum(axis=0)
     return Inspection(
         profile=as_profile(first, bins, usual),
         checks=check(seen, job.limits),
-        usual_rate=float(total[POSITIVE] / max(total[POSITIVE] + total[NEGATIVE], 1)),
         drift={
             item.name: {
                 "index": drift[item.name].index,

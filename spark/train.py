@@ -56,6 +56,7 @@ PARAMETERS: dict[str, Any] = {
     "subsamplingRate": 1.0,
     "featureSubsetStrategy": "onethird",
 }
+TREES_A_CHECKPOINT = 20
 ROWS_A_PARTITION = 250_000
 """A year of flights is in two, and two sums give the same in either order."""
 MAX_KEYED = 1000
@@ -136,7 +137,12 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     table = encoder.past(rows).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
-    trees = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters)
+    # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
+    # which the fit deletes again.
+    spark.sparkContext.setCheckpointDir(f"{job.work}/boosting")
+    trees = GBTClassifier(
+        featuresCol="vector", labelCol="target", seed=SEED, checkpointInterval=TREES_A_CHECKPOINT, **parameters
+    )
     window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
     # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
     # wait for their plans and their files.
@@ -160,6 +166,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         "categories": categories,
         "columns": encoder.names,
         "threshold": threshold,
+        "positive_share": counts["positive"] / counts["train"],
         "rows": {name: counts[name] for name in ("train", "evaluate")},
         "windows": {name: day.isoformat() for name, day in vars(windows).items()},
         "seed": SEED,

@@ -64,8 +64,10 @@ def _print_report(found: "ModelManifest") -> None:
         "constant": found.metrics.get("constant"),
     }
     shown = {label: values for label, values in columns.items() if values}
+    measured, window = found.rows["evaluate"], found.rows.get("window", 0)
+    of_all = f" of {window:,}" if window > measured else ""
     print_table(
-        f"On {found.rows['evaluate']:,} records of {found.windows['evaluate_from']} to {found.windows['evaluate_to']}",
+        f"On {measured:,}{of_all} records of {found.windows['evaluate_from']} to {found.windows['evaluate_to']}",
         ["measure", *shown],
         [[measure, *(_interval(label, values, measure) for label, values in shown.items())] for measure in MEASURES],
     )

@@ -226,6 +226,9 @@ def test_a_report_is_what_the_manifest_says(operator: Operator, tmp_path: Any) -
     shown = operator.run("report", version).stdout
     for words in (version, "HOLD", "volume: too few", "0.7200", "0 of 1 passed", "2013-03-01 has [bold]9[/] records"):
         assert words in shown
+    assert "On 1,000 records of" in shown
+    part = operator.model("part", rows={"train": 5000, "evaluate": 1000, "window": 250_000})
+    assert "On 1,000 of 250,000 records of" in operator.run("report", part).stdout
     run = TrainingRun(
         cycle="flights:1", run_id="told", use_case="flights", state=RunState.SUCCEEDED, execution="e",
         claimed_at=DAYS[0], model_version=version,

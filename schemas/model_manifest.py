@@ -88,10 +88,10 @@ class ModelManifest(BaseModel):
     code_sha256: str = ""
     """Of the packages ``spark`` and ``schemas`` that ran."""
     metrics: dict[str, Any]
-    """``challenger``, ``champion``, ``frozen`` (the champion's predecessor), ``constant`` (the usual rate), each with
-    ``auc``, ``pr_auc``, ``log_loss``, ``brier``, ``calibration_error`` and their bounds ``…_low``, ``…_high``; null
-    where there is no such model. ``difference`` is challenger minus champion, paired; ``difference_frozen`` and
-    ``difference_constant`` the same against the baselines."""
+    """``challenger``, ``champion``, ``frozen`` (the champion's predecessor), ``constant`` (the rate of the training
+    rows), each with ``auc``, ``pr_auc``, ``log_loss``, ``brier``, ``calibration_error`` and their bounds ``…_low``,
+    ``…_high``; null where there is no such model. ``difference`` is challenger minus champion, paired;
+    ``difference_frozen`` and ``difference_constant`` the same against the baselines."""
     checks: list[DataCheck] = []
     """Of the data, passed or not."""
     parity_max_abs_diff: float

@@ -36,7 +36,8 @@ ZONED = "IF(upper(event_time) RLIKE '(Z|[+-][0-9]{2}:?[0-9]{2})$', try_cast(even
 # As it is mostly written, it is read without the Z, which is the session's zone: Spark looks zones up by two regular
 # expressions that it compiles for every row, and takes three times as long.
 TIME = f"""
-IF(event_time RLIKE '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,9}})?Z$',
+IF(endswith(event_time, 'Z') AND
+   event_time RLIKE '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,9}})?Z$',
    try_cast(left(event_time, length(event_time) - 1) AS TIMESTAMP), {ZONED})
 """
 

@@ -46,7 +46,7 @@ from spark.watched import AUC, LOG_LOSS, watched
 EVALUATION = "evaluation.json"
 TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
 CONSTANT = "constant"
-"""The baseline that always answers the usual rate of positive labels."""
+"""The baseline that always answers the rate of positive labels among the training rows."""
 FROZEN = "frozen"
 """The baseline that was not retrained in the last cycle: the champion's predecessor."""
 WINDOW_ROWS = 100_000

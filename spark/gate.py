@@ -22,7 +22,7 @@ AUC_TOLERANCE = 0.005
 LOG_LOSS_TOLERANCE = 0.05
 """A log-loss that is certainly worse by more than this means probabilities nobody should act on."""
 CONSTANT_TOLERANCE = 0.02
-"""The same against always answering the usual rate, which needs no model at all."""
+"""The same against always answering the rate of the training rows, which needs no model at all."""
 SEGMENT_TOLERANCE = 0.02
 """By so much AUC a segment may lose while the whole gains."""
 SEGMENT_ERRORS = 3.0
@@ -79,7 +79,7 @@ def judge(seen: Evidence) -> tuple[Verdict, list[str]]:
         ]
     if seen.constant_log_loss_rise > CONSTANT_TOLERANCE and seen.constant_log_loss_rise_low > 0.0:
         return Verdict.HOLD, [
-            f"its log-loss is certainly higher than that of always answering the usual rate, by "
+            f"its log-loss is certainly higher than that of always answering the rate of the training rows, by "
             f"{seen.constant_log_loss_rise:.4f}: its probabilities mislead"
         ]
     if seen.champion_auc is None:

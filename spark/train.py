@@ -47,7 +47,7 @@ STRAY_SHARE = 0.01
 SEED = 20130101
 # Measured on flights (docs/backtest.md). Flat trees: the first one has the full weight in Spark's boosting, and a flat
 # one follows the noise of so few weeks less. A tree sees a third of the columns at each split, for the same reason, and
-# at a third of the time. Sixty with longer steps are 0.001 of AUC below eighty, and are trained and run in three
+# at a third of the time. Sixty with longer steps are 0.001 to 0.002 of AUC below eighty, and are trained in three
 # quarters of the time.
 PARAMETERS: dict[str, Any] = {
     "maxIter": 60,

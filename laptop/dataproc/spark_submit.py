@@ -33,8 +33,12 @@ JAVA_OPTIONS = (
 ONE_COMPILER = "-XX:TieredStopAtLevel=1"
 LAUNCHER, SUBMIT = "org.apache.spark.launcher.Main", "org.apache.spark.deploy.SparkSubmit"
 PROGRAM = "program.py"
-OF_DRIVER = ("spark.driver.memory", "spark.driver.extraJavaOptions", "spark.driver.extraClassPath")
-"""The properties that a Java has to be started with."""
+OF_DRIVER = tuple(
+    f"spark.driver.{name}"
+    for name in ("memory", "defaultJavaOptions", "extraJavaOptions", "extraClassPath", "extraLibraryPath")
+)
+"""The properties that a driver's Java has to be started with."""
+LAUNCHER_SECONDS = 60.0
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
 
@@ -71,7 +75,9 @@ class SparkSubmit:
             "STORAGE_EMULATOR_HOST": self._context.endpoint("storage"),
         }
         java = _java_home()
-        line = await asyncio.to_thread(command, self._context.state / "storage", job.pyspark_job, properties, java)
+        line = await asyncio.to_thread(
+            command, self._context.state / "storage", job.pyspark_job, properties, java, variables
+        )
         child = await Child.start(
             line,
             cwd=self._folder,
@@ -125,7 +131,9 @@ def storage_properties(buckets: Path, java: Path) -> dict[str, str]:
     return properties
 
 
-def command(buckets: Path, job: Any, properties: Mapping[str, str], java: Path) -> list[str]:
+def command(
+    buckets: Path, job: Any, properties: Mapping[str, str], java: Path, variables: Mapping[str, str] | None = None
+) -> list[str]:
     """The command line.
 
     Args:
@@ -133,6 +141,7 @@ def command(buckets: Path, job: Any, properties: Mapping[str, str], java: Path) 
         job: a ``google.cloud.dataproc.v1.PySparkJob``.
         properties: Spark properties of the cluster; the job's own win.
         java: the ``JAVA_HOME`` that the job will have.
+        variables: the cluster's additions to the environment.
     """
     conf = storage_properties(buckets, java)
     conf["spark.driver.extraJavaOptions"] += f" {ONE_COMPILER}"
@@ -141,40 +150,51 @@ def command(buckets: Path, job: Any, properties: Mapping[str, str], java: Path) 
     packages = [str(local_path(buckets, uri)) for uri in job.python_file_uris]
     files = ["--py-files", ",".join(packages)] if packages else []
     main = local_path(buckets, job.main_python_file_uri)
-    return [*submit(conf, java), *files, str(main), *job.args]
+    return [*submit(conf, java, variables), *files, str(main), *job.args]
 
 
-def submit(conf: Mapping[str, str], java: Path) -> list[str]:
+def submit(conf: Mapping[str, str], java: Path, variables: Mapping[str, str] | None = None) -> list[str]:
     """What ``spark-submit`` with these properties runs; the program and its arguments come after it.
 
     The script asks Spark's launcher, in a Java of its own, for the driver's Java, every time anew, and has driver
     programs import pyspark from a zip, where Python keeps no compiled code: a second for each job.
 
+    Args:
+        conf: Spark properties.
+        java: the ``JAVA_HOME``.
+        variables: the cluster's additions to the environment.
+
     Raises:
-        ServiceError: the launcher takes no such properties, or there is no Spark.
+        ServiceError: the launcher takes no such properties, or does not run, or there is no Spark.
     """
-    memory = ["--driver-memory", DRIVER_MEMORY]
+    conf = {"spark.driver.memory": DRIVER_MEMORY, **conf}
     settings = {name: ["--conf", f"{name}={value}"] for name, value in sorted(conf.items())}
-    of_driver = [part for name in OF_DRIVER for part in settings.get(name, ())]
-    return [*_driver(java, (*memory, *of_driver)), "--master", MASTER, *memory, *chain(*settings.values())]
+    of_driver = tuple(chain(*(settings.get(name, ()) for name in OF_DRIVER)))
+    driver = _driver(java, of_driver, tuple(sorted((variables or {}).items())))
+    return [*driver, "--master", MASTER, *chain(*settings.values())]
 
 
 @cache
-def _driver(java: Path, arguments: Sequence[str]) -> list[str]:
+def _driver(java: Path, arguments: Sequence[str], variables: Sequence[tuple[str, str]]) -> list[str]:
     """The driver's Java with its options and class path, up to the class that takes the arguments."""
     launcher = [str(java / "bin" / "java"), "-Xmx128m", "-cp", f"{spark_home()}/jars/*", LAUNCHER]
-    told = subprocess.run(
-        [*launcher, SUBMIT, *arguments, PROGRAM],
-        # Or it looks for Spark as one builds it from source, to find out for which Scala that was.
-        env={"SPARK_HOME": str(spark_home()), "JAVA_HOME": str(java), "SPARK_SCALA_VERSION": "2.12"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        told = subprocess.run(
+            [*launcher, SUBMIT, *arguments, PROGRAM],
+            # With a Scala version it does not look for Spark as one builds it from source, to find out which it was.
+            env=environment(dict(variables), java) | {"SPARK_HOME": str(spark_home()), "SPARK_SCALA_VERSION": "2.12"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LAUNCHER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ServiceError("FAILED_PRECONDITION", f"Spark's launcher does not run: {error}") from error
     # Each part ends with a zero byte, and before the first there is one more, on a line of its own.
     line = told.stdout.partition("\0\n")[2].split("\0")
     if told.returncode or PROGRAM not in line:  # what it refuses becomes a call for help, with exit code 0
-        raise ServiceError("INVALID_ARGUMENT", f"Spark's launcher does not start a driver: {told.stderr[-2000:]}")
+        raise ServiceError("INVALID_ARGUMENT", f"Spark's launcher starts no such driver: {told.stderr[-2000:]}")
     return line[: line.index(SUBMIT) + 1]
 
 

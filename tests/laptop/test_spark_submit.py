@@ -1,5 +1,6 @@
 """How a laptop starts the jobs of a template."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -11,32 +12,36 @@ from laptop.errors import ServiceError
 
 
 @pytest.mark.spark
-def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path) -> None:
+def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver's options reach its Java, and pyspark comes from this environment: from Spark's zip, Python would
     compile it anew in every job."""
     program = tmp_path / "one.py"
     program.write_text(
-        "import pyspark, sys\n"
+        "import json, pyspark, sys\n"
         "from pyspark import SparkContext\n"
         "context = SparkContext.getOrCreate()\n"
         "java = context._jvm.java.lang\n"
         "memory = java.Runtime.getRuntime().maxMemory()\n"
-        "print(pyspark.__cached__, java.System.getProperty('told'), memory, *sys.argv)\n"
+        "told = [java.System.getProperty('told'), memory, context.getConf().get('spark.driver.memory'), *sys.argv]\n"
+        "print(json.dumps([pyspark.__cached__, *told]))\n"
     )
     java = java_home()
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     conf = {
-        "spark.driver.extraJavaOptions": '-Dtold="two words" -XX:TieredStopAtLevel=1',
+        "spark.driver.extraJavaOptions": '-Dtold="zwei Wörter" -XX:TieredStopAtLevel=1',
         "spark.driver.memory": "600m",
         "spark.ui.enabled": "false",
     }
-    line = [*submit(conf, java), str(program), "an argument"]
+    line = [*submit(conf, java, {"SPARK_SUBMIT_OPTS": "-Dtold.too=1"}), str(program), "an argument"]
+    assert "-Dtold.too=1" in line
     done = subprocess.run(line, env=environment({}, java), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    compiled, *told = done.stdout.split()
+    compiled, words, memory, setting, *arguments = json.loads(done.stdout)
     assert Path(compiled).is_file()
-    assert told[:2] == ["two", "words"]
-    assert 500e6 < int(told[2]) < 650e6
-    assert told[3:] == [str(program), "an", "argument"]
+    assert words == "zwei Wörter"
+    assert 500e6 < memory < 650e6
+    assert setting == "600m"
+    assert arguments == [str(program), "an argument"]
 
 
 def test_what_no_driver_starts_with_is_refused() -> None:
@@ -44,3 +49,9 @@ def test_what_no_driver_starts_with_is_refused() -> None:
     conf = {"spark.driver.extraJavaOptions": "-Xmx1g"}
     with pytest.raises(ServiceError, match="Not allowed to specify max heap"):
         submit(conf, java_home())
+
+
+def test_a_java_that_does_not_run_is_named(tmp_path: Path) -> None:
+    """A job fails with the cause, and the server goes on."""
+    with pytest.raises(ServiceError, match=r"launcher does not run: .*no-java"):
+        submit({}, tmp_path / "no-java")

@@ -109,6 +109,7 @@ def test_a_time_is_read_however_its_zone_is_written(desk, record):
         "2024-02-30T23:59:59Z": None,
         "2024-03-01T24:00:00Z": None,
         "2024-03-01T23:59:59Z\n": "2024-03-01 23:59:59",
+        "2024-03-01T23:59:59Z\u2028": None,
     }
     desk.put("records", [record(time) | {"event_time": time} for time in written])
     convert(desk.spark, desk.storage, desk.job)

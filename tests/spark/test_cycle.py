@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import date
 from xml.etree import ElementTree
@@ -79,14 +80,18 @@ def snapshot(desk):
 def test_two_cycles_make_two_whole_models(desk, record, label):
     """The first is promoted without a champion, the second is compared with it; each folder is complete, its manifest
     last, its golden rows reproduced; a finished run that is started again changes nothing."""
-    for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
-        desk.put(topic, lines)
+    records, labels = history(record, label)
+    late = [place for place in range(60) if labels[place]["label"] == "returned"][:9]
+    for place in late:
+        labels[place] |= {"event_time": label("", day=20)["event_time"]}
+    desk.put("records", records)
+    desk.put("labels", labels)
     first = run(desk)
     assert first.verdict == Verdict.PROMOTE
     assert first.champion is None
     assert first.metrics["champion"] is None
     assert first.parity_max_abs_diff <= 1e-9
-    assert (first.rows["train"], first.rows["evaluate"]) == (14 * 60, 28 * 60)
+    assert (first.rows["train"], first.rows["evaluate"]) == (14 * 60 - len(late), 28 * 60), "what was known in time"
     assert first.windows == {
         "train_from": "2024-03-01",
         "train_to": "2024-03-14",
@@ -110,6 +115,11 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     ]
     assert first.metrics["frozen"] is None
     assert first.metrics["constant"]["auc"] == 0.5
+    returned = [one["label"] == "returned" for one in labels]
+    known = (sum(returned[: 14 * 60]) - len(late)) / first.rows["train"]
+    share = sum(returned[14 * 60 :]) / first.rows["evaluate"]
+    expected = -share * math.log(known) - (1 - share) * math.log(1 - known)
+    assert first.metrics["constant"]["log_loss"] == pytest.approx(expected, abs=1e-9)
     assert [check.name for check in first.checks if not check.passed] == []
     assert len(first.code_sha256) == 64
     assert desk.storage.written[-1].endswith("/manifest.json")
@@ -197,10 +207,16 @@ def test_the_same_inputs_give_the_same_bytes(desk, record, label, monkeypatch):
     desk.job = replace(desk.job, run_id="run-2")
     monkeypatch.setattr("spark.train.TREES_A_CHECKPOINT", 1)
     convert(desk.spark, desk.storage, desk.job)
-    train(desk.spark, desk.storage, desk.job)
-    second = snapshot(desk)
     boosting = desk.storage.root / desk.job.work.removeprefix("gs://") / "boosting"
-    assert boosting.is_dir()
+    with ThreadPoolExecutor() as pool:
+        trained = pool.submit(train, desk.spark, desk.storage, desk.job)
+        seen = False
+        while not trained.done():
+            seen = seen or any(boosting.glob("*/rdd-*/part-*"))
+            wait([trained], timeout=0.005)
+        trained.result()
+    second = snapshot(desk)
+    assert seen
     assert [path for path in boosting.rglob("*") if path.is_file()] == []
     for name in ("model.onnx", "golden.json"):
         assert second[f"models/2024-06-01/run-2/{name}"] == first[f"models/2024-06-01/run-1/{name}"]

@@ -81,7 +81,7 @@ BETTER = replace(NEXT, auc_gain=0.02, auc_gain_high=0.03)
             "worse than a constant",
             replace(BETTER, constant_log_loss_rise=0.03, constant_log_loss_rise_low=0.01),
             Verdict.HOLD,
-            "always answering the usual rate",
+            "always answering the rate of the training rows",
         ),
         (
             "the model before was better than both",

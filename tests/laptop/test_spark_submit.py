@@ -13,8 +13,8 @@ from laptop.errors import ServiceError
 
 @pytest.mark.spark
 def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver's options reach its Java, and pyspark comes from this environment: from Spark's zip, Python would
-    compile it anew in every job."""
+    """The driver's options reach its Java, and pyspark comes from this environment, for its workers too: from Spark's
+    zip, Python would compile it anew in every job."""
     program = tmp_path / "one.py"
     program.write_text(
         "import json, pyspark, sys\n"
@@ -22,8 +22,9 @@ def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path, monkeypatch: pyte
         "context = SparkContext.getOrCreate()\n"
         "java = context._jvm.java.lang\n"
         "memory = java.Runtime.getRuntime().maxMemory()\n"
+        "workers = context.parallelize([1], 1).map(lambda _: __import__('pyspark').__cached__).collect()\n"
         "told = [java.System.getProperty('told'), memory, context.getConf().get('spark.driver.memory'), *sys.argv]\n"
-        "print(json.dumps([pyspark.__cached__, *told]))\n"
+        "print(json.dumps([[pyspark.__cached__, *workers], *told]))\n"
     )
     java = java_home()
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
@@ -37,7 +38,7 @@ def test_a_driver_imports_the_compiled_pyspark(tmp_path: Path, monkeypatch: pyte
     done = subprocess.run(line, env=environment({}, java), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     compiled, words, memory, setting, *arguments = json.loads(done.stdout)
-    assert Path(compiled).is_file()
+    assert [Path(one).is_file() for one in compiled] == [True, True]
     assert words == "zwei Wörter"
     assert 500e6 < memory < 650e6
     assert setting == "600m"

@@ -3,6 +3,9 @@
 A handler class has one async method for each RPC that it answers, named in snake case (``create_topic``), which takes
 the request message and returns the response message, both plain protobuf classes. A method that streams is an async
 generator; one that is streamed to gets an async iterator. Every RPC without a method answers UNIMPLEMENTED.
+
+A unary call goes to its end also when its caller has gone, so that what a server remembers and what is on its disk
+stay the same; :func:`ends_with_its_caller` marks those that do not.
 """
 
 import argparse
@@ -17,7 +20,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from aiohttp import web
@@ -31,10 +34,17 @@ from laptop.surface import Rpc, rpcs_of
 
 HOST = "127.0.0.1"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+Method = TypeVar("Method", bound=Callable[..., Any])
 log = logging.getLogger("laptop")
 
 headers: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("headers")
 """The metadata (gRPC) or headers (REST) of the call being answered, keys in lower case."""
+
+
+def ends_with_its_caller(method: Method) -> Method:
+    """Mark a handler that waits for something to hand over: nobody would get it when the caller has gone."""
+    method.ends_with_its_caller = True  # type: ignore[attr-defined]
+    return method
 
 
 @dataclass
@@ -135,6 +145,11 @@ class Server:
             f"{rpc.service}.{rpc.name} is not implemented by this server. LIMITATIONS.md lists what it answers",
         )
 
+    def _ends_with_its_caller(self, rpc: Rpc) -> bool:
+        return any(
+            hasattr(getattr(handler, rpc.handler, None), ends_with_its_caller.__name__) for handler in self.api.handlers
+        )
+
     # --- gRPC
 
     async def _start_grpc(self, port: int) -> None:
@@ -154,8 +169,9 @@ class Server:
 
             async def unary(request: Message, context: grpc.aio.ServicerContext) -> Message:
                 headers.set(_metadata(context))
+                call = asyncio.ensure_future(self.call(rpc, request))
                 try:
-                    return await self.call(rpc, request)
+                    return await (call if self._ends_with_its_caller(rpc) else asyncio.shield(call))
                 except ServiceError as error:
                     return await _abort(context, error)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC
@@ -10,7 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.pubsub_v1 import types
 
-from laptop.errors import ServiceError, not_found
+from laptop.errors import ServiceError, already_exists, not_found
 from laptop.faults import FaultInjector
 from laptop.identity import Identity
 from laptop.pubsub.backlog import Backlog, Changes, Redelivery, Row
@@ -19,7 +20,7 @@ from laptop.pubsub.intervals import Intervals
 from laptop.pubsub.names import DELETED_TOPIC
 from laptop.pubsub.push import Pusher
 from laptop.pubsub.schema import first_id
-from laptop.store import Store
+from laptop.store import Store, Work
 
 PubsubMessage = types.PubsubMessage.pb()
 TopicBody = types.Topic.pb()
@@ -192,12 +193,17 @@ class Broker:
         return found
 
     async def add_topic(self, body: Any) -> None:
-        """Make a topic; the caller has checked that there is none of its name."""
+        """Make a topic.
+
+        Raises:
+            ServiceError: ALREADY_EXISTS.
+        """
         blob = body.SerializeToString()
-        number = await self.store.write(
+        number = await self._write_new(
+            body.name,
             lambda connection: connection.execute(
                 "INSERT INTO topics (name, body) VALUES (?, ?) RETURNING number", (body.name, blob)
-            ).fetchone()[0]
+            ).fetchone()[0],
         )
         self.topics[body.name] = Topic(number, body, 0)
 
@@ -223,7 +229,11 @@ class Broker:
             del self.topics[topic.body.name]
 
     async def add_subscription(self, body: Any, topic: Topic) -> None:
-        """Make a subscription that starts with the next message; the caller has checked the body."""
+        """Make a subscription that starts with the next message; the caller has checked the body.
+
+        Raises:
+            ServiceError: ALREADY_EXISTS.
+        """
         start = topic.last
         blob = body.SerializeToString()
 
@@ -235,8 +245,16 @@ class Broker:
             connection.execute("INSERT INTO settled VALUES (?, 0, ?)", (number, start))
             return number
 
-        number = await self.store.write(work)
+        number = await self._write_new(body.name, work)
         self._open(self._load(number, body, topic.number, self._newest(topic.number)), topic)
+
+    async def _write_new(self, name: str, work: Work[int]) -> int:
+        if name in self.topics or name in self.subscriptions:
+            raise already_exists(name)
+        try:
+            return await self.store.write(work)
+        except sqlite3.IntegrityError:  # another call was faster
+            raise already_exists(name) from None
 
     async def change_topic(self, topic: Topic, body: Any) -> None:
         """Give a topic another body."""

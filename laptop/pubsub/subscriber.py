@@ -11,12 +11,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types
 from google.rpc import error_details_pb2
 
-from laptop.errors import ServiceError, already_exists, invalid
+from laptop.errors import ServiceError, invalid
 from laptop.pubsub.backlog import Delivery, Flow
 from laptop.pubsub.broker import Broker, Subscription
 from laptop.pubsub.filters import parse_filter
 from laptop.pubsub.names import check_new
 from laptop.pubsub.resources import masked, page, refuse_fields, seconds_between
+from laptop.service import ends_with_its_caller
 
 SubscriptionBody = types.Subscription.pb()
 ListSubscriptionsResponse = types.ListSubscriptionsResponse.pb()
@@ -66,8 +67,6 @@ class Subscriber:
     async def create_subscription(self, request: Any) -> Any:
         """Make a subscription. It gets what is published after this has answered."""
         check_new(request.name, "subscriptions")
-        if request.name in self.broker.subscriptions:
-            raise already_exists(request.name)
         topic = self.broker.topic(request.topic)
         if request.filter:
             parse_filter(request.filter)
@@ -143,6 +142,7 @@ class Subscriber:
 
     # --- messages
 
+    @ends_with_its_caller
     async def pull(self, request: Any) -> Any:
         """Messages that are due. With none it waits a few seconds, unless asked not to, then answers none."""
         subscription = self._pullable(request.subscription)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Found:
 
     path: Path
     document: dict[str, Any]
+    stat: tuple[int, int]
+    """Size and time of the file that the document tells of; another one may be in its place by now."""
 
 
 class Files:
@@ -62,6 +65,7 @@ class Files:
         self.root = root
         self.scratch = scratch
         self._store = store
+        self._last_time = 0
         root.mkdir(parents=True, exist_ok=True)
         scratch.mkdir(parents=True, exist_ok=True)
 
@@ -124,7 +128,7 @@ class Files:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if row is not None and (row["size"], row["mtime"]) == _stat(stat):
-                found.append(Found(Path(folder + name), json.loads(row["document"])))
+                found.append(Found(Path(folder + name), json.loads(row["document"]), _stat(stat)))
             elif (seen := await self.find(bucket, name)) is not None:
                 found.append(seen)
         return found
@@ -143,7 +147,7 @@ class Files:
         while (found := await self.find(bucket, name)) is not None:
             with contextlib.suppress(FileNotFoundError):
                 file = found.path.open("rb")
-                if self._stat(bucket, name) == _stat(os.fstat(file.fileno())):
+                if _stat(os.fstat(file.fileno())) == found.stat:
                     return found, file
                 file.close()
         return None
@@ -175,7 +179,7 @@ class Files:
             path = self.path(bucket, name)
             if _is_helper(path.name):
                 raise invalid(f"{name[:100]!r} would be taken for a checksum file of Spark's (LIMITATIONS.md)")
-            crc32c, md5, size = await asyncio.to_thread(_sealed, scratch)
+            crc32c, md5, size = await asyncio.to_thread(_sealed, scratch, self._next_time())
             for label, actual in (("crc32c", crc32c), ("md5Hash", md5)):
                 wanted = metadata.get(label)
                 if wanted and wanted != actual:
@@ -188,11 +192,12 @@ class Files:
                 if connection.execute("SELECT 1 FROM bucket WHERE name = ?", (bucket,)).fetchone() is None:
                     raise HttpError(404, "notFound", f"The specified bucket does not exist: {bucket}")
                 _place(scratch, path, self.root, name)
+                stat = _stat(path.stat())
                 previous = connection.execute("SELECT MAX(generation) AS last FROM object").fetchone()["last"] or 0
-                generation = max(path.stat().st_mtime_ns // 1000, previous + 1)
+                generation = max(stat[1] // 1000, previous + 1)
                 document = new_document(bucket, name, generation, size, crc32c, md5)
                 change(document, metadata)
-                self._keep(connection, bucket, name, Found(path, document))
+                self._keep(connection, bucket, name, Found(path, document, stat))
                 if then is not None:
                     then(connection, document)
                 return document
@@ -250,9 +255,10 @@ class Files:
             raise invalid(f"{name[:100]!r} cannot be a file's path here (LIMITATIONS.md)")
         return self.root / bucket / name
 
-    def _stat(self, bucket: str, name: str) -> tuple[int, int] | None:
-        rows = self._store.read("SELECT size, mtime FROM object WHERE bucket = ? AND name = ?", (bucket, name))
-        return (rows[0]["size"], rows[0]["mtime"]) if rows else None
+    def _next_time(self) -> int:
+        """A file's time, in nanoseconds, that no other one has: the kernel's own stands still for milliseconds."""
+        self._last_time = max(time.time_ns(), self._last_time + 1)
+        return self._last_time
 
     def _known(self, read: Any, bucket: str, name: str) -> Found | None:
         """An object whose file is as it was when its metadata was written."""
@@ -263,7 +269,7 @@ class Files:
             return None
         rows = list(read("SELECT * FROM object WHERE bucket = ? AND name = ?", (bucket, name)))
         if rows and (rows[0]["size"], rows[0]["mtime"]) == _stat(stat):
-            return Found(path, json.loads(rows[0]["document"]))
+            return Found(path, json.loads(rows[0]["document"]), _stat(stat))
         return None
 
     def _look(self, connection: sqlite3.Connection, bucket: str, name: str) -> Found | None:
@@ -275,16 +281,16 @@ class Files:
         if not path.is_file():
             connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
             return None
+        stat = _stat(path.stat())  # first: what is written meanwhile is then looked at again
         crc32c, md5, size = _hashes(path)
-        generation = path.stat().st_mtime_ns // 1000
-        found = Found(path, new_document(bucket, name, generation, size, crc32c, md5))
+        found = Found(path, new_document(bucket, name, stat[1] // 1000, size, crc32c, md5), stat)
         self._keep(connection, bucket, name, found)
         return found
 
     def _keep(self, connection: sqlite3.Connection, bucket: str, name: str, found: Found) -> None:
         connection.execute(
             "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
-            (bucket, name, int(found.document["generation"]), *_stat(found.path.stat()), json.dumps(found.document)),
+            (bucket, name, int(found.document["generation"]), *found.stat, json.dumps(found.document)),
         )
 
 
@@ -329,8 +335,9 @@ def _place(scratch: Path, path: Path, root: Path, name: str) -> None:
         _sync(folder)
 
 
-def _sealed(path: Path) -> tuple[str, str, int]:
-    """Bring a file to the disk; answers CRC32C, MD5 and size."""
+def _sealed(path: Path, modified: int) -> tuple[str, str, int]:
+    """Bring a file to the disk with a time of its own; answers CRC32C, MD5 and size."""
+    os.utime(path, ns=(modified, modified))
     _sync(path)
     return _hashes(path)
 

@@ -376,9 +376,7 @@ def test_a_request_id_joins_the_run_that_goes_on(google: Google, runner: Runner)
     runner.held = {"one"}
     google.templates.create_workflow_template(parent=PARENT, template=template(job("one")))
     joined: list[operation.Operation] = []
-    callers = [
-        threading.Thread(target=lambda: joined.append(google.instantiate(request_id="run-1"))) for _ in range(4)
-    ]
+    callers = [threading.Thread(target=lambda: joined.append(google.instantiate(request_id="run-1"))) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:

@@ -5,7 +5,9 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -163,6 +165,23 @@ def test_what_exists_and_what_does_not(clients: Clients) -> None:
     clients.subscriber.delete_subscription(subscription=path)
     with pytest.raises(exceptions.NotFound):
         clients.pull(path)
+
+
+def test_only_one_of_several_makes_it(clients: Clients) -> None:
+    """At the same moment, too: the others are told that it exists."""
+    topic = clients.topic()
+
+    def taken(make: Callable[[], str]) -> bool:
+        try:
+            make()
+        except exceptions.AlreadyExists:
+            return True
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        for name in ("one", "two", "three"):
+            for make in (partial(clients.topic, name), partial(clients.subscription, topic, name)):
+                assert sorted(pool.map(taken, [make] * 8)) == [False] + [True] * 7
 
 
 def test_deleted_topic_leaves_its_subscription_with_its_messages(clients: Clients) -> None:

@@ -16,15 +16,41 @@ from google.auth.credentials import AnonymousCredentials
 from google.pubsub_v1 import PublisherClient, types
 
 from laptop.errors import not_found
-from laptop.service import Api, Server, surfaces
+from laptop.service import Api, Server, ends_with_its_caller, surfaces
+from tests.support import eventually
 
 
 class Handler:
-    """Answers two RPCs of Publisher."""
+    """Answers some RPCs of Publisher."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.begun: list[str] = []
+        self.ended: list[str] = []
 
     async def create_topic(self, request: Any) -> Any:
         """Echo."""
         return request
+
+    async def update_topic(self, request: Any) -> Any:
+        """Takes until the test lets it go on."""
+        return await self._work("update")
+
+    @ends_with_its_caller
+    async def list_topics(self, request: Any) -> Any:
+        """The same, while there is somebody who waits for it."""
+        return await self._work("list")
+
+    async def _work(self, name: str) -> Any:
+        self.begun.append(name)
+        try:
+            while not self.go_on.is_set():  # noqa: ASYNC110 - the test lets go, from a thread of its own
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.ended.append(f"{name} cancelled")
+            raise
+        self.ended.append(name)
+        return types.Topic.pb()()
 
     async def get_topic(self, request: Any) -> Any:
         """Not there, unless it breaks."""
@@ -81,6 +107,22 @@ def test_a_method_that_nobody_answers_is_refused_by_name(client: PublisherClient
     """UNIMPLEMENTED says which method."""
     with pytest.raises(errors.MethodNotImplemented, match="DetachSubscription"):
         client.detach_subscription(request={"subscription": "projects/p/subscriptions/s"})
+
+
+def test_a_call_goes_to_its_end_without_its_caller(server: Server) -> None:
+    """What a server has begun to write it also remembers; only a call that waits for messages ends with its caller."""
+    (handler,) = server.api.handlers
+    assert isinstance(handler, Handler)
+    stub = PublisherClient.get_transport_class("grpc")(channel=grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+    for name, call in (("update", stub.update_topic), ("list", stub.list_topics)):
+        request = types.UpdateTopicRequest() if name == "update" else types.ListTopicsRequest()
+        started = call.future(request)
+        eventually(lambda name=name: name in handler.begun)
+        started.cancel()
+    eventually(lambda: handler.ended)
+    handler.go_on.set()
+    eventually(lambda: len(handler.ended) == 2)
+    assert handler.ended == ["list cancelled", "update"]
 
 
 def test_a_path_that_no_api_has_is_refused(server: Server) -> None:

@@ -112,7 +112,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         .repartition(partitions(_labels(converted, first, begin - timedelta(days=1))), "record_id")
         .sortWithinPartitions("record_id")
         .select("dt", "label_time", "target", "features")
-        .localCheckpoint()
+        .cache()
     )
     inputs = model_inputs(job.case)
     # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
@@ -136,6 +136,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
     # with an executor is not made anew, then: the job fails, and the run can be started again.)
     table = encoder.past(rows).select("vector", "target").localCheckpoint()
+    rows.unpersist()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,

@@ -11,6 +11,7 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from laptop.errors import ServiceError, not_found
+from laptop.service import ends_with_its_caller
 from laptop.store import Store
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS operation (name TEXT PRIMARY KEY, made REAL NOT NULL, message BLOB NOT NULL);"
@@ -151,6 +152,7 @@ class Operations:
         )
         return empty_pb2.Empty()
 
+    @ends_with_its_caller
     async def wait_operation(self, request: operations_pb2.WaitOperationRequest) -> operations_pb2.Operation:
         """The operation once it is done, or as it stands when the timeout is over."""
         task = self._tasks.get(request.name)

@@ -5,7 +5,7 @@ the request message and returns the response message, both plain protobuf classe
 generator; one that is streamed to gets an async iterator. Every RPC without a method answers UNIMPLEMENTED.
 
 A unary call goes to its end also when its caller has gone, so that what a server remembers and what is on its disk
-stay the same; :func:`ends_with_its_caller` marks those that do not.
+stay the same. Those that :func:`ends_with_its_caller` marks end, over gRPC; over REST nobody tells them.
 """
 
 import argparse
@@ -42,7 +42,7 @@ headers: contextvars.ContextVar[Mapping[str, str]] = contextvars.ContextVar("hea
 
 
 def ends_with_its_caller(method: Method) -> Method:
-    """Mark a handler that waits for something to hand over: nobody would get it when the caller has gone."""
+    """Mark a handler of a unary call that waits and changes nothing meanwhile: for nobody, once the caller has gone."""
     method.ends_with_its_caller = True  # type: ignore[attr-defined]
     return method
 
@@ -101,6 +101,7 @@ class Server:
         self.faults = faults or FaultInjector()
         self.http_port = 0
         self.grpc_port = 0
+        self._calls: set[asyncio.Task[Message]] = set()
 
     async def start(self, http_port: int = 0, grpc_port: int = 0) -> None:
         """Open both ports (0: any free one) on loopback."""
@@ -110,9 +111,14 @@ class Server:
         await self._start_http(http_port)
 
     async def stop(self) -> None:
-        """Refuse new calls, give those in flight two seconds, then stop."""
+        """Refuse new calls, give those in flight two seconds, and two more those without a caller; then stop."""
         await self._runner.cleanup()
         await self._grpc.stop(grace=2)
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=2)
+            for call in late:
+                call.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         if self.api.stop is not None:
             await self.api.stop()
 
@@ -123,7 +129,20 @@ class Server:
             ServiceError: what the caller is to be told.
         """
         method = self._method(rpc)
-        full_name = f"{rpc.service}.{rpc.name}"
+        answer = self._answer(f"{rpc.service}.{rpc.name}", method, request)
+        if hasattr(method, ends_with_its_caller.__name__):
+            return await answer
+        call = asyncio.create_task(answer)
+        self._calls.add(call)
+        call.add_done_callback(self._over)
+        return await asyncio.shield(call)
+
+    def _over(self, call: asyncio.Task[Message]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # if its caller has gone, there is nobody else to take it
+
+    async def _answer(self, full_name: str, method: Callable[..., Any], request: Message) -> Any:
         try:
             await self.faults.check(full_name)
             response = await method(request)
@@ -145,11 +164,6 @@ class Server:
             f"{rpc.service}.{rpc.name} is not implemented by this server. LIMITATIONS.md lists what it answers",
         )
 
-    def _ends_with_its_caller(self, rpc: Rpc) -> bool:
-        return any(
-            hasattr(getattr(handler, rpc.handler, None), ends_with_its_caller.__name__) for handler in self.api.handlers
-        )
-
     # --- gRPC
 
     async def _start_grpc(self, port: int) -> None:
@@ -169,9 +183,8 @@ class Server:
 
             async def unary(request: Message, context: grpc.aio.ServicerContext) -> Message:
                 headers.set(_metadata(context))
-                call = asyncio.ensure_future(self.call(rpc, request))
                 try:
-                    return await (call if self._ends_with_its_caller(rpc) else asyncio.shield(call))
+                    return await self.call(rpc, request)
                 except ServiceError as error:
                     return await _abort(context, error)
 

@@ -13,8 +13,9 @@ order in which Spark merges them, fixed on one machine; on several executors the
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -107,36 +108,35 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     first, begin, last = _bounds(job, converted)
     # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
     # listed in, on however many cores.
-    rows = (
+    training_rows = (
         labelled.where(_training(begin))
         .repartition(partitions(_labels(converted, first, begin - timedelta(days=1))), "record_id")
         .sortWithinPartitions("record_id")
         .select("dt", "label_time", "target", "features")
-        .cache()
     )
     inputs = model_inputs(job.case)
     # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
     most = parameters["maxBins"] - 1
     keyed = {part for rate in job.case.rates for part in rate.by}
     limits = {item.name: MAX_KEYED if item.name in keyed else most for item in inputs}
-    with ThreadPoolExecutor() as pool:  # two passes side by side: each waits for its plans as long as for its tasks
-        known = pool.submit(known_values, rows, inputs, limits)
-        windows, counts = _windows(rows, job, first, begin, last)
-        categories = known.result()
-    counts["evaluate"] = _labels(converted, begin, last)
-    progress(
-        f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
-        f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
-    )
-    for use in ("train", "evaluate"):
-        TRAINING.set(counts[use], use_case=job.case.name, use=use)
-    direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
-    keys = rates.keys(job.case.rates, counts, inputs, categories)
-    encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
-    # Not cache(): each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
-    # with an executor is not made anew, then: the job fails, and the run can be started again.)
-    table = encoder.past(rows).select("vector", "target").localCheckpoint()
-    rows.unpersist()
+    with _cached(training_rows) as rows:
+        with ThreadPoolExecutor() as pool:  # two passes side by side: each waits for its plans as long as for its tasks
+            known = pool.submit(known_values, rows, inputs, limits)
+            windows, counts = _windows(rows, job, first, begin, last)
+            categories = known.result()
+        counts["evaluate"] = _labels(converted, begin, last)
+        progress(
+            f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
+            f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
+        )
+        for use in ("train", "evaluate"):
+            TRAINING.set(counts[use], use_case=job.case.name, use=use)
+        direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
+        keys = rates.keys(job.case.rates, counts, inputs, categories)
+        encoder = _encoder(job.case, rows, inputs, categories, direct, keys, windows.evaluate_from)
+        # Not cached: each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
+        # with an executor is not made anew, then: the job fails, and the run can be started again.)
+        table = encoder.past(rows).select("vector", "target").localCheckpoint()
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
@@ -158,6 +158,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         asked = pool.submit(_threshold, model, table, counts)
         _score(spark, storage, job, model, prepared.result())
         artefact_bytes, threshold = exported.result(), asked.result()
+    if encoder.cells is not None:
+        encoder.cells.unpersist()
 
     seconds = round(time.monotonic() - began, 3)
     report = {
@@ -177,6 +179,16 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     }
     objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
     progress(f"train: {artefact_bytes} bytes of ONNX in {job.model} after {seconds:.1f} s")
+
+
+@contextmanager
+def _cached(frame: DataFrame) -> Iterator[DataFrame]:
+    """``frame``, which is kept in memory within the block."""
+    cached = frame.cache()
+    try:
+        yield cached
+    finally:
+        cached.unpersist()
 
 
 def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:

@@ -39,7 +39,7 @@ def main(folder: str) -> None:
     indexer = StringIndexerModel.from_labels(["x", "y"], inputCol="category", outputCol="place", handleInvalid="keep")
     frame = indexer.transform(days).join(broadcast(counts), expr("number = group"), "left")
     frame = VectorAssembler(inputCols=["number", "place", "total"], outputCol="vector").transform(frame)
-    table = frame.repartition(2, "record_id").sortWithinPartitions("record_id").localCheckpoint()
+    table = frame.repartition(2, "record_id").sortWithinPartitions("record_id").cache().localCheckpoint()
 
     trees = GBTClassifier(
         featuresCol="vector", labelCol="label", maxIter=3, maxDepth=3, featureSubsetStrategy="onethird"

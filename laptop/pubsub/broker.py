@@ -71,7 +71,11 @@ class Subscription:
         if not self.backlog.available and not self.gone.is_set():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
-            await future
+            try:
+                await future
+            finally:
+                if future in self._waiting:  # whoever waited has gone
+                    self._waiting.remove(future)
 
     def configure(self) -> None:
         """Bring the backlog in line with the body."""
@@ -124,10 +128,11 @@ class Broker:
         """End pushes and write down what is settled."""
         for task in self._tasks:
             task.cancel()
-        for subscription in self.subscriptions.values():
+        subscriptions = list(self.subscriptions.values())
+        for subscription in subscriptions:
             if subscription.pusher is not None:
                 await subscription.pusher.stop()
-        for subscription in self.subscriptions.values():
+        for subscription in subscriptions:
             await self.write_down(subscription)
 
     def _newest(self, topic: int) -> int:
@@ -249,8 +254,6 @@ class Broker:
         self._open(self._load(number, body, topic.number, self._newest(topic.number)), topic)
 
     async def _write_new(self, name: str, work: Work[int]) -> int:
-        if name in self.topics or name in self.subscriptions:
-            raise already_exists(name)
         try:
             return await self.store.write(work)
         except sqlite3.IntegrityError:  # another call was faster

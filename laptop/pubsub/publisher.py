@@ -5,7 +5,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types
 
-from laptop.errors import invalid
+from laptop.errors import already_exists, invalid
 from laptop.pubsub.broker import Broker
 from laptop.pubsub.names import check_new
 from laptop.pubsub.resources import masked, page, refuse_fields, seconds_between
@@ -37,6 +37,8 @@ class Publisher:
     async def create_topic(self, request: Any) -> Any:
         """Make a topic."""
         check_new(request.name, "topics")
+        if request.name in self._broker.topics:
+            raise already_exists(request.name)
         _check(request)
         request.state = types.Topic.State.ACTIVE
         await self._broker.add_topic(request)

@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1 import types
 from google.rpc import error_details_pb2
 
-from laptop.errors import ServiceError, invalid
+from laptop.errors import ServiceError, already_exists, invalid
 from laptop.pubsub.backlog import Delivery, Flow
 from laptop.pubsub.broker import Broker, Subscription
 from laptop.pubsub.filters import parse_filter
@@ -67,6 +67,8 @@ class Subscriber:
     async def create_subscription(self, request: Any) -> Any:
         """Make a subscription. It gets what is published after this has answered."""
         check_new(request.name, "subscriptions")
+        if request.name in self.broker.subscriptions:
+            raise already_exists(request.name)
         topic = self.broker.topic(request.topic)
         if request.filter:
             parse_filter(request.filter)

@@ -191,8 +191,8 @@ class Files:
                 check(before.document if before else None)
                 if connection.execute("SELECT 1 FROM bucket WHERE name = ?", (bucket,)).fetchone() is None:
                     raise HttpError(404, "notFound", f"The specified bucket does not exist: {bucket}")
+                stat = _stat(scratch.stat())  # before another process can have written what is in its place
                 _place(scratch, path, self.root, name)
-                stat = _stat(path.stat())
                 previous = connection.execute("SELECT MAX(generation) AS last FROM object").fetchone()["last"] or 0
                 generation = max(stat[1] // 1000, previous + 1)
                 document = new_document(bucket, name, generation, size, crc32c, md5)
@@ -278,11 +278,12 @@ class Files:
         if known is not None:
             return known
         path = self.path(bucket, name)
-        if not path.is_file():
+        try:
+            stat = _stat(path.stat())  # first: what is written meanwhile is then looked at again
+            crc32c, md5, size = _hashes(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
             return None
-        stat = _stat(path.stat())  # first: what is written meanwhile is then looked at again
-        crc32c, md5, size = _hashes(path)
         found = Found(path, new_document(bucket, name, stat[1] // 1000, size, crc32c, md5), stat)
         self._keep(connection, bucket, name, found)
         return found

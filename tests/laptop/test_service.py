@@ -1,12 +1,14 @@
 """What every server does alike: both protocols, refusals by name, faults that count, loopback only."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import google.api_core.exceptions as errors
@@ -41,6 +43,10 @@ class Handler:
         """The same, while there is somebody who waits for it."""
         return await self._work("list")
 
+    async def stop(self) -> None:
+        """The end of the server."""
+        self.ended.append("stop")
+
     async def _work(self, name: str) -> Any:
         self.begun.append(name)
         try:
@@ -50,7 +56,7 @@ class Handler:
             self.ended.append(f"{name} cancelled")
             raise
         self.ended.append(name)
-        return types.Topic.pb()()
+        raise not_found(name)
 
     async def get_topic(self, request: Any) -> Any:
         """Not there, unless it breaks."""
@@ -59,10 +65,10 @@ class Handler:
         raise not_found(request.topic)
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def running(handler: Handler) -> Iterator[Server]:
     """A server in a thread."""
-    server = Server("sample", Api(surfaces(PublisherClient), [Handler()]))
+    server = Server("sample", Api(surfaces(PublisherClient), [handler], stop=handler.stop))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -72,6 +78,13 @@ def server() -> Iterator[Server]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that answers."""
+    with running(Handler()) as server:
+        yield server
 
 
 @pytest.fixture(params=["grpc", "rest"])
@@ -109,20 +122,41 @@ def test_a_method_that_nobody_answers_is_refused_by_name(client: PublisherClient
         client.detach_subscription(request={"subscription": "projects/p/subscriptions/s"})
 
 
-def test_a_call_goes_to_its_end_without_its_caller(server: Server) -> None:
+def abandon(server: Server, handler: Handler, name: str) -> None:
+    """Begin a call that takes its time, and go."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = PublisherClient.get_transport_class("grpc")(channel=channel)
+        calls = {
+            "update": (stub.update_topic, types.UpdateTopicRequest()),
+            "list": (stub.list_topics, types.ListTopicsRequest()),
+        }
+        method, request = calls[name]
+        call = method.future(request)
+        eventually(lambda: name in handler.begun)
+        call.cancel()
+
+
+def test_a_call_goes_to_its_end_without_its_caller(caplog: pytest.LogCaptureFixture) -> None:
     """What a server has begun to write it also remembers; only a call that waits for messages ends with its caller."""
-    (handler,) = server.api.handlers
-    assert isinstance(handler, Handler)
-    stub = PublisherClient.get_transport_class("grpc")(channel=grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
-    for name, call in (("update", stub.update_topic), ("list", stub.list_topics)):
-        request = types.UpdateTopicRequest() if name == "update" else types.ListTopicsRequest()
-        started = call.future(request)
-        eventually(lambda name=name: name in handler.begun)
-        started.cancel()
-    eventually(lambda: handler.ended)
-    handler.go_on.set()
-    eventually(lambda: len(handler.ended) == 2)
-    assert handler.ended == ["list cancelled", "update"]
+    handler = Handler()
+    with running(handler) as server:
+        abandon(server, handler, "update")
+        abandon(server, handler, "list")
+        eventually(lambda: handler.ended)
+        handler.go_on.set()
+        eventually(lambda: len(handler.ended) == 2)
+    assert handler.ended == ["list cancelled", "update", "stop"]
+    gc.collect()  # a task that nobody asks for its error says so when it goes
+    assert caplog.text == ""
+
+
+def test_a_server_stops_after_its_calls() -> None:
+    """Also after one whose caller has gone: what it works with is still there."""
+    handler = Handler()
+    with running(handler) as server:
+        abandon(server, handler, "update")
+        threading.Timer(0.2, handler.go_on.set).start()
+    assert handler.ended == ["update", "stop"]
 
 
 def test_a_path_that_no_api_has_is_refused(server: Server) -> None:

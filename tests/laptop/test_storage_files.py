@@ -59,6 +59,28 @@ def test_what_is_opened_is_of_one_generation(files: Overtaken) -> None:
     asyncio.run(scenario())
 
 
+def test_what_another_process_puts_in_its_place_is_looked_at(files: Overtaken, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spark writes past the server, also while it puts an upload there: that has other metadata."""
+
+    def sync(path: Path) -> None:
+        if path.is_dir():
+            (path / NAME).write_bytes(b"Spark's")
+
+    monkeypatch.setattr("laptop.storage.files._sync", sync)
+
+    async def scenario() -> None:
+        await put(files, NAME, b"server's")
+        opened = await files.open(BUCKET, NAME)
+        assert opened is not None
+        found, file = opened
+        with file:
+            content = file.read()
+        assert content == b"Spark's"
+        assert found.document["crc32c"] == crc32c_of(content)
+
+    asyncio.run(scenario())
+
+
 def test_no_two_files_have_the_same_time(files: Overtaken) -> None:
     """Which tells a file from the one that takes its place, also if they are as long and of the same moment."""
 

@@ -187,11 +187,13 @@ def lose_and_mend(clients: Clients, endpoints: Path) -> None:
     # One with a record that no other has: what came again after a kill is in two. And none with r3: gone from the
     # archive, too, nobody would have it left, and replay would rightly say so.
     often = Counter(chain.from_iterable(objects.values()))
-    lost, unkept = next(
+    fit = [
         (name, ids)
         for name, ids in objects.items()
         if not ids & {"r1", "r2", "r3"} and any(often[one] == 1 for one in ids)
-    )
+    ]
+    assert fit, "every object of the archive has r1, r2 or r3, or nothing of its own"
+    lost, unkept = fit[0]
     clients.storage.bucket(archive_bucket(clients.target)).blob(lost).delete()
 
     def named() -> dict[str, int]:

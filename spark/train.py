@@ -60,8 +60,7 @@ PARAMETERS: dict[str, Any] = {
 }
 TREES_A_CHECKPOINT = 20
 ROWS_A_PARTITION = 250_000
-"""A year of flights is in two, and two sums give the same in either order. Fewer rows are in one: boosting is hundreds
-of small jobs, whose tasks cost more than their rows, and two tasks more than one."""
+"""A year of flights is in two, and two sums give the same in either order."""
 MAX_KEYED = 1000
 """So many values of a category are told apart in the groups of a rate."""
 GOLDEN_PLAIN = 30
@@ -262,7 +261,7 @@ def newest_day(labelled: Mapping[date, int]) -> date:
 
 def partitions(rows: int) -> int:
     """How many partitions the training rows get: a matter of the data, or another cluster would give other trees."""
-    return max(1, ceil(rows / ROWS_A_PARTITION))
+    return max(2, ceil(rows / ROWS_A_PARTITION))
 
 
 def _training(begin: date) -> str:

@@ -129,7 +129,7 @@ class Server:
             ServiceError: what the caller is to be told.
         """
         method = self._method(rpc)
-        answer = self._to_its_end(f"{rpc.service}.{rpc.name}", method, request)
+        answer = self._respond(f"{rpc.service}.{rpc.name}", method, request)
         if hasattr(method, ends_with_its_caller.__name__):
             return await answer
         call = asyncio.create_task(answer)
@@ -142,7 +142,7 @@ class Server:
         if not call.cancelled():
             call.exception()  # if its caller has gone, there is nobody else to take it
 
-    async def _to_its_end(self, full_name: str, method: Callable[..., Any], request: Message) -> Any:
+    async def _respond(self, full_name: str, method: Callable[..., Any], request: Message) -> Any:
         try:
             await self.faults.check(full_name)
             response = await method(request)

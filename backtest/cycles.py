@@ -11,12 +11,12 @@ from backtest.machine import Machine
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.use_cases import UseCase
 from spark import objects
-from spark.convert import convert
-from spark.evaluate import evaluate, read_window
+from spark.conversion import convert
+from spark.evaluation import evaluate, read_window
 from spark.job import Job, JobFailed
 from spark.metrics import compare
 from spark.served import ServedModel
-from spark.train import SEED, train
+from spark.training import SEED, train
 
 CYCLE = timedelta(days=28)
 ARCHIVE, MODELS = "backtest-archive", "backtest-models"

@@ -34,12 +34,12 @@ from backtest.machine import Machine, machine
 from lunation.settings import ROOT
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
-from spark.convert import convert
-from spark.evaluate import evaluate, read_window
+from spark.conversion import convert
+from spark.evaluation import evaluate, read_window
 from spark.features import features_ddl, matrix
 from spark.job import Job
 from spark.served import ServedModel
-from spark.train import train
+from spark.training import train
 
 YEAR = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 FOUR_WEEKS = timedelta(days=28)

@@ -11,27 +11,15 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-from pyspark.sql import Column, DataFrame
-from pyspark.sql.functions import array as array_of
-from pyspark.sql.functions import (
-    broadcast,
-    coalesce,
-    col,
-    concat,
-    datediff,
-    explode,
-    lit,
-    percentile_approx,
-    struct,
-    when,
-)
+from pyspark.sql import DataFrame
+from pyspark.sql.functions import broadcast, expr
 
 from schemas.profile import DELAY_HOURS, LABEL, LABEL_DELAY, Bins, DataProfile
 from schemas.shapes import MISSING, InputKind, ModelInput
 from schemas.use_cases import UseCase
 from spark.literal import literal
 
-DECILES = [round(0.1 * step, 1) for step in range(1, 10)]
+DECILES = ", ".join(f"{step / 10}D" for step in range(1, 10))
 YEAR = 364
 """A profile goes back so many days (whole weeks): enough to know the usual, and bounded."""
 DELAY = Bins(kind="number", edges=list(DELAY_HOURS))
@@ -50,7 +38,7 @@ def choose_bins(
     if numbers:
         (found,) = rows.agg(
             *(
-                percentile_approx(col(f"features.`{name}`"), DECILES, 10_000).alias(f"q{place}")
+                expr(f"percentile_approx(features.`{name}`, array({DECILES}), 10000) AS q{place}")
                 for place, name in enumerate(numbers)
             )
         ).collect()
@@ -86,13 +74,12 @@ def count(
     kinds = {name: bins.kind for one in sets for name, bins in one.bins.items()}
     things = {name: place for place, name in enumerate(kinds)}
     # Each value of a record as (thing, key, number): a lookup in a small table, which is broadcast, finds its bins. One
-    # expression for all bins would be a method too long for Java to compile.
-    pairs = array_of(*(_pair(things[name], name, kind) for name, kind in kinds.items()))
+    # expression for all bins would be a method too long for Java to compile. As SQL, for each function of pyspark is
+    # a call to Java and back.
+    pairs = ", ".join(_pair(things[name], name, kind) for name, kind in kinds.items())
     last = first + timedelta(days=days - 1)
-    values = (
-        rows.where((col("dt") >= lit(first)) & (col("dt") <= lit(last)))
-        .select(datediff(col("dt"), lit(first)).alias("day"), explode(pairs).alias("value"))
-        .select("day", "value.*")
+    values = rows.where(f"dt BETWEEN DATE '{first}' AND DATE '{last}'").selectExpr(
+        f"datediff(dt, DATE '{first}') AS day", f"inline(array({pairs}))"
     )
     table = literal(
         spark,
@@ -125,17 +112,17 @@ def count(
     return found[:-1], found[-1]
 
 
-def _pair(thing: int, name: str, kind: InputKind) -> Column:
+def _pair(thing: int, name: str, kind: InputKind) -> str:
     if name == LABEL_DELAY:
-        hours = (col("label_time").cast("double") - col("event_time").cast("double")) / 3600.0
-        value = when(col("label").isNotNull(), hours)
+        hours = "(CAST(label_time AS DOUBLE) - CAST(event_time AS DOUBLE)) / 3600D"
+        value = f"IF(label IS NULL, NULL, {hours})"
     else:
-        value = col("label") if name == LABEL else col(f"features.`{name}`")
+        value = "label" if name == LABEL else f"features.`{name}`"
     if kind == "number":
-        key, number = when(value.isNull(), MISSING_KEY).otherwise(NUMBER_KEY), coalesce(value, lit(0.0))
+        key, number = f"IF({value} IS NULL, '{MISSING_KEY}', '{NUMBER_KEY}')", f"coalesce({value}, 0D)"
     else:
-        key, number = coalesce(concat(lit(VALUE_KEY), value), lit(MISSING_KEY)), lit(0.0)
-    return struct(lit(thing).alias("thing"), key.alias("key"), number.cast("double").alias("x"))
+        key, number = f"coalesce(concat('{VALUE_KEY}', {value}), '{MISSING_KEY}')", "0D"
+    return f"struct({thing} AS thing, {key} AS key, {number} AS x)"
 
 
 def _cells(bins: Bins) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.functions import col, lit
 
 from schemas.model_manifest import DataCheck, ModelManifest
 from schemas.profile import DataProfile
@@ -124,7 +123,7 @@ def inspect(
 
 
 def _between(rows: DataFrame, first: date, last: date) -> DataFrame:
-    return rows.where((col("dt") >= lit(first)) & (col("dt") <= lit(last)))
+    return rows.where(f"dt BETWEEN DATE '{first}' AND DATE '{last}'")
 
 
 def _read_since(storage: Any, job: Job, champion: ModelManifest | None, counts: Mapping[str, int]) -> Mapping[str, int]:

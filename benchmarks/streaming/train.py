@@ -19,7 +19,7 @@ from schemas.shapes import model_inputs, spark_ddl
 from spark.export import read_forest, to_onnx
 from spark.features import known_values, vectors
 from spark.session import start
-from spark.train import PARAMETERS, SEED
+from spark.training import PARAMETERS, SEED
 
 UNTIL = datetime(2013, 2, 12, tzinfo=UTC)
 VERSIONS = ("first", "second")

@@ -16,9 +16,9 @@ from functions.classify.model import load_model
 from schemas import USE_CASES, UseCase
 from schemas.model_manifest import ModelManifest
 from schemas.rate import Rate
-from spark import train
-from spark.convert import convert
-from spark.evaluate import evaluate
+from spark import training
+from spark.conversion import convert
+from spark.evaluation import evaluate
 from spark.job import parse
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch):
     """Registered in the table, its records are converted, trained on and judged by the drivers' own arguments, and the
     serving function loads the model and answers a record, an unseen plant included."""
     monkeypatch.setitem(USE_CASES, "sensors", SENSORS)
-    monkeypatch.setattr(train, "PARAMETERS", train.PARAMETERS | {"maxIter": 6})
+    monkeypatch.setattr(training, "PARAMETERS", training.PARAMETERS | {"maxIter": 6})
     History(readings()).file(
         desk.storage.root / desk.job.archive.removeprefix("gs://"),
         datetime(2025, 1, 1, tzinfo=UTC),
@@ -85,7 +85,7 @@ def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch):
     arguments = ["--use-case", "sensors", "--archive", desk.job.archive, "--models", desk.job.models]
     job = parse("convert", "", [*arguments, "--run-id", "run-1", "--training-date", "2025-05-01", "--champion", "none"])
     convert(desk.spark, desk.storage, job)
-    train.train(desk.spark, desk.storage, job, train.PARAMETERS)
+    training.train(desk.spark, desk.storage, job, training.PARAMETERS)
     evaluate(desk.spark, desk.storage, job)
 
     manifest = ModelManifest.model_validate(desk.json(f"{job.model}/manifest.json"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from spark.convert import convert
+from spark.conversion import convert
 from spark.job import JobFailed
 
 pytestmark = pytest.mark.spark

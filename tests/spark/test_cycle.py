@@ -20,14 +20,14 @@ from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
 from spark import report
 from spark import snapshot as converted
-from spark.convert import convert
+from spark.conversion import convert
 from spark.day_counts import Wanted, as_profile, count
-from spark.evaluate import evaluate, read_window
+from spark.evaluation import evaluate, read_window
 from spark.features import features_ddl
 from spark.job import JobFailed
 from spark.served import ServedModel
-from spark.train import PARAMETERS
-from spark.train import train as train_with
+from spark.training import PARAMETERS
+from spark.training import train as train_with
 from spark.watched import AUC, TRAINING
 from tests.spark.conftest import SHOP
 
@@ -205,7 +205,7 @@ def test_the_same_inputs_give_the_same_bytes(desk, record, label, monkeypatch):
     desk.put("records", records[::-2])
     desk.put("records", records[::2], "more.json")
     desk.job = replace(desk.job, run_id="run-2")
-    monkeypatch.setattr("spark.train.TREES_A_CHECKPOINT", 1)
+    monkeypatch.setattr("spark.training.TREES_A_CHECKPOINT", 1)
     convert(desk.spark, desk.storage, desk.job)
     boosting = desk.storage.root / desk.job.work.removeprefix("gs://") / "boosting"
     with ThreadPoolExecutor() as pool:
@@ -339,7 +339,7 @@ def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, recor
     convert(desk.spark, desk.storage, desk.job)
     train(desk.spark, desk.storage, desk.job)
     rows = desk.json(f"{desk.job.work}/train.json")["rows"]["evaluate"]
-    monkeypatch.setattr("spark.evaluate.WINDOW_ROWS", rows // 4 - 1)
+    monkeypatch.setattr("spark.evaluation.WINDOW_ROWS", rows // 4 - 1)
     parts = [read_window(desk.spark, desk.job, part, 5) for part in range(5)]
     assert sum(len(part.target) for part in parts) == rows
     assert {len(set(part.days)) for part in parts} == {28}

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.shapes import model_inputs
 from spark import rates, snapshot
-from spark.convert import convert
+from spark.conversion import convert
 from spark.features import assembled, columns, features_ddl, indexed, known_values
 
 pytestmark = pytest.mark.spark

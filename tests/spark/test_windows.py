@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from spark.train import newest_day
+from spark.training import newest_day
 
 MARCH = {date(2013, 3, 1) + timedelta(days=day): 100 for day in range(31)}
 

@@ -1,0 +1,34 @@
+"""How the three drivers run: arguments, then the session and all that the work imports, then the work."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from spark.job import Job, exit_code, parse
+from spark.session import start
+from spark.watched import watched
+
+Work = Callable[[Any, Any, Job], None]
+"""Takes the session, a storage client and the arguments."""
+
+
+def run(unit: str, description: str, load: Callable[[], tuple[Work, Any]], argv: Sequence[str]) -> int:
+    """Run a driver; answers its exit code.
+
+    Args:
+        unit: the job's name.
+        description: for ``--help``.
+        load: imports what the work needs, and answers it with a storage client.
+        argv: the arguments, without the program's name.
+    """
+    job = parse(unit, description, argv)
+
+    def work() -> None:
+        # Each takes the better part of a second, Java's the one and Python's the other.
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(load)
+            session = start(f"{unit} {job.run_id}")
+            loaded, storage = loading.result()
+        loaded(session, storage, job)
+
+    return exit_code(watched(unit, job, work))

@@ -1,0 +1,386 @@
+"""Job 2 of 3: gradient-boosted trees on all labelled records before the evaluation window, exported as ONNX.
+
+Writes ``model.onnx``, ``reasons.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder,
+Spark's own probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
+
+The evaluation window is the last 28 days, up to the last day that has labels; trained is on the records before it
+whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
+The same Parquet gives the same trees: seed, order of categories and rows, and partitions are fixed, whatever the
+cluster, and no rows are sampled. (Sums over more than two partitions, see :data:`ROWS_A_PARTITION`, are added in the
+order in which Spark merges them, fixed on one machine; on several executors the last bit of a leaf may differ.)
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from math import ceil, isqrt
+from typing import Any
+
+from pydantic import ValidationError
+from pyspark.ml.classification import GBTClassificationModel, GBTClassifier
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import col, expr
+
+from schemas.model_manifest import GoldenRow
+from schemas.shapes import ModelInput, model_inputs
+from schemas.use_cases import UseCase
+from spark import objects, rates, snapshot
+from spark.export import read_forest, to_onnx
+from spark.features import assembled, columns, features_ddl, indexed, known_values
+from spark.job import Job, JobFailed, progress
+from spark.literal import literal
+from spark.reasons import to_reasons
+from spark.repeat import original
+from spark.snapshot import Snapshot
+from spark.watched import TRAINING
+
+EVALUATION_DAYS = 28
+STRAY_SHARE = 0.01
+"""Of all labelled rows: fewer than that, more than an evaluation window after all others, have a wrong date."""
+SEED = 20130101
+# Measured on flights (docs/backtest.md). Flat trees: the first one has the full weight in Spark's boosting, and a flat
+# one follows the noise of so few weeks less. A tree sees a third of the columns at each split, for the same reason, and
+# at a third of the time. Sixty with longer steps are 0.001 to 0.002 of AUC below eighty, and are trained in three
+# quarters of the time.
+PARAMETERS: dict[str, Any] = {
+    "maxIter": 60,
+    "maxDepth": 3,
+    "maxBins": 32,
+    "stepSize": 0.2,
+    "subsamplingRate": 1.0,
+    "featureSubsetStrategy": "onethird",
+}
+TREES_A_CHECKPOINT = 20
+ROWS_A_PARTITION = 250_000
+"""A year of flights is in two, and two sums give the same in either order."""
+MAX_KEYED = 1000
+"""So many values of a category are told apart in the groups of a rate."""
+GOLDEN_PLAIN = 30
+GOLDEN_CHANGED = 20
+THRESHOLD_ROWS = 50_000
+UNSEEN = "~new"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """First and last day of each window, inclusive."""
+
+    train_from: date
+    train_to: date
+    evaluate_from: date
+    evaluate_to: date
+
+
+def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:
+    """Train on what ``convert`` wrote for this run. ``parameters`` are the GBTClassifier's.
+
+    Raises:
+        JobFailed: not converted yet, no labels, no history before the evaluation window, or a single class in it.
+    """
+    began = time.monotonic()
+    done = f"{job.work}/train.json"
+    if objects.read(storage, done) is not None:
+        progress(f"train: {done} is there, this run was trained before")
+        return
+    converted = snapshot.read(storage, job, job.run_id)
+    if converted is None:
+        raise JobFailed(f"{job.work}/convert.json is not there; run convert.py with the same --run-id first")
+    repeated = original(storage, job)
+    if repeated is not None:
+        parameters = repeated.parameters
+    labelled = _labelled(spark, job, converted)
+    first, begin, last = _bounds(job, converted)
+    # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
+    # listed in, on however many cores.
+    training_rows = (
+        labelled.where(_training(begin))
+        .repartition(partitions(_labels(converted, first, begin - timedelta(days=1))), "record_id")
+        .sortWithinPartitions("record_id")
+        .select("dt", "label_time", "target", "features")
+    )
+    inputs = model_inputs(job.case)
+    # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
+    most = parameters["maxBins"] - 1
+    keyed = {part for rate in job.case.rates for part in rate.by}
+    limits = {item.name: MAX_KEYED if item.name in keyed else most for item in inputs}
+    with _cached(training_rows) as rows:
+        with ThreadPoolExecutor() as pool:  # two passes side by side: each waits for its plans as long as for its tasks
+            known = pool.submit(known_values, rows, inputs, limits)
+            windows, counts = _windows(rows, job, first, begin, last)
+            categories = known.result()
+        counts["evaluate"] = _labels(converted, begin, last)
+        progress(
+            f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
+            f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
+        )
+        for use in ("train", "evaluate"):
+            TRAINING.set(counts[use], use_case=job.case.name, use=use)
+        direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
+        keys = rates.keys(job.case.rates, counts, inputs, categories)
+        frame = indexed(rows, inputs, categories)
+        encoder = _encoder(job.case, frame, inputs, categories, direct, keys, windows.evaluate_from)
+        # Not cached: each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
+        # with an executor is not made anew, then: the job fails, and the run can be started again.)
+        table = encoder.past(frame).select("vector", "target").localCheckpoint()
+    # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
+    parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
+    # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
+    # which the fit deletes again.
+    spark.sparkContext.setCheckpointDir(f"{job.work}/boosting")
+    trees = GBTClassifier(
+        featuresCol="vector", labelCol="target", seed=SEED, checkpointInterval=TREES_A_CHECKPOINT, **parameters
+    )
+    window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
+    # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
+    # wait for their plans and their files.
+    with ThreadPoolExecutor() as pool:
+        prepared = pool.submit(lambda: encoder.present(_with_golden(job.case, window, inputs)))
+        model = trees.fit(table)
+        progress(
+            f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
+        )
+        exported = pool.submit(_export, spark, storage, job, model, encoder)
+        asked = pool.submit(_threshold, model, table, counts)
+        _score(spark, storage, job, model, prepared.result())
+        artefact_bytes, threshold = exported.result(), asked.result()
+    if encoder.cells is not None:
+        encoder.cells.unpersist()
+
+    seconds = round(time.monotonic() - began, 3)
+    report = {
+        "use_case": job.case.name,
+        "run_id": job.run_id,
+        "inputs": [item.name for item in inputs],
+        "input_kinds": [item.kind for item in inputs],
+        "categories": categories,
+        "columns": encoder.names,
+        "threshold": threshold,
+        "positive_share": counts["positive"] / counts["train"],
+        "rows": {name: counts[name] for name in ("train", "evaluate")},
+        "windows": {name: day.isoformat() for name, day in vars(windows).items()},
+        "seed": SEED,
+        "parameters": {"model": "pyspark.ml.GBTClassifier", "evaluation_days": EVALUATION_DAYS, **parameters},
+        "seconds": seconds,
+    }
+    objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
+    progress(f"train: {artefact_bytes} bytes of ONNX in {job.model} after {seconds:.1f} s")
+
+
+@contextmanager
+def _cached(frame: DataFrame) -> Iterator[DataFrame]:
+    """``frame``, which is kept in memory within the block."""
+    cached = frame.cache()
+    try:
+        yield cached
+    finally:
+        cached.unpersist()
+
+
+def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
+    """The run's labelled rows, with ``target`` 1.0 for the positive label."""
+    return (
+        snapshot.rows(spark, job, converted, features_ddl(job.case))
+        .where(col("label").isNotNull())
+        .withColumn("target", (col("label") == job.case.positive).cast("double"))
+    )
+
+
+def _bounds(job: Job, converted: Snapshot) -> tuple[date, date, date]:
+    """The first day with labels, the first of the evaluation window, and its last."""
+    days = {date.fromisoformat(day): where.labelled for day, where in converted.days.items() if where.labelled}
+    if not days:
+        raise JobFailed(
+            f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
+            "are published with the record's record_id, and that the archive has them (archive/labels)"
+        )
+    first, last = min(days), newest_day(days)
+    return first, last - timedelta(days=EVALUATION_DAYS - 1), last
+
+
+def _labels(converted: Snapshot, first: date, last: date) -> int:
+    """How many labelled rows the days have."""
+    return sum(where.labelled for day, where in converted.days.items() if first <= date.fromisoformat(day) <= last)
+
+
+def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) -> tuple[Windows, dict[str, Any]]:
+    """The windows, and what one pass over the training rows tells: their counts and the bounds of the rates' steps."""
+    (counts, *_) = rows.agg(
+        expr("count(1) AS train"),
+        expr("count_if(target = 1) AS positive"),
+        expr("max(dt) AS train_to"),
+        *(expr(f"{bound} AS `{name}`") for name, bound in rates.bounds(job.case.rates)),
+    ).collect()
+    if counts.train == 0:
+        raise JobFailed(
+            f"all labelled records are of {first} or later, within the evaluation window of {EVALUATION_DAYS} days up "
+            f"to {last}, or their labels came within it: none is left to train on; wait for more history, or backfill "
+            "it"
+        )
+    if counts.positive in (0, counts.train):
+        only = job.case.labels[0] if counts.positive == 0 else job.case.positive
+        raise JobFailed(
+            f"all {counts.train} training rows are labelled {only!r}: one class teaches nothing; check the "
+            "publisher of the labels"
+        )
+    return Windows(first, counts.train_to, begin, last), counts.asDict()
+
+
+def newest_day(labelled: Mapping[date, int]) -> date:
+    """The newest day with labels, left out what a wrong clock dated into the future: a few rows after a gap.
+
+    One such record would else be the whole evaluation window, of this run and of all that follow.
+
+    Args:
+        labelled: labelled rows by day; at least one day.
+    """
+    days = sorted(labelled)
+    few = STRAY_SHARE * sum(labelled.values())
+    for place in range(len(days) - 1, 0, -1):
+        if sum(labelled[day] for day in days[place:]) >= few:
+            break
+        if days[place] - days[place - 1] > timedelta(days=EVALUATION_DAYS):
+            progress(f"train: what is labelled from {days[place]} on is left out: a few rows, long after all others")
+            return newest_day({day: labelled[day] for day in days[:place]})
+    return days[-1]
+
+
+def partitions(rows: int) -> int:
+    """How many partitions the training rows get: a matter of the data, or another cluster would give other trees."""
+    return max(2, ceil(rows / ROWS_A_PARTITION))
+
+
+def _training(begin: date) -> str:
+    """Which rows are trained on when evaluation begins at ``begin``: those whose outcome was known by then."""
+    return f"(dt < DATE '{begin}' AND label_time <= TIMESTAMP '{begin} 00:00:00')"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """From rows to the model's vector: the inputs, then the rates."""
+
+    inputs: Sequence[ModelInput]
+    categories: Mapping[str, list[str]]
+    direct: Sequence[int]
+    """Which of the inputs the trees see as they are."""
+    keys: Sequence[rates.Key]
+    cells: DataFrame | None
+    """What ``rates.history`` gave; None for a use case without rates."""
+    end: date
+    """Where training ends and evaluation begins."""
+
+    @property
+    def names(self) -> list[str]:
+        """What the vector's columns are called."""
+        return [self.inputs[place].name for place in self.direct] + [key.name for key in self.keys]
+
+    def past(self, frame: DataFrame) -> DataFrame:
+        """Indexed training rows, each with the rates as of its own time."""
+        if self.cells is not None:
+            frame = rates.joined(frame, self.cells, self.keys, columns(self.inputs), self.end)
+        return self._assembled(frame)
+
+    def present(self, rows: DataFrame) -> DataFrame:
+        """Rows with the rates that the artefact carries."""
+        frame = indexed(rows, self.inputs, self.categories)
+        return self._assembled(rates.looked_up(frame, self.tables, columns(self.inputs)))
+
+    @cached_property
+    def tables(self) -> list[rates.Table]:
+        """Those rates."""
+        return [] if self.cells is None else rates.tables(self.cells, self.keys)
+
+    def _assembled(self, frame: DataFrame) -> DataFrame:
+        names = columns(self.inputs)
+        return assembled(frame, [*(names[place] for place in self.direct), *(f"r_{key.name}" for key in self.keys)])
+
+
+def _encoder(
+    case: UseCase,
+    frame: DataFrame,
+    inputs: Sequence[ModelInput],
+    categories: Mapping[str, list[str]],
+    direct: Sequence[int],
+    keys: Sequence[rates.Key],
+    end: date,
+) -> _Encoder:
+    if not keys:
+        return _Encoder(inputs, categories, direct, keys, None, end)
+    cells = rates.history(frame, case.rates, keys, columns(inputs), end).cache()
+    return _Encoder(inputs, categories, direct, keys, cells, end)
+
+
+def _export(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder) -> int:
+    """Write the artefact and its reasons; the artefact's size in bytes."""
+    saved = f"{job.work}/gbt"
+    model.write().overwrite().save(saved)
+    forest, tables = read_forest(spark, saved), encoder.tables
+    inputs, direct = len(encoder.inputs), encoder.direct
+    artefact = to_onnx(forest, inputs, direct, tables)
+    objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")
+    reasons = to_reasons(forest, encoder.names, inputs, direct, tables)
+    objects.write_once(storage, f"{job.model}/reasons.onnx", reasons, "application/octet-stream")
+    return len(artefact)
+
+
+def _score(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, window: DataFrame) -> None:
+    """Write Spark's own probabilities: of the evaluation window, and of the golden rows."""
+    scored = _scored(model, window).select("record_id", "dt", "target", "features", "golden", "probability")
+    scores = f"{job.work}/scores"
+    scored.write.mode("overwrite").parquet(scores)
+    objects.write_once(storage, f"{job.model}/golden.json", _golden(spark.read.schema(scored.schema).parquet(scores)))
+
+
+def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
+    return model.transform(rows).withColumn("probability", vector_to_array(col("probability"))[1])
+
+
+def _threshold(model: GBTClassificationModel, table: DataFrame, counts: Mapping[str, int]) -> float:
+    """The training score from which the share of positive answers equals the share of positive labels, on a sample."""
+    sample = table.sample(min(1.0, THRESHOLD_ROWS / counts["train"]), SEED)
+    share = counts["positive"] / counts["train"]
+    (threshold,) = _scored(model, sample).approxQuantile("probability", [1.0 - share], 1e-4)
+    return threshold
+
+
+def _with_golden(case: UseCase, window: DataFrame, inputs: Sequence[ModelInput]) -> DataFrame:
+    """The window's rows, and the golden ones, which have a number in ``golden``, to be scored in one go: some records
+    of the window, as sent and with one thing changed: an unseen category, a missing value, all that may be missing."""
+    picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(GOLDEN_PLAIN).select("features").collect()
+    plain = [row.features.asDict() for row in picked]
+    changed = [features for features in _changed(plain, inputs) if _valid(case, features)][:GOLDEN_CHANGED]
+    rows = [{"golden": number, "features": features} for number, features in enumerate(plain + changed)]
+    golden = literal(window.sparkSession, rows, f"golden INT, {features_ddl(case)}")
+    return window.select("record_id", "dt", "target", "features").unionByName(golden, allowMissingColumns=True)
+
+
+def _golden(scores: DataFrame) -> bytes:
+    """Each golden row's features, with Spark's own probability."""
+    rows = scores.where("golden IS NOT NULL").select("golden", "features", "probability").collect()
+    golden = [
+        GoldenRow(features=row.features.asDict(), probability=row.probability).model_dump(mode="json")
+        for row in sorted(rows, key=lambda row: row.golden)
+    ]
+    return json.dumps(golden, indent=1, sort_keys=True).encode()
+
+
+def _changed(plain: Sequence[dict[str, Any]], inputs: Sequence[ModelInput]) -> list[dict[str, Any]]:
+    bare: dict[str, Any] = {item.name: None for item in inputs if not item.required}
+    unseen: dict[str, Any] = {item.name: UNSEEN for item in inputs if item.kind == "category"}
+    changes: list[dict[str, Any]] = [bare, unseen, bare | unseen]
+    changes += [{name: UNSEEN} for name in unseen] + [{name: None} for name in bare]
+    return [plain[place % len(plain)] | changes[place % len(changes)] for place in range(2 * GOLDEN_CHANGED)]
+
+
+def _valid(case: UseCase, features: dict[str, Any]) -> bool:
+    """A golden row must be one that a publisher may send: the serving side reads it through the same class."""
+    try:
+        case.features.model_validate(features)
+    except ValidationError:
+        return False
+    return True

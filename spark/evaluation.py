@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd  # noqa: F401 - toPandas would import it where the window is waited for
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col

@@ -1,4 +1,4 @@
-"""The gate: may a challenger take over? A policy to be read in a minute; its evidence comes from ``evaluate.py``."""
+"""The gate: may a challenger take over? A policy to be read in a minute; its evidence comes from ``evaluation.py``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -64,7 +64,7 @@ def html(seen: Mapping[str, Any], objects: int) -> bytes:
         Markup(charts.shares(name, place, one))  # noqa: S704
         for place, (name, one) in enumerate(ranked[:SHARES_SHOWN])
     ]
-    text = _template(REPORT).render(
+    text = _HTML.render(
         **facts,
         champion=champion,
         changed=[] if champion is None else differences(champion, run),
@@ -80,7 +80,7 @@ def html(seen: Mapping[str, Any], objects: int) -> bytes:
 def card(seen: Mapping[str, Any]) -> bytes:
     """The model card of what ``evaluation.json`` holds."""
     known = [part for part in seen["segments"] if part["auc"] is not None]
-    return _template("model_card.md").render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
+    return _CARD.render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
 
 
 def _auc(part: Mapping[str, Any]) -> float:
@@ -127,3 +127,7 @@ def _plainly(value: Any) -> str:
 def _one_line(text: Any) -> str:
     """Text that cannot leave its line or its backticks in Markdown."""
     return " ".join(str(text).split()).replace("`", "'").replace("|", "/").replace("[", "(").replace("]", ")")
+
+
+# Once, while the module is imported: it takes a fifth of a second, and a driver imports while Spark starts.
+_HTML, _CARD = _template(REPORT), _template("model_card.md")

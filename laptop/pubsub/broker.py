@@ -26,7 +26,7 @@ PubsubMessage = types.PubsubMessage.pb()
 TopicBody = types.Topic.pb()
 SubscriptionBody = types.Subscription.pb()
 
-TICK_SECONDS = 0.05
+TICK_SECONDS = 0.1
 CLEAN_SECONDS = 2.0
 CLEAN_CHUNK = 5000
 DEFAULT_MINIMUM_BACKOFF = 10.0
@@ -57,7 +57,6 @@ class Subscription:
         self.pusher: Pusher | None = None
         self.gone = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._writing: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
         """Tell everybody who waits for messages to look."""
@@ -107,7 +106,7 @@ class Broker:
         self._identity = identity
         self._faults = faults
         self._tasks: list[asyncio.Task[None]] = []
-        self._writes: dict[int, asyncio.Task[None]] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     # --- life
 
@@ -304,7 +303,7 @@ class Broker:
         """Start, change or end the pushes of a subscription as its body says."""
         endpoint = subscription.body.push_config.push_endpoint
         if endpoint and subscription.pusher is None:
-            subscription.pusher = Pusher(subscription, self.write_soon, self._identity, self._faults)
+            subscription.pusher = Pusher(subscription, self._identity, self._faults)
             subscription.pusher.start()
         elif not endpoint and subscription.pusher is not None:
             self._spawn(subscription.pusher.stop())
@@ -371,22 +370,23 @@ class Broker:
             changes = subscription.backlog.changes()
             await self.store.write(lambda connection: _record(connection, subscription.number, changes))
 
-    def write_soon(self, subscription: Subscription) -> None:
-        """Have what is settled written down, without waiting; what comes meanwhile goes into the next write."""
-        number = subscription.number
-        if number not in self._writes and subscription.backlog.changed:
-            task = asyncio.create_task(self._write_while_changed(subscription))
-            self._writes[number] = task
-            task.add_done_callback(lambda _: self._writes.pop(number, None))
+    async def _write_progress(self) -> None:
+        """Write down what became of deliveries since the last time: one commit for all subscriptions."""
+        changed = [
+            (subscription.number, subscription.backlog.changes())
+            for subscription in self.subscriptions.values()
+            if subscription.backlog.changed and not subscription.gone.is_set()
+        ]
 
-    async def _write_while_changed(self, subscription: Subscription) -> None:
-        while subscription.backlog.changed and not subscription.gone.is_set():
-            try:
-                await self.write_down(subscription)
-            except Exception:
-                # Nothing is lost: what is not written down is delivered again after a restart.
-                log.exception("%s: progress could not be written down", subscription.body.name)
-                return
+        def work(connection: Any) -> None:
+            for number, changes in changed:
+                _record(connection, number, changes)
+
+        try:
+            await self.store.write(work)
+        except Exception:
+            # Nothing is lost: what is not written down is delivered again after a restart.
+            log.exception("progress could not be written down")
 
     # --- the clockwork
 
@@ -404,7 +404,10 @@ class Broker:
                     except Exception:
                         # They are still there after a restart: neither the copies nor the acknowledgements were kept.
                         log.exception("%s: dead letters could not be forwarded", subscription.body.name)
-                self.write_soon(subscription)
+            # Nobody waits for it: a tick's worth shares a commit. And no tick waits for a slow disk.
+            written = self._writing is None or self._writing.done()
+            if written and any(one.backlog.changed for one in self.subscriptions.values()):
+                self._writing = asyncio.create_task(self._write_progress())
 
     async def _bury(self, subscription: Subscription) -> None:
         """Forward what failed too often to the dead-letter topic; both in one commit, so none is lost or left."""

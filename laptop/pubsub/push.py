@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -65,7 +64,6 @@ class Pusher:
 
     Args:
         subscription: whose body tells the endpoint, anew for each message.
-        settled: called when something was acknowledged or failed, to have it written down.
         identity: signs the tokens.
         faults: consulted before each push, as ``laptop.pubsub.Push``.
     """
@@ -73,12 +71,10 @@ class Pusher:
     def __init__(
         self,
         subscription: "Subscription",
-        settled: Callable[["Subscription"], None],
         identity: Identity,
         faults: FaultInjector,
     ) -> None:
         self._subscription = subscription
-        self._settled = settled
         self._identity = identity
         self._faults = faults
         self._window = Window()
@@ -140,7 +136,6 @@ class Pusher:
             self._window.failed(started, time.monotonic())
             subscription.backlog.extend(delivery.sequence, delivery.token, 0)
             log.info("%s: attempt %d: %s", subscription.body.name, delivery.attempt, problem)
-        self._settled(subscription)
 
     async def _post(self, session: aiohttp.ClientSession, delivery: Delivery) -> str | None:
         """None when the endpoint acknowledged; else what happened instead."""

@@ -233,10 +233,8 @@ class Subscriber:
             for (ack_id, sequence, token), value in zip(_parsed(subscription, ack_ids), seconds, strict=True)
             if not subscription.backlog.extend(sequence, token, value)
         ]
-        if 0 in seconds:
-            self.broker.write_soon(subscription)
-            if subscription.backlog.available:
-                subscription.wake()
+        if 0 in seconds and subscription.backlog.available:
+            subscription.wake()
         return late if subscription.body.enable_exactly_once_delivery else []
 
 
@@ -272,8 +270,6 @@ class _Stream:
                 await owner.broker.write_down(subscription)
                 done = [ack_id for ack_id in request.ack_ids if ack_id not in refused]
                 self._confirm(acknowledge_confirmation={"ack_ids": done, "invalid_ack_ids": refused})
-            else:
-                owner.broker.write_soon(subscription)
         if request.modify_deadline_ack_ids:
             if len(request.modify_deadline_seconds) != len(request.modify_deadline_ack_ids):
                 raise invalid("modify_deadline_seconds: must be as many as modify_deadline_ack_ids")

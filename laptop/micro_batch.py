@@ -50,9 +50,11 @@ PULLS_IN_FLIGHT = 2
 LINGER_SECONDS = 0.25
 """How long a batch that is not full waits for more."""
 FEW_MESSAGES = 100
-LINGER_OF_FEW_SECONDS = 2.0
-"""How long one of few messages does: a batch costs 40 ms of a core, however little is in it."""
-PULL_PAUSE_SECONDS = 0.5
+LINGER_OF_FEW_SECONDS = 5.0
+"""How long one of few messages does while more keep coming: a batch costs 50 ms of a core, however little is in it."""
+QUIET_SECONDS = 2.0
+"""After so long without another message one of few waits no longer."""
+PULL_PAUSE_SECONDS = 1.5
 """After a pull of few: whoever asks again at once is given one message at a time. They linger for longer anyway."""
 LEASE_SECONDS = 60
 EXTEND_AFTER_SECONDS = (5.0, 20.0)
@@ -355,17 +357,23 @@ class _Loop:
 
     def _next_batch(self) -> _Batch:
         batch = _Batch()
-        began: float | None = None
+        began = latest = 0.0
         while not batch.full and not self._stopped.is_set():
-            linger = LINGER_OF_FEW_SECONDS if batch.count < FEW_MESSAGES else LINGER_SECONDS
-            wait = 0.5 if began is None else began + linger - time.monotonic()
+            if not batch.count:
+                until = time.monotonic() + 0.5
+            elif batch.count < FEW_MESSAGES:
+                until = min(began + LINGER_OF_FEW_SECONDS, latest + QUIET_SECONDS)
+            else:
+                until = began + LINGER_SECONDS
+            wait = until - time.monotonic()
             if wait <= 0:
                 break
             try:
                 batch.add(self._pulled.get(timeout=wait))
             except queue.Empty:
                 break
-            began = began or time.monotonic()
+            latest = time.monotonic()
+            began = began or latest
         return batch
 
     def _pull_forever(self, subscription: str) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from apache_beam.transforms.trigger import AccumulationMode, AfterWatermark
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.transforms.window import FixedWindows
 
+from laptop import micro_batch
 from laptop.micro_batch import MicroBatchRunner
 from tests.pubsub_support import Clients
 from tests.support import ROOT, ServerProcess, eventually
@@ -330,3 +332,32 @@ def test_a_pipeline_without_pub_sub_is_run_to_its_end(tmp_path: Path, monkeypatc
         )
     assert (tmp_path / "words").read_text() == "ab"
     assert (tmp_path / "kind").read_text() == "batch"
+
+
+def test_few_messages_wait_for_more_only_while_more_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thin stream shares batches, for each costs as much as a full one; a message that stays alone is filed soon."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")  # nobody asks there
+    monkeypatch.setattr(micro_batch, "LINGER_OF_FEW_SECONDS", 3.0)
+    monkeypatch.setattr(micro_batch, "QUIET_SECONDS", 0.5)
+    loop = micro_batch._Loop([SUBSCRIPTION], lambda: None)
+
+    def pulled() -> None:
+        loop._pulled.put(micro_batch._Pull(SUBSCRIPTION, [micro_batch.PullResponse.pb()().received_messages.add()], 0))
+
+    pulled()
+    started = time.monotonic()
+    assert loop._next_batch().count == 1
+    assert 0.5 <= time.monotonic() - started < 2
+    over = threading.Event()
+
+    def stream() -> None:
+        while not over.wait(0.1):
+            pulled()
+
+    publisher = threading.Thread(target=stream)
+    publisher.start()
+    try:
+        assert loop._next_batch().count > 10
+    finally:
+        over.set()
+        publisher.join()

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import uvloop
 from aiohttp import web
 from google.protobuf.message import Message
 
@@ -308,7 +307,7 @@ def main(name: str, build: Callable[[Context], Api], argv: Iterable[str] | None 
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     end_with_parent()
     with _only_one(name, options.state.resolve()):
-        uvloop.run(_serve(name, build, options))
+        asyncio.run(_serve(name, build, options))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import cast
 
 import httptools
 
@@ -84,7 +83,8 @@ class Caller(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller has come."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
         self._connections.add(self)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -291,7 +291,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the answer."""

@@ -91,7 +91,7 @@ class Watch:
     """Callers that ask the HTTP entry point again and again, and note which generation answered when.
 
     Args:
-        url: of ``POST /v1/classify``; plain HTTP, as on loopback.
+        url: of ``POST /v1/classify``; plain HTTP to a server that keeps connections, as on loopback.
         token: gives the caller's id token.
         documents: records to ask about, in turn.
         callers: how many at once.
@@ -99,6 +99,10 @@ class Watch:
 
     def __init__(self, url: str, token: Callable[[], str], documents: Sequence[Document], callers: int = 2) -> None:
         self._url = urlsplit(url)
+        if self._url.scheme != "http":
+            raise ValueError(
+                f"{url}: callers ask by plain HTTP, which sends their token in the clear; on loopback only"
+            )
         self._token = token
         self._documents = documents
         self._callers = callers

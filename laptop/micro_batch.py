@@ -56,6 +56,8 @@ QUIET_SECONDS = 2.0
 """After so long without another message one of few waits no longer."""
 PULL_PAUSE_SECONDS = 1.5
 """After a pull of few: whoever asks again at once is given one message at a time. They linger for longer anyway."""
+EMPTY_PAUSE_SECONDS = 0.1
+"""After a pull of nothing, which has waited at the server already."""
 LEASE_SECONDS = 60
 EXTEND_AFTER_SECONDS = (5.0, 20.0)
 """First, while the subscription's own deadline runs, which is 10 seconds at least; then."""
@@ -396,7 +398,9 @@ class _Loop:
             messages = list(PullResponse.pb(response).received_messages)
             if messages:
                 self._hand_over(self._leases.hold(subscription, messages))
-            if len(messages) < FEW_MESSAGES:
+            if not messages:
+                self._stopped.wait(EMPTY_PAUSE_SECONDS)
+            elif len(messages) < FEW_MESSAGES:
                 self._stopped.wait(PULL_PAUSE_SECONDS)
 
     def _hand_over(self, pull: _Pull) -> None:

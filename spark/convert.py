@@ -1,4 +1,4 @@
-"""Job 1 of 3: new JSON records and labels of the archive to Parquet; see ``conversion.py``."""
+"""Job 1 of 3: new JSON records and labels of the archive to Parquet. (What it does is conversion.py.)"""
 
 import sys
 from typing import Any

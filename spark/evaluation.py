@@ -24,7 +24,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd  # noqa: F401 - toPandas would import it where one waits for it
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
@@ -32,7 +31,7 @@ from pyspark.sql.functions import col
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
 from spark import metrics, objects, report, snapshot
-from spark.features import features_ddl
+from spark.features import scores_ddl
 from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
 from spark.importance import importance
@@ -52,8 +51,6 @@ FROZEN = "frozen"
 WINDOW_ROWS = 100_000
 """More hardly make an interval narrower, because whole days are drawn. (Where fewer than one row in two thousand has
 the rarer label, they would: the gate then holds for want of it.)"""
-SCORES = "record_id STRING, dt DATE, target DOUBLE, golden INT, probability DOUBLE"
-"""The columns besides ``features`` in which ``train`` leaves Spark's own probabilities."""
 FILES = ("model.onnx", "golden.json", "reasons.onnx")
 """What ``train`` leaves in the model's folder."""
 
@@ -238,7 +235,7 @@ def read_window(spark: SparkSession, job: Job, part: int = 0, parts: int = 1) ->
     names = [item.name for item in model_inputs(job.case)]
     # Features get names of their own: a use case may call one `target`.
     frame: Any = (
-        spark.read.schema(f"{SCORES}, {features_ddl(job.case)}")
+        spark.read.schema(scores_ddl(job.case))
         .parquet(f"{job.work}/scores")
         .where(f"golden IS NULL AND pmod(xxhash64(record_id), {parts}) = {part}")
         .select(

@@ -32,6 +32,11 @@ def features_ddl(case: UseCase) -> str:
     return f"features STRUCT<{fields}>"
 
 
+def scores_ddl(case: UseCase) -> str:
+    """The columns in which ``train`` leaves Spark's own probabilities of the evaluation window and the golden rows."""
+    return f"record_id STRING, dt DATE, target DOUBLE, {features_ddl(case)}, golden INT, probability DOUBLE"
+
+
 def known_values(rows: DataFrame, inputs: Sequence[ModelInput], limits: Mapping[str, int]) -> dict[str, list[str]]:
     """The values of each category in ``rows.features``, in alphabetical order: all of them, or the most frequent of a
     category that has more than its limit."""

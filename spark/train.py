@@ -1,4 +1,4 @@
-"""Job 2 of 3: boosted trees on the converted records, exported as ONNX; see ``training.py``."""
+"""Job 2 of 3: boosted trees on the converted records, exported as ONNX. (What it does is training.py.)"""
 
 import sys
 from typing import Any

@@ -32,7 +32,7 @@ from schemas.shapes import ModelInput, model_inputs
 from schemas.use_cases import UseCase
 from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
-from spark.features import assembled, columns, features_ddl, indexed, known_values
+from spark.features import assembled, columns, features_ddl, indexed, known_values, scores_ddl
 from spark.job import Job, JobFailed, progress
 from spark.literal import literal
 from spark.reasons import to_reasons
@@ -333,7 +333,9 @@ def _score(spark: SparkSession, storage: Any, job: Job, model: GBTClassification
     scored = _scored(model, window).select("record_id", "dt", "target", "features", "golden", "probability")
     scores = f"{job.work}/scores"
     scored.write.mode("overwrite").parquet(scores)
-    objects.write_once(storage, f"{job.model}/golden.json", _golden(spark.read.schema(scored.schema).parquet(scores)))
+    objects.write_once(
+        storage, f"{job.model}/golden.json", _golden(spark.read.schema(scores_ddl(job.case)).parquet(scores))
+    )
 
 
 def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:

@@ -375,7 +375,7 @@ class Broker:
         changed = [
             (subscription.number, subscription.backlog.changes())
             for subscription in self.subscriptions.values()
-            if subscription.backlog.changed and not subscription.gone.is_set()
+            if subscription.backlog.changed
         ]
 
         def work(connection: Any) -> None:
@@ -404,7 +404,7 @@ class Broker:
                     except Exception:
                         # They are still there after a restart: neither the copies nor the acknowledgements were kept.
                         log.exception("%s: dead letters could not be forwarded", subscription.body.name)
-            # Nobody waits for it: a tick's worth shares a commit. And no tick waits for a slow disk.
+            # Nobody waits for it: a tick's worth shares a commit, and the clock goes on meanwhile.
             written = self._writing is None or self._writing.done()
             if written and any(one.backlog.changed for one in self.subscriptions.values()):
                 self._writing = asyncio.create_task(self._write_progress())

@@ -68,12 +68,7 @@ class Pusher:
         faults: consulted before each push, as ``laptop.pubsub.Push``.
     """
 
-    def __init__(
-        self,
-        subscription: "Subscription",
-        identity: Identity,
-        faults: FaultInjector,
-    ) -> None:
+    def __init__(self, subscription: "Subscription", identity: Identity, faults: FaultInjector) -> None:
         self._subscription = subscription
         self._identity = identity
         self._faults = faults

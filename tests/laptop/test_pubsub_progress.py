@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.pubsub_v1 import types
 
 from laptop.faults import FaultInjector
@@ -25,8 +26,10 @@ class Counting(Store):
         return await super().write(work)
 
 
-def test_acknowledgements_of_all_subscriptions_share_a_write(tmp_path: Path) -> None:
+def test_acknowledgements_of_all_subscriptions_share_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Soon after nobody asked for it, all that three subscriptions are done with is on the disk, by one write."""
+
+    monkeypatch.setattr("laptop.pubsub.broker.CLEAN_SECONDS", 60.0)  # it writes, too
 
     async def acknowledge() -> int:
         store = Counting(tmp_path / "pubsub.sqlite", SCHEMA)

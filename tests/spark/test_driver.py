@@ -1,5 +1,6 @@
 """Promises of how a driver runs: nothing waits that need not, and what fails on the way is not hidden."""
 
+import sys
 import threading
 
 import pytest
@@ -30,7 +31,8 @@ def test_the_session_starts_while_the_work_is_imported(monkeypatch):
 
 
 def test_work_that_cannot_be_imported_fails_with_its_trace(monkeypatch):
-    """A package that a cluster lacks: the import's own error, whatever the session did meanwhile."""
+    """A package that a cluster lacks: the import's own error, and threads take their usual turns again."""
+    usual = sys.getswitchinterval()
 
     def load():
         raise ModuleNotFoundError("No module named 'onnx'")
@@ -38,6 +40,7 @@ def test_work_that_cannot_be_imported_fails_with_its_trace(monkeypatch):
     monkeypatch.setattr("spark.driver.start", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="onnx"):
         run("train", "", load, line())
+    assert sys.getswitchinterval() == usual
 
 
 def test_work_that_fails_ends_with_1(monkeypatch, capsys):

@@ -2,8 +2,8 @@
 trees that give its history features.
 
 Why our own: the public converter works in single precision, which moves rows across thresholds, and builds graphs that
-onnxruntime refuses. Spark's trees are simple enough to copy. They are read from the model as Spark saved it (Parquet),
-because walking them through py4j costs a round trip for each node.
+onnxruntime refuses. Spark's trees are simple enough to copy. They cross from Java as JSON, a text a tree: walking
+them through py4j costs a round trip for each node, and saving it as Parquet and reading that is eight small jobs.
 
 Why with the `onnx` package, though it is a native wheel: parity is measured by running the artefact, and onnxruntime,
 which does that, is a native wheel too. Both come to the cluster in the same way (``template.yaml``), so encoding the
@@ -11,7 +11,7 @@ protobuf by hand would spare nothing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
+from pyspark.ml.classification import GBTClassificationModel
 
 from spark.job import JobFailed
 from spark.rates import Part, Table
@@ -31,13 +32,6 @@ SUM = 1
 IR_VERSION = 9
 OPSET = 21
 ML_OPSET = 5
-# What of a saved model is read.
-WEIGHTS = "treeID INT, weights DOUBLE"
-NODES = """
-treeID INT, nodeData STRUCT<
-  id: INT, prediction: DOUBLE, rawCount: BIGINT, leftChild: INT, rightChild: INT,
-  split: STRUCT<featureIndex: INT, leftCategoriesOrThreshold: ARRAY<DOUBLE>, numCategories: INT>>
-"""
 
 
 @dataclass(frozen=True)
@@ -65,39 +59,54 @@ class Forest:
     inputs: int
 
 
-def read_forest(spark: SparkSession, saved: str) -> Forest:
-    """Read a GBTClassificationModel from the folder that it was saved to.
+def read_forest(model: GBTClassificationModel) -> Forest:
+    """The model's trees.
 
     Raises:
-        JobFailed: the folder holds something else.
+        JobFailed: it is another kind of model.
     """
-    # Text and given schemas: to find them out is a job each.
-    line = spark.read.text(f"{saved}/metadata").first()
-    metadata = {} if line is None else json.loads(line.value)
-    if not metadata.get("class", "").endswith(".GBTClassificationModel"):
-        raise JobFailed(f"{saved} holds no GBTClassificationModel; the exporter knows no other model")
-    weights = {
-        row.treeID: row.weights for row in spark.read.schema(WEIGHTS).parquet(f"{saved}/treesMetadata").collect()
-    }
-    nodes: dict[int, dict[int, Node]] = {tree: {} for tree in weights}
-    rows = spark.read.schema(NODES).parquet(f"{saved}/data").select("treeID", "nodeData.*").collect()  # not data
-    for row in rows:
-        split = row.split
-        numeric = split.numCategories == -1
-        nodes[row.treeID][row.id] = Node(
-            feature=split.featureIndex if row.leftChild >= 0 else -1,
-            prediction=row.prediction,
-            left=row.leftChild,
-            right=row.rightChild,
-            threshold=split.leftCategoriesOrThreshold[0] if numeric and row.leftChild >= 0 else None,
-            members=() if numeric or row.leftChild < 0 else tuple(split.leftCategoriesOrThreshold),
-            rows=float(row.rawCount),
-        )
-    order = sorted(weights)
+    if not isinstance(model, GBTClassificationModel):
+        raise JobFailed(f"{type(model).__name__} is no GBTClassificationModel; the exporter knows no other model")
     return Forest(
-        trees=[[nodes[tree][place] for place in range(len(nodes[tree]))] for tree in order],
-        weights=[weights[tree] for tree in order],
-        inputs=metadata["numFeatures"],
+        trees=[[_node(**node) for node in json.loads(tree)] for tree in _trees(model)],
+        weights=list(model.treeWeights),
+        inputs=model.numFeatures,
+    )
+
+
+def _trees(model: GBTClassificationModel) -> Iterator[str]:
+    """Each tree's nodes, in the order of their ids, as Spark would save them (``NodeData`` in ``treeModels.scala``).
+
+    That class is private to Spark, whose version is pinned; a test holds the trees against those of a saved model.
+    """
+    jvm: Any = SparkContext._active_spark_context._jvm  # type: ignore[union-attr]
+    mapper = jvm.com.fasterxml.jackson.databind.ObjectMapper()
+    annotations = jvm.com.fasterxml.jackson.annotation
+    visibility = getattr(annotations, "JsonAutoDetect$Visibility")
+    # The fields of Scala's classes; some of their getters fail on a leaf.
+    mapper.setVisibility(annotations.PropertyAccessor.ALL, visibility.NONE)
+    mapper.setVisibility(annotations.PropertyAccessor.FIELD, visibility.ANY)
+    saved = getattr(getattr(jvm, "org.apache.spark.ml.tree.DecisionTreeModelReadWrite$NodeData$"), "MODULE$")
+    for tree in model._java_obj.trees():  # type: ignore[union-attr]
+        nodes = saved.build(tree.rootNode(), 0)._1()
+        yield mapper.writeValueAsString(jvm.scala.collection.JavaConverters.seqAsJavaList(nodes))
+
+
+def _node(
+    *, prediction: float, rawCount: int, leftChild: int, rightChild: int, split: Mapping[str, Any], **_: Any
+) -> Node:
+    """A node by Spark's names of its fields."""
+    inner = leftChild >= 0
+    numeric = split["numCategories"] == -1
+    values = split["leftCategoriesOrThreshold"]
+    return Node(
+        feature=split["featureIndex"] if inner else -1,
+        prediction=prediction,
+        left=leftChild,
+        right=rightChild,
+        threshold=values[0] if inner and numeric else None,
+        members=tuple(values) if inner and not numeric else (),
+        rows=float(rawCount),
     )
 
 

@@ -145,7 +145,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         progress(
             f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
         )
-        exported = pool.submit(_export, spark, storage, job, model, encoder)
+        exported = pool.submit(_export, storage, job, model, encoder)
         asked = pool.submit(_threshold, model, table, counts)
         _score(spark, storage, job, model, prepared.result())
         artefact_bytes, threshold = exported.result(), asked.result()
@@ -315,11 +315,9 @@ def _encoder(
     return _Encoder(inputs, categories, direct, keys, cells, end)
 
 
-def _export(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder) -> int:
+def _export(storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder) -> int:
     """Write the artefact and its reasons; the artefact's size in bytes."""
-    saved = f"{job.work}/gbt"
-    model.write().overwrite().save(saved)
-    forest, tables = read_forest(spark, saved), encoder.tables
+    forest, tables = read_forest(model), encoder.tables
     inputs, direct = len(encoder.inputs), encoder.direct
     artefact = to_onnx(forest, inputs, direct, tables)
     objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")

@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     served = folder / "served"
     served.mkdir()
     files = {
-        "model.onnx": to_onnx(read_forest(spark, (folder / "spark").as_uri()), len(inputs), range(len(inputs)), []),
+        "model.onnx": to_onnx(read_forest(model), len(inputs), range(len(inputs)), []),
         "golden.json": json.dumps(golden).encode(),
     }
     for name, content in files.items():

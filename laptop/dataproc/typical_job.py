@@ -45,8 +45,6 @@ def main(folder: str) -> None:
         featuresCol="vector", labelCol="label", maxIter=3, maxDepth=3, featureSubsetStrategy="onethird"
     )
     model = trees.fit(table)
-    model.save(f"{folder}/model")
-    spark.read.text(f"{folder}/model/metadata").first()
     scored = model.transform(frame).withColumn("answer", vector_to_array(col("probability"))[1])
     scored.approxQuantile("answer", [0.5], 0.001)
     scored.select("record_id", "dt", "answer").write.parquet(f"{folder}/scores")

@@ -63,7 +63,7 @@ def frame(spark, rows, texts, numbers):
         (4, ["a"], ["x"], 6, 5),  # more values than the limit: the rare ones share the bucket of the unseen
     ],
 )
-def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, numbers, depth, limit):
+def test_the_artefact_gives_sparks_probabilities(spark, seed, texts, numbers, depth, limit):
     """On rows never seen in training, with unseen categories and missing values in every column: at most 1e-9 apart."""
     inputs = [ModelInput(name, "category", False) for name in texts]
     inputs += [ModelInput(name, "number", False) for name in numbers]
@@ -72,8 +72,7 @@ def test_the_artefact_gives_sparks_probabilities(spark, tmp_path, seed, texts, n
     model = GBTClassifier(
         featuresCol="vector", labelCol="target", maxIter=4, maxDepth=depth, maxBins=128, seed=seed
     ).fit(vectors(train, inputs, categories))
-    model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    forest = read_forest(spark, f"file://{tmp_path}/gbt")
+    forest = read_forest(model)
     artefact = exported(forest)
 
     fresh = random_rows(seed + 100, texts, numbers, 1500)
@@ -104,7 +103,7 @@ def check_reasons(forest, inputs, rows, sparks):
         assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(probability, abs=1e-12)
 
 
-def test_columns_that_are_missing_throughout_are_no_obstacle(spark, tmp_path):
+def test_columns_that_are_missing_throughout_are_no_obstacle(spark):
     """A category and a number that no training row has: the model is trained on the rest, and takes values later."""
     inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False), ModelInput("y", "number", False)]
     rows = [({"a": None, "x": None, "y": float(row % 10)}, float(row % 10 > 4)) for row in range(200)]
@@ -114,14 +113,13 @@ def test_columns_that_are_missing_throughout_are_no_obstacle(spark, tmp_path):
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(
         vectors(train, inputs, categories)
     )
-    model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(model))
     served = ServedModel(artefact, ["a", "x", "y"], ["category", "number", "number"], categories)
     low, high = served.probabilities({"a": [None, "new"], "x": [None, 3.0], "y": [1.0, 9.0]})
     assert low < 0.5 < high
 
 
-def test_trees_without_a_split_are_exported(spark, tmp_path):
+def test_trees_without_a_split_are_exported(spark):
     """Trees that are a single leaf, because no split has enough rows, give Spark's probability too."""
     inputs = [ModelInput("x", "number", False)]
     train = frame(spark, [({"x": float(row)}, float(row % 3 == 0)) for row in range(60)], [], ["x"])
@@ -129,45 +127,68 @@ def test_trees_without_a_split_are_exported(spark, tmp_path):
         vectors(train, inputs, {})
     )
     assert model.totalNumNodes == 2
-    model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(model))
     row = model.transform(vectors(train, inputs, {})).first()
     ours = ServedModel(artefact, ["x"], ["number"], {}).probabilities({"x": [1.0, None]})
     assert ours == pytest.approx([row.probability[1]] * 2, abs=1e-12)
 
 
-def test_the_artefact_keeps_the_serving_contract(spark, tmp_path):
+def test_the_artefact_keeps_the_serving_contract(spark):
     """One input `features` double [N, F], one output `probability` double [N]; checked; the same bytes again."""
     inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False)]
     train = frame(spark, random_rows(5, ["a"], ["x"], 300), ["a"], ["x"])
     table = vectors(train, inputs, known_values(train, inputs, {"a": 100}))
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=2, seed=1).fit(table)
-    model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    artefact = exported(read_forest(spark, f"file://{tmp_path}/gbt"))
+    artefact = exported(read_forest(model))
     onnx.checker.check_model(onnx.load_from_string(artefact), full_check=True)
     session = onnxruntime.InferenceSession(artefact, providers=["CPUExecutionProvider"])
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape) == ("features", "tensor(double)", ["N", 2])
     assert (answer.name, answer.type, answer.shape) == ("probability", "tensor(double)", ["N", 1])
     assert session.run(None, {"features": np.zeros((3, 2))})[0].shape == (3, 1)
-    assert exported(read_forest(spark, f"file://{tmp_path}/gbt")) == artefact
+    assert exported(read_forest(model)) == artefact
 
 
-def test_another_model_is_refused(spark, tmp_path):
+def test_the_trees_are_those_that_spark_saves(spark, tmp_path):
+    """Node by node what a saved model holds, numeric and categorical splits and leaves, in full precision."""
+    inputs = [ModelInput("a", "category", False), ModelInput("x", "number", False)]
+    train = frame(spark, random_rows(7, ["a"], ["x"], 600), ["a"], ["x"])
+    table = vectors(train, inputs, known_values(train, inputs, {"a": 100}))
+    model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=3, maxDepth=4, seed=2).fit(table)
+    model.save(f"file://{tmp_path}/gbt")
+    saved = spark.read.parquet(f"file://{tmp_path}/gbt/data").select("treeID", "nodeData.*").orderBy("treeID", "id")
+    expected = [
+        (
+            row.prediction,
+            row.rawCount,
+            (row.leftChild, row.rightChild),
+            row.split.featureIndex,
+            tuple(row.split.leftCategoriesOrThreshold),
+        )
+        for row in saved.collect()
+    ]
+    found = [
+        (
+            node.prediction,
+            node.rows,
+            (node.left, node.right),
+            node.feature,
+            node.members if node.threshold is None else (node.threshold,),
+        )
+        for tree in read_forest(model).trees
+        for node in tree
+    ]
+    assert found == expected
+    assert {bool(members) for *_, feature, members in found if feature == 0} == {True}
+    assert {feature for *_, feature, _ in found} == {-1, 0, 1}
+
+
+def test_another_model_is_refused(spark):
     """The exporter says what it knows instead of exporting nonsense."""
     from pyspark.ml.classification import LogisticRegression
 
     inputs = [ModelInput("x", "number", False)]
     train = frame(spark, [({"x": float(row)}, float(row % 2)) for row in range(20)], [], ["x"])
     model = LogisticRegression(featuresCol="vector", labelCol="target", maxIter=1).fit(vectors(train, inputs, {}))
-    model.write().overwrite().save(f"file://{tmp_path}/other")
-    with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
-        read_forest(spark, f"file://{tmp_path}/other")
-
-
-def test_a_folder_whose_metadata_is_empty_is_refused(spark, tmp_path):
-    """What a write that broke off may leave is told from a model by its name, too."""
-    (tmp_path / "broken" / "metadata").mkdir(parents=True)
-    (tmp_path / "broken" / "metadata" / "part-00000").write_text("")
-    with pytest.raises(JobFailed, match="holds no GBTClassificationModel"):
-        read_forest(spark, f"file://{tmp_path}/broken")
+    with pytest.raises(JobFailed, match="LogisticRegressionModel is no GBTClassificationModel"):
+        read_forest(model)

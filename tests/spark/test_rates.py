@@ -99,7 +99,7 @@ def test_the_future_changes_nothing(spark):
         assert {row[0]: again[row[0]] for row in before} == {row[0]: first[row[0]] for row in before}
 
 
-def test_the_artefact_looks_up_what_spark_joins(spark, tmp_path):
+def test_the_artefact_looks_up_what_spark_joins(spark):
     """Rates are the same, looked up or joined as of the last block, and probabilities at most 1e-9 apart, for groups
     never seen, for numbers missing and out of range, too."""
     frame, keys, cells = prepared(spark, sold(3, 800))
@@ -107,8 +107,7 @@ def test_the_artefact_looks_up_what_spark_joins(spark, tmp_path):
     names = [*(columns(INPUTS)[place] for place in direct), *(f"r_{key.name}" for key in keys)]
     table = assembled(rates.joined(frame, cells, keys, columns(INPUTS), END), names)
     model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=5, maxDepth=5, seed=3).fit(table)
-    model.write().overwrite().save(f"file://{tmp_path}/gbt")
-    forest = read_forest(spark, f"file://{tmp_path}/gbt")
+    forest = read_forest(model)
     tables = rates.tables(cells, keys)
     artefact = to_onnx(forest, len(INPUTS), direct, tables)
 

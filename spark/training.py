@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
 from math import ceil, isqrt
 from typing import Any
 
@@ -124,10 +123,8 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
         keys = rates.keys(job.case.rates, counts, inputs, categories)
         frame = indexed(rows, inputs, categories)
-        encoder = _encoder(job.case, frame, inputs, categories, direct, keys, windows.evaluate_from)
-        # Not cached: each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
-        # with an executor is not made anew, then: the job fails, and the run can be started again.)
-        table = encoder.past(frame).select("vector", "target").localCheckpoint()
+        encoder = _Encoder(inputs, categories, direct, keys)
+        table, tables = encoder.past(frame, job.case, windows.evaluate_from)
     # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
     parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
@@ -140,17 +137,15 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
     # wait for their plans and their files.
     with ThreadPoolExecutor() as pool:
-        prepared = pool.submit(lambda: encoder.present(_with_golden(job.case, window, inputs)))
+        prepared = pool.submit(lambda: encoder.present(_with_golden(job.case, window, inputs), tables))
         model = trees.fit(table)
         progress(
             f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
         )
-        exported = pool.submit(_export, storage, job, model, encoder)
+        exported = pool.submit(_export, storage, job, model, encoder, tables)
         asked = pool.submit(_threshold, model, table, counts)
         _score(spark, storage, job, model, prepared.result())
         artefact_bytes, threshold = exported.result(), asked.result()
-    if encoder.cells is not None:
-        encoder.cells.unpersist()
 
     seconds = round(time.monotonic() - began, 3)
     report = {
@@ -269,55 +264,44 @@ class _Encoder:
     direct: Sequence[int]
     """Which of the inputs the trees see as they are."""
     keys: Sequence[rates.Key]
-    cells: DataFrame | None
-    """What ``rates.history`` gave; None for a use case without rates."""
-    end: date
-    """Where training ends and evaluation begins."""
 
     @property
     def names(self) -> list[str]:
         """What the vector's columns are called."""
         return [self.inputs[place].name for place in self.direct] + [key.name for key in self.keys]
 
-    def past(self, frame: DataFrame) -> DataFrame:
-        """Indexed training rows, each with the rates as of its own time."""
-        if self.cells is not None:
-            frame = rates.joined(frame, self.cells, self.keys, columns(self.inputs), self.end)
-        return self._assembled(frame)
-
-    def present(self, rows: DataFrame) -> DataFrame:
-        """Rows with the rates that the artefact carries."""
-        frame = indexed(rows, self.inputs, self.categories)
-        return self._assembled(rates.looked_up(frame, self.tables, columns(self.inputs)))
-
-    @cached_property
-    def tables(self) -> list[rates.Table]:
-        """Those rates."""
-        return [] if self.cells is None else rates.tables(self.cells, self.keys)
-
-    def _assembled(self, frame: DataFrame) -> DataFrame:
+    def past(self, frame: DataFrame, case: UseCase, end: date) -> tuple[DataFrame, list[rates.Table]]:
+        """The table to train on, of indexed rows, each with the rates as of its own time; and the rates that the
+        artefact carries, as of ``end``, where training ends and evaluation begins."""
+        if not self.keys:
+            return self._kept(frame, "target"), []
         names = columns(self.inputs)
-        return assembled(frame, [*(names[place] for place in self.direct), *(f"r_{key.name}" for key in self.keys)])
+        with _cached(rates.history(frame, case.rates, self.keys, names, end)) as cells, ThreadPoolExecutor() as pool:
+            tables = pool.submit(rates.tables, cells, self.keys)  # which counts them, while the rest is planned
+            table = rates.joined(frame, cells, self.keys, names, end)
+            found = tables.result()
+            return self._kept(table, "target"), found
+
+    def present(self, rows: DataFrame, tables: Sequence[rates.Table]) -> DataFrame:
+        """Rows to score, with the rates that the artefact carries."""
+        frame = indexed(rows, self.inputs, self.categories)
+        frame = rates.looked_up(frame, tables, columns(self.inputs))
+        return self._kept(frame, "record_id", "dt", "target", "features", "golden")
+
+    def _kept(self, frame: DataFrame, *others: str) -> DataFrame:
+        """``frame`` as vectors, with its ``others``, made now."""
+        # Not cached: each of the fit's hundreds of tasks would carry the plan that the table was made by. (What is lost
+        # with an executor is not made anew, then: the job fails, and the run can be started again.)
+        names = columns(self.inputs)
+        seen = [*(names[place] for place in self.direct), *(f"r_{key.name}" for key in self.keys)]
+        return assembled(frame, seen).select("vector", *others).localCheckpoint()
 
 
-def _encoder(
-    case: UseCase,
-    frame: DataFrame,
-    inputs: Sequence[ModelInput],
-    categories: Mapping[str, list[str]],
-    direct: Sequence[int],
-    keys: Sequence[rates.Key],
-    end: date,
-) -> _Encoder:
-    if not keys:
-        return _Encoder(inputs, categories, direct, keys, None, end)
-    cells = rates.history(frame, case.rates, keys, columns(inputs), end).cache()
-    return _Encoder(inputs, categories, direct, keys, cells, end)
-
-
-def _export(storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder) -> int:
+def _export(
+    storage: Any, job: Job, model: GBTClassificationModel, encoder: _Encoder, tables: Sequence[rates.Table]
+) -> int:
     """Write the artefact and its reasons; the artefact's size in bytes."""
-    forest, tables = read_forest(model), encoder.tables
+    forest = read_forest(model)
     inputs, direct = len(encoder.inputs), encoder.direct
     artefact = to_onnx(forest, inputs, direct, tables)
     objects.write_once(storage, f"{job.model}/model.onnx", artefact, "application/octet-stream")

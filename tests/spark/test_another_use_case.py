@@ -4,6 +4,7 @@ import ast
 import hashlib
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,20 @@ PRODUCT = ("dataflow", "functions", "lunation", "schemas", "spark")
 
 
 # What its own file would hold.
-class SensorFeatures(BaseModel):
+class PlainFeatures(BaseModel):
     """A machine that is about to fail, or not."""
 
     plant: str = Field(json_schema_extra={"drifts": True})
-    part: str
-    """More values than the trees take bins: it comes in by its rate."""
     kind: str | None = None
     heat: float = Field(json_schema_extra={"drifts": True})
     hours: int = Field(ge=0)
     serviced: bool
+
+
+class SensorFeatures(PlainFeatures):
+    """The same, and what has more values than the trees take bins: it comes in by its rate."""
+
+    part: str
 
 
 def readings(until: datetime | None = None) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
@@ -71,11 +76,15 @@ SENSORS = UseCase(
 )
 
 
+WITHOUT_RATES = replace(SENSORS, features=PlainFeatures, rates=())
+
+
 @pytest.mark.spark
-def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch):
+@pytest.mark.parametrize("case", [SENSORS, WITHOUT_RATES], ids=["with rates", "without"])
+def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch, case):
     """Registered in the table, its records are converted, trained on and judged by the drivers' own arguments, and the
     serving function loads the model and answers a record, an unseen plant included."""
-    monkeypatch.setitem(USE_CASES, "sensors", SENSORS)
+    monkeypatch.setitem(USE_CASES, "sensors", case)
     monkeypatch.setattr(training, "PARAMETERS", training.PARAMETERS | {"maxIter": 6})
     History(readings()).file(
         desk.storage.root / desk.job.archive.removeprefix("gs://"),
@@ -94,8 +103,8 @@ def test_a_third_use_case_goes_from_its_archive_to_an_answer(desk, monkeypatch):
     assert manifest.metrics["challenger"]["auc"] > 0.7
     folder = desk.storage.root / job.model.removeprefix("gs://")
     sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    model = load_model(SENSORS, manifest.model_version, sha256, lambda name: (folder / name).read_bytes())
-    cold, hot = (SensorFeatures(plant="west", part="p1", heat=heat, hours=1, serviced=True) for heat in (20.0, 90.0))
+    model = load_model(case, manifest.model_version, sha256, lambda name: (folder / name).read_bytes())
+    cold, hot = (case.features(plant="west", part="p1", heat=heat, hours=1, serviced=True) for heat in (20.0, 90.0))
     assert 0 <= model.probability(cold) < model.probability(hot) <= 1
 
 

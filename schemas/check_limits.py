@@ -20,7 +20,7 @@ class CheckLimits(BaseModel):
     missing_rise: float = Field(default=0.2, ge=0, le=1)
     """By how much the share of missing values of an input may rise."""
     unseen: float = Field(default=0.2, ge=0, le=1)
-    """Share of records that may have a category that training never saw."""
+    """Share of records that may have a category that the model does not know."""
     labelled_ratio: float = Field(default=0.5, ge=0, le=1)
     """The share of records with a label may fall to so much of what it was."""
     label_odds: float = Field(default=4.0, gt=1)

@@ -111,24 +111,21 @@ def _volume(seen: Seen, limits: CheckLimits) -> DataCheck:
 
 def _missing(seen: Seen, limits: CheckLimits) -> DataCheck:
     rises = {item.name: _part(seen.newest[item.name], 0) - _part(seen.usual[item.name], 0) for item in seen.inputs}
-    return _worst(
-        "missing",
-        rises,
-        limits.missing_rise,
-        "misses {value:+.1%} more often than before",
-        "nothing is missing more often",
-    )
+    texts = {name: f"{name} misses {rise:+.1%} more often than before" for name, rise in rises.items()}
+    return _worst("missing", rises, texts, limits.missing_rise, "nothing is missing more often")
 
 
 def _unseen(seen: Seen, limits: CheckLimits) -> DataCheck:
-    shares = {item.name: _part(seen.newest[item.name], -1) for item in seen.inputs if item.kind == "category"}
-    return _worst(
-        "unseen",
-        shares,
-        limits.unseen,
-        "has a value that training never saw in {value:.1%} of the records",
-        "every category is known",
-    )
+    shares, texts = {}, {}
+    for name in (item.name for item in seen.inputs if item.kind == "category"):
+        now, before = _part(seen.newest[name], -1), _part(seen.usual[name], -1)
+        shares[name] = now
+        texts[name] = (
+            f"{name} has a value that the model does not know in {now:.1%} of the records, {before:.1%} before"
+        )
+        if before > limits.unseen:  # so it is not that the values are new
+            texts[name] += ": more values than the trees tell apart; give it a rate in its use case"
+    return _worst("unseen", shares, texts, limits.unseen, "every category is known")
 
 
 def _labelled(seen: Seen, limits: CheckLimits) -> DataCheck:
@@ -211,13 +208,13 @@ def _drift(seen: Seen, limits: CheckLimits) -> DataCheck:
     )
 
 
-def _worst(name: str, values: Mapping[str, float], limit: float, what: str, fine: str) -> DataCheck:
-    """The check of the largest of ``values``; the text names all that are over the limit."""
+def _worst(name: str, values: Mapping[str, float], texts: Mapping[str, str], limit: float, fine: str) -> DataCheck:
+    """The check of the largest of ``values``; its text is that of all over the limit."""
     over = sorted((place for place in values if values[place] > limit), key=lambda place: -values[place])
     largest = max(values, key=lambda place: values[place], default=None)
     value = values[largest] if largest is not None else 0.0
     shown = over or ([largest] if largest is not None and value > 0 else [])
-    text = "; ".join(f"{place} {what.format(value=values[place])}" for place in shown) or fine
+    text = "; ".join(texts[place] for place in shown) or fine
     return DataCheck(name=name, passed=not over, value=value, limit=limit, text=f"{text} (limit {limit:.0%})")
 
 

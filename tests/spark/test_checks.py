@@ -102,7 +102,12 @@ def test_the_usual_passes():
         (seen(without_a_day(9, rows=900)), "volume", "2024-03-13 has 900 records, 100 are usual"),
         (seen(without_a_day(6)), "volume", "2024-03-10 has 0 records, 40 are usual"),
         (seen(days(28, missing=0.5)), "missing", r"price misses \+4\d.\d% more often"),
-        (seen(days(28, unseen=0.3)), "unseen", "country has a value that training never saw in 30.0%"),
+        (seen(days(28, unseen=0.3)), "unseen", r"country .* does not know in 30.0% of the records, 0.0% before \("),
+        (
+            seen(days(28, unseen=0.3), usual=days(56, unseen=0.3)),
+            "unseen",
+            "30.0% before: more values .* give it a rate",
+        ),
         (seen(days(28, labelled=0.3)), "labelled", "30.0% of the records have a label, 9"),
         (seen(days(28, positive=0.75)), "label_rate", r"75.\d% of the labels are positive, 2\d.\d% were"),
         (seen(days(28, positive=0.0)), "label_rate", "0.0% of the labels are positive"),

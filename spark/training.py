@@ -45,10 +45,8 @@ STRAY_SHARE = 0.01
 SEED = 20130101
 # Measured on flights (docs/backtest.md). Flat trees: the first one has the full weight in Spark's boosting, and a flat
 # one follows the noise of so few weeks less. A tree sees a third of the columns at each split, for the same reason, and
-# at a third of the time. Sixty with longer steps are 0.001 to 0.002 of AUC below eighty, and are trained in three
-# quarters of the time.
+# at a third of the time.
 PARAMETERS: dict[str, Any] = {
-    "maxIter": 60,
     "maxDepth": 3,
     "maxBins": 32,
     "stepSize": 0.2,
@@ -58,6 +56,7 @@ PARAMETERS: dict[str, Any] = {
 TREES_A_CHECKPOINT = 20
 ROWS_A_PARTITION = 250_000
 """A year of flights is in two, and two sums give the same in either order."""
+FEWEST_TREES, MOST_TREES = 40, 120
 MAX_KEYED = 1000
 """So many values of a category are told apart in the groups of a rate."""
 GOLDEN_PLAIN = 30
@@ -125,8 +124,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         frame = indexed(rows, inputs, categories)
         encoder = _Encoder(inputs, categories, direct, keys)
         table, tables = encoder.past(frame, job.case, windows.evaluate_from)
-    # Leaves that are large enough for the amount of data there is, unless the caller says otherwise.
-    parameters = {"minInstancesPerNode": isqrt(counts["train"]), **parameters}
+    parameters = {**sized(counts["train"]), **parameters}
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
     # which the fit deletes again.
     spark.sparkContext.setCheckpointDir(f"{job.work}/boosting")
@@ -248,6 +246,14 @@ def newest_day(labelled: Mapping[date, int]) -> date:
 def partitions(rows: int) -> int:
     """How many partitions the training rows get: a matter of the data, or another cluster would give other trees."""
     return max(2, ceil(rows / ROWS_A_PARTITION))
+
+
+def sized(rows: int) -> dict[str, int]:
+    """The GBTClassifier's parameters that follow from the amount of data: with more of it more trees pay, and leaves
+    must not be small. A few weeks are learned by 40 trees; of a year, 120 still learn (docs/backtest.md), and no more
+    were tried."""
+    root = isqrt(rows)
+    return {"maxIter": min(max(FEWEST_TREES, root // 5), MOST_TREES), "minInstancesPerNode": root}
 
 
 def _training(begin: date) -> str:

@@ -123,8 +123,8 @@ def _unseen(seen: Seen, limits: CheckLimits) -> DataCheck:
         texts[name] = (
             f"{name} has a value that the model does not know in {now:.1%} of the records, {before:.1%} before"
         )
-        if before > limits.unseen:  # so it is not that the values are new
-            texts[name] += ": more values than the trees tell apart; give it a rate in its use case"
+        if min(now, before) > limits.unseen:  # among the days trained on, so it is not for being new
+            texts[name] += ", so it has more values than are told apart: give it a rate (docs/use-cases.md)"
     return _worst("unseen", shares, texts, limits.unseen, "every category is known")
 
 

@@ -76,7 +76,8 @@ class Windows:
 
 
 def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:
-    """Train on what ``convert`` wrote for this run. ``parameters`` are the GBTClassifier's.
+    """Train on what ``convert`` wrote for this run. ``parameters`` are the GBTClassifier's; what they leave out of
+    :func:`sized` follows from the amount of data.
 
     Raises:
         JobFailed: not converted yet, no labels, no history before the evaluation window, or a single class in it.
@@ -250,8 +251,8 @@ def partitions(rows: int) -> int:
 
 def sized(rows: int) -> dict[str, int]:
     """The GBTClassifier's parameters that follow from the amount of data: with more of it more trees pay, and leaves
-    must not be small. A few weeks are learned by 40 trees; of a year, 120 still learn (docs/backtest.md), and no more
-    were tried."""
+    must not be small. A few weeks need no more than 40 trees, with fewer the weather is less well known; of a year, the
+    120th still learns (docs/backtest.md), and no more were tried."""
     root = isqrt(rows)
     return {"maxIter": min(max(FEWEST_TREES, root // 5), MOST_TREES), "minInstancesPerNode": root}
 

@@ -23,7 +23,7 @@ from spark.served import ServedModel
 CASE = use_case("flights")
 TREES = 80
 DEPTH = 3
-MOST_WORDS = 63
+MOST_WORDS = 31
 """A category with more words comes in by its rates only, as in training."""
 GOLDEN_ROWS = 50
 DATE = "2013-03-01"

@@ -19,7 +19,7 @@ from schemas.shapes import model_inputs, spark_ddl
 from spark.export import read_forest, to_onnx
 from spark.features import known_values, vectors
 from spark.session import start
-from spark.training import FEWEST_TREES, PARAMETERS, SEED
+from spark.training import PARAMETERS, SEED, sized
 
 UNTIL = datetime(2013, 2, 12, tzinfo=UTC)
 VERSIONS = ("first", "second")
@@ -42,9 +42,8 @@ def main(folder: Path) -> None:
     )
     categories = known_values(rows, inputs, {item.name: PARAMETERS["maxBins"] - 1 for item in inputs})
     table = vectors(rows, inputs, categories).cache()
-    model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, maxIter=FEWEST_TREES, **PARAMETERS).fit(
-        table
-    )
+    parameters = {**sized(table.count()), **PARAMETERS}
+    model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters).fit(table)
     model.write().overwrite().save((folder / "spark").as_uri())
     golden = [
         GoldenRow(features=row.features.asDict(), probability=row.probability).model_dump(mode="json")

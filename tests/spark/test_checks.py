@@ -106,7 +106,7 @@ def test_the_usual_passes():
         (
             seen(days(28, unseen=0.3), usual=days(56, unseen=0.3)),
             "unseen",
-            "30.0% before: more values .* give it a rate",
+            "30.0% before, so it has more values .* give it a rate",
         ),
         (seen(days(28, labelled=0.3)), "labelled", "30.0% of the records have a label, 9"),
         (seen(days(28, positive=0.75)), "label_rate", r"75.\d% of the labels are positive, 2\d.\d% were"),

@@ -9,6 +9,9 @@ SETTINGS = {
     "spark.sql.adaptive.enabled": "true",
     # With this rule, AQE drops a part of the plan that turns out to be empty, and the counts observed in it are lost.
     "spark.sql.adaptive.optimizer.excludedRules": ("org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"),
+    # What is shuffled is small, too: below the default (1 MB) AQE leaves it to a single task, and one core then writes
+    # all days of a conversion.
+    "spark.sql.adaptive.coalescePartitions.minPartitionSize": "64k",
     # Archive objects are small: several go into one task, so opening one is priced low. The default (4 MB) makes
     # Spark plan a task for every few objects.
     "spark.sql.files.openCostInBytes": "65536",

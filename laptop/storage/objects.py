@@ -10,7 +10,7 @@ from laptop.storage.errors import HttpError, invalid, no_such, not_served
 from laptop.storage.files import CHUNK, Files, Found
 from laptop.storage.globs import glob, literal_prefix
 from laptop.storage.metadata import WRITABLE, change, shown, timestamp
-from laptop.storage.partial import mask, pick
+from laptop.storage.partial import Mask, mask, pick
 from laptop.storage.preconditions import check, is_wanted
 from laptop.storage.requests import document_of, names_of, number_of
 
@@ -67,9 +67,10 @@ class Objects:
                 break
             place.append(entry)
         found = await self._files.listed(bucket, names)
+        linked = _has_links(wanted)
         answer: dict[str, Any] = {
             "kind": "storage#objects",
-            "items": [shown(one.document, request.host) for one in found],
+            "items": [shown(one.document, request.host) if linked else one.document for one in found],
         }
         if prefixes:
             answer["prefixes"] = prefixes
@@ -213,6 +214,12 @@ class Objects:
             if opened is not None:
                 opened[1].close()
             raise
+
+
+def _has_links(wanted: Mask) -> bool:
+    """Whether a listing's answer has the objects' links: quoting their names is a fifth of its time."""
+    items = wanted["*"] if "*" in wanted else wanted.get("items", {})
+    return not items or bool(items.keys() & {"*", "selfLink", "mediaLink"})
 
 
 def _required(request: web.Request, found: Found | None) -> Found:

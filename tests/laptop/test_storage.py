@@ -520,6 +520,10 @@ def test_a_listing_gives_the_fields_that_are_named(
     assert one == {"name": "a", "size": "12"}
     everything = requests.get(folder, params={"fields": "*"}, timeout=10).json()
     assert everything == requests.get(folder, timeout=10).json()
+    links = [{"selfLink": one["selfLink"]} for one in everything["items"]]
+    assert [one["selfLink"] for one in links] == [f"{folder}/a", f"{folder}/b"]
+    for named in ("items(selfLink)", "items/selfLink", "*(selfLink)", "*/selfLink"):
+        assert requests.get(folder, params={"fields": named}, timeout=10).json()["items"] == links
 
 
 @pytest.mark.parametrize(

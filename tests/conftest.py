@@ -1,11 +1,16 @@
 """Fixtures that every test may use: one laptop server as a child process, or all of them."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import ServerProcess
+
+# In a process that uses gRPC, one fork in a hundred dies before it is another program: gRPC wakes its poller in it
+# (https://github.com/grpc/grpc/issues/43055, since 1.81), and pyspark starts Java by a fork. Read when gRPC is loaded.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ import gzip
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import aiohttp
 import grpc
@@ -15,6 +16,9 @@ from laptop.errors import ServiceError, invalid
 from laptop.service import Api, Server
 from laptop.surface import Rpc
 from rehearsal.validation import faults
+
+if TYPE_CHECKING:
+    from rehearsal.judge import Judge
 
 Answer = Callable[[Rpc, Message], Awaitable[Message]]
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -74,6 +78,7 @@ class Recorder(Server):
         rpcs: its surface.
         answer: answers what is in order.
         notes: where calls are noted.
+        judges: asked about every call that is in order in form.
     """
 
     def __init__(
@@ -85,22 +90,29 @@ class Recorder(Server):
         notes: Notes,
         routes: Sequence[web.RouteDef] = (),
         stop: Callable[[], Awaitable[None]] | None = None,
+        judges: Sequence["Judge"] = (),
     ) -> None:
         super().__init__(f"{service} for {caller}", Api(rpcs, [], routes=list(routes), stop=stop))
         self._caller = caller
         self._answer = answer
         self._notes = notes
+        self._judges = judges
 
     async def call(self, rpc: Rpc, request: Message) -> Message:
         """Judge it, note it, answer it."""
         wrong = tuple(faults(rpc, request))
         method = f"{rpc.service}.{rpc.name}"
-        self._notes.add(Call(self._caller, method, request, wrong))
+        call = Call(self._caller, method, request, wrong)
+        self._notes.add(call)
         if wrong:
             raise invalid("; ".join(wrong))
+        for judge in self._judges:
+            judge.before(call)
         await self.faults.check(method)
         answer = await self._answer(rpc, request)
         await self.faults.check(method, "after")
+        for judge in reversed(self._judges):
+            answer = judge.after(call, answer)
         return answer
 
 
@@ -126,11 +138,18 @@ def forwarding(address: str) -> tuple[Answer, Callable[[], Awaitable[None]]]:
     return answer, close
 
 
-def storage_routes(caller: str, base: str, notes: Notes) -> list[web.RouteDef]:
+def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge"] = ()) -> list[web.RouteDef]:
     """Cloud Storage's JSON API, passed on to ``base``. Its client sends no protobufs, so the path is noted."""
 
     async def forward(request: web.Request) -> web.StreamResponse:
-        notes.add(Call(caller, _storage_method(request), request.path_qs))
+        call = Call(caller, _storage_method(request), request.path_qs)
+        notes.add(call)
+        try:
+            for judge in judges:
+                judge.before(call)
+        except ServiceError as error:
+            refused = {"code": error.http_status, "message": error.message, "errors": [{"message": error.message}]}
+            return web.json_response({"error": refused}, status=error.http_status)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP}
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             content = await request.read()
@@ -138,6 +157,8 @@ def storage_routes(caller: str, base: str, notes: Notes) -> list[web.RouteDef]:
                 request.method, base + request.raw_path, headers=headers, data=content, allow_redirects=False
             ) as response:
                 body = await response.read()
+                for judge in reversed(judges):
+                    body = judge.after_storage(call, response.status, body)
                 answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
                 if "Location" in answered:  # a resumable upload goes on where it began
                     answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")

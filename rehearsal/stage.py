@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from laptop.service import HOST, surfaces
 from laptop.surface import HttpRoute, Rpc, rpcs_of
+from rehearsal.judge import Judge
 from rehearsal.project import Empty, Project
 from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes, telemetry_routes
 
@@ -57,10 +58,14 @@ class Stage:
     Args:
         project: answers for what the laptop does not serve.
         laptop: the addresses of the laptop's servers; empty: an empty project, which can only be looked at.
+        judges: asked about every call of every caller.
     """
 
-    def __init__(self, project: Project, laptop: dict[str, dict[str, str]] | None = None) -> None:
+    def __init__(
+        self, project: Project, laptop: dict[str, dict[str, str]] | None = None, judges: Sequence[Judge] = ()
+    ) -> None:
         self.project = project
+        self._judges = judges
         self.notes = Notes()
         self._laptop = laptop or {}
         self._loop = asyncio.new_event_loop()
@@ -103,7 +108,7 @@ class Stage:
         answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
-        recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop)
+        recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges)
         await recorder.start()
         self._running.append(recorder)
         return {"http": f"http://{HOST}:{recorder.http_port}", "grpc": f"{HOST}:{recorder.grpc_port}"}
@@ -114,7 +119,11 @@ class Stage:
         if service in LAPTOP and not self._laptop:
             return Empty().answer, _no_buckets() if service == "storage" else [], None
         if service == "storage":
-            return self.project.answer, storage_routes(caller, self._laptop[service]["http"], self.notes), None
+            return (
+                self.project.answer,
+                storage_routes(caller, self._laptop[service]["http"], self.notes, self._judges),
+                None,
+            )
         if service == "telemetry":
             return self.project.answer, telemetry_routes(caller, self.notes), None
         if service in LAPTOP:

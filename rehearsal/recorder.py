@@ -31,14 +31,16 @@ class Call:
     Args:
         caller: the unit, or ``deployer``.
         method: ``google.pubsub.v1.Publisher.Publish``, or ``storage.objects.insert``.
-        request: the message; for Cloud Storage, the path.
+        request: the message; for Cloud Storage, the path with its query.
         faults: what is wrong with it; empty if nothing is.
+        body: of a request to Cloud Storage.
     """
 
     caller: str
     method: str
     request: Message | str
     faults: tuple[str, ...] = ()
+    body: bytes = b""
 
     def __str__(self) -> str:
         text = self.request if isinstance(self.request, str) else json_format.MessageToJson(self.request, indent=None)
@@ -142,7 +144,8 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
     """Cloud Storage's JSON API, passed on to ``base``. Its client sends no protobufs, so the path is noted."""
 
     async def forward(request: web.Request) -> web.StreamResponse:
-        call = Call(caller, _storage_method(request), request.path_qs)
+        content = await request.read()
+        call = Call(caller, _storage_method(request), request.path_qs, body=content)
         notes.add(call)
         try:
             for judge in judges:
@@ -152,7 +155,6 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
             return web.json_response({"error": refused}, status=error.http_status)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP}
         async with aiohttp.ClientSession(auto_decompress=False) as session:
-            content = await request.read()
             async with session.request(
                 request.method, base + request.raw_path, headers=headers, data=content, allow_redirects=False
             ) as response:

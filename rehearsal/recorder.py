@@ -154,17 +154,19 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
             refused = {"code": error.http_status, "message": error.message, "errors": [{"message": error.message}]}
             return web.json_response({"error": refused}, status=error.http_status)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP}
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
-            async with session.request(
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(
                 request.method, base + request.raw_path, headers=headers, data=content, allow_redirects=False
-            ) as response:
-                body = await response.read()
-                for judge in reversed(judges):
-                    body = judge.after_storage(call, response.status, body)
-                answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
-                if "Location" in answered:  # a resumable upload goes on where it began
-                    answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")
-                return web.Response(status=response.status, headers=answered, body=body)
+            ) as response,
+        ):
+            body = await response.read()
+            for judge in reversed(judges):
+                body = judge.after_storage(call, response.status, body)
+            answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
+            if "Location" in answered:  # a resumable upload goes on where it began
+                answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")
+            return web.Response(status=response.status, headers=answered, body=body)
 
     return [
         web.route("*", prefix + "/{path:.*}", forward)

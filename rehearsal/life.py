@@ -17,6 +17,7 @@ from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
 from rehearsal import privileges
+from rehearsal.judge import Judge
 from rehearsal.project import Project
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
@@ -60,8 +61,12 @@ class Report:
     """A line for each thing that should not be."""
 
     MUST_BE_ZERO = (
-        "second_plan_changes", "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions",
-    )  # fmt: skip
+        "second_plan_changes",
+        "data_deleted",
+        "invalid_requests",
+        "missing_permissions",
+        "superfluous_permissions",
+    )
 
     @property
     def as_it_should_be(self) -> bool:
@@ -88,9 +93,10 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     started = time.monotonic()
     report = Report()
     settings = load()
+    judges: list[Judge] = []
     with (
         Supervisor(folder / "state", LAPTOP) as servers,
-        Stage(Project(settings.target(TARGET).project), servers.endpoints) as stage,
+        Stage(Project(settings.target(TARGET).project), servers.endpoints, judges) as stage,
     ):
         servers.wait_ready()
         _Life(settings, stage, folder, report, say).live()

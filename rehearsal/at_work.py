@@ -76,8 +76,7 @@ class AtWork(Judge):
             if thing.method == f"{FUNCTIONS}.CreateFunction":
                 if call.method.startswith(SERVICES) and request.resource == _service(thing.name):
                     raise not_found(request.resource)
-                changed = {f"{FUNCTIONS}.DeleteFunction": "name", f"{FUNCTIONS}.UpdateFunction": "function"}
-                if call.method in changed and thing.name in str(getattr(request, changed[call.method])):
+                if thing.name == _changed(call.method, request):
                     raise ServiceError("ABORTED", "unable to queue the operation")
             elif call.method == f"{REGISTRY}.GetTag" and thing.name == _image(request.name):
                 self._look(thing)
@@ -110,6 +109,13 @@ def _described(index: Any) -> str:
 
 def _service(function: str) -> str:
     return function.replace("/functions/", "/services/")
+
+
+def _changed(method: str, request: Any) -> str:
+    """The function that a call would change."""
+    if method == f"{FUNCTIONS}.UpdateFunction":
+        return str(request.function.name)
+    return str(request.name) if method == f"{FUNCTIONS}.DeleteFunction" else ""
 
 
 def _image(tag: str) -> str:

@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 300.0
 Moment = Literal["before", "after", "at work"]
 
 _READS = re.compile(r"get|list|test|query|search|lookup|wait", re.IGNORECASE)
-_ETAG = re.compile(r'"etag": "[^"]*",? ?')
+_CHANGES = re.compile(r'"(etag|name)": "[^"]*",? ?')
 _PLANNED = re.compile(r"\d+ to create, .* unchanged\.")
 """What ``deploy`` prints between the plan and what it does."""
 
@@ -71,11 +71,11 @@ def changes_something(call: Call) -> bool:
 
 
 def asked(call: Call) -> str:
-    """What a call asks for: equal for two calls that ask for the same, whatever was changed in between."""
+    """What a call asks for: equal for two calls of one row that ask for the same, whatever names it was given since."""
     if isinstance(call.request, str):
         return f"{call.method} {call.request}"
     request = json_format.MessageToJson(call.request, indent=None, preserving_proto_field_name=True)
-    return f"{call.method} {_ETAG.sub('', request)}"
+    return f"{call.method} {_CHANGES.sub('', request)}"
 
 
 class Run:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from laptop.supervisor import Supervisor
 from lunation.clients import Clients
-from lunation.deploy.plan import apply, left_over, plan
+from lunation.deploy.plan import ApplyError, apply, left_over, plan
 from lunation.deploy.table import resources
 from lunation.settings import Settings
 from rehearsal.at_work import AtWork
@@ -26,7 +26,7 @@ from rehearsal.recorder import Call
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.strangers import Strangers
 
-ACTIONS = ("change", "create", "replace", "delete")
+BOTH: tuple[Moment, ...] = ("before", "after")
 KINDS_AT_WORK = ("function", "image", "index", "dataflow-job")
 """Kinds that Google takes minutes to make: a run that begins anew finds them unfinished."""
 
@@ -36,15 +36,21 @@ WEIGHTY = ("access", "database", "dataflow-job", "function", "image", "index")
 
 
 @dataclass
+class Cells:
+    """How many there were, and how many were resumed as they should be."""
+
+    tried: int = 0
+    resumed: int = 0
+
+
+@dataclass
 class Outcome:
     """What came of it."""
 
-    tried: int = 0
-    """Cells."""
-    made: int = 0
-    """Cells of a first deployment that were resumed as they should be."""
-    later: int = 0
-    """The same of the other ways."""
+    first: Cells = field(default_factory=Cells)
+    """Those of a first deployment."""
+    later: Cells = field(default_factory=Cells)
+    """Those of the other ways."""
     strangers_changed: int = 0
     """Strangers that are not as they were."""
     requests: int = 0
@@ -116,67 +122,74 @@ class Matrix:
             self._endpoints = self._stage.write(self._folder / "endpoints.json")
             self._clients = Clients(target.model_copy(update={"endpoints": self._endpoints, "sample": False}))
             self._rows = resources(self._settings, self._clients.target)
-            self._make()
-            self._change()
-            self._be_slow()
-            self._take_down()
+            try:
+                self._make()
+                self._change()
+                self._be_slow()
+                self._take_down()
+            except ApplyError as error:
+                if not self._outcome.details:
+                    raise
+                self._outcome.details.append(f"not gone further: {error}")
             self._take_notes()
         return self._outcome
 
     # --- the four ways
 
     def _make(self) -> None:
-        cells = _cells([row.address for row in self._rows], ("before", "after"))
-        if not self._everything:
-            first = _first_of_each(row.address for row in self._rows)
-            cells = _cells([row for row in first if _kind(row) in WEIGHTY], ("before",)) + _cells(first, ("after",))
-        self._outcome.made = self._way("first deployment", "deploy", cells)
+        rows = self._wanted(row.address for row in self._rows)
+        if self._everything:
+            cells = _cells(rows, BOTH)
+        else:
+            first = _first_of_each(rows)
+            cells = _cells(first, ("after",)) + _cells([row for row in first if _kind(row) in WEIGHTY], ("before",))
+        self._way("first deployment", "deploy", cells, self._outcome.first)
 
     def _change(self) -> None:
         apply(earlier(self._settings, self._clients), self._clients)
         changes = [change for change in plan(self._rows, self._clients) if change.action != "unchanged"]
-        rows = {action: [change.address for change in changes if change.action == action] for action in ACTIONS}
+        rows = {action: self._wanted(change.address for change in changes if change.action == action)
+                for action in ("change", "create", "replace", "delete")}  # fmt: skip
         if self._everything:
-            cells = [cell for some in rows.values() for cell in _cells(_first_of_each(some), ("before", "after"))]
+            cells = [cell for some in rows.values() for cell in _cells(_first_of_each(some), BOTH)]
         else:
-            chosen = [some[0] for some in rows.values() if some]
+            chosen = [row for some in rows.values() for row in some[:1]]
             chosen += [row for row in _first_of_each(rows["change"]) if _kind(row) in WEIGHTY]
             cells = _cells(chosen, ("after",)) + _cells(rows["replace"][:1], ("before",))
-        self._outcome.later += self._way("deployment over an earlier release", "deploy", cells)
+        self._way("deployment over an earlier release", "deploy", cells, self._outcome.later)
 
     def _be_slow(self) -> None:
-        first = _first_of_each(row.address for row in self._rows if row.kind in KINDS_AT_WORK)
-        chosen = [row for row in first if self._everything or _kind(row) in KINDS_AT_WORK[:2]]
+        kinds = KINDS_AT_WORK if self._everything else KINDS_AT_WORK[:2]
+        chosen = _first_of_each(self._wanted(row.address for row in self._rows if row.kind in kinds))
         for row in self._rows:
             if row.address in chosen:
                 row.delete(self._clients)
         cells = _cells(chosen, ("at work",))
-        self._outcome.later += self._way("deployment while services are at work", "deploy", cells)
+        self._way("deployment while services are at work", "deploy", cells, self._outcome.later)
 
     def _take_down(self) -> None:
-        first = _first_of_each(self._standing())
+        first = _first_of_each(self._wanted(self._standing()))
         weighty = [row for row in first if _kind(row) in WEIGHTY]
-        cells = _cells(first, ("before", "after")) if self._everything else _cells(weighty, ("after",))
-        self._outcome.later += self._way("end", "destroy", cells)
+        cells = _cells(first, BOTH) if self._everything else _cells(weighty, ("after",))
+        self._way("end", "destroy", cells, self._outcome.later)
 
-    def _way(self, what: str, command: str, cells: Iterable[Cell]) -> int:
-        """Go one, killed at each of ``cells``; how many were resumed as they should be."""
+    def _way(self, what: str, command: str, cells: Collection[Cell], count: Cells) -> None:
+        """Go one, killed at each of ``cells``."""
         pending = self._pending if command == "deploy" else self._standing
         order = pending()
-        wanted = {cell for cell in cells if not self._kinds or _kind(cell.address) in self._kinds}
-        cells = sorted(wanted, key=lambda cell: (order.index(cell.address), cell.moment != "before"))
-        if not cells:
-            return 0
+        cells = sorted(set(cells), key=lambda cell: (order.index(cell.address), cell.moment != "before"))
         self._say(f"the {what}: killed {len(cells)} times at {len({cell.address for cell in cells})} of {len(order)} "
                   "rows, and begun anew each time")  # fmt: skip
         way = Way(self._killer, lambda rows: self._start(command, rows), pending, self._told)
-        resumed = way.go(cells)
-        self._outcome.tried += len(cells)
+        count.resumed += way.go(cells)
+        count.tried += len({*cells, *way.faults})
         self._outcome.details += [f"{what}: {cell}: {why}" for cell, why in way.faults.items()]
         changed = self._strangers.changed(f"{what} that was killed")
         self._outcome.strangers_changed += len(changed)
         self._outcome.details += changed
-        return resumed
+
+    def _wanted(self, addresses: Iterable[str]) -> list[str]:
+        return [address for address in addresses if not self._kinds or _kind(address) in self._kinds]
 
     def _start(self, command: str, rows: Sequence[str]) -> Run:
         prefix = f"LUNATION_TARGETS__{self._target.upper()}__"

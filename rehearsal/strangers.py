@@ -104,8 +104,8 @@ class Strangers:
         policy = policy_pb2.Policy(version=3, etag=self._project.policy(project).etag)
         for role, members, condition in self._members():
             policy.bindings.add(role=role, members=members, condition=condition)
-        policy.audit_configs.add(service="allServices").audit_log_configs.add(log_type=2)
-        self._project.set_policy(project, policy)
+        kept = self._project.set_policy(project, policy)
+        kept.audit_configs.add(service="allServices").audit_log_configs.add(log_type="DATA_WRITE")
         for name in ACCOUNTS:
             account = f"{project}/serviceAccounts/{self._email(name)}"
             invited = policy_pb2.Policy(version=1, etag=self._project.policy(account).etag)

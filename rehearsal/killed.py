@@ -197,6 +197,9 @@ class Killer(Judge):
         self._watch = watch = Watch(run, cell)
         try:
             run.wait()
+        except BaseException:
+            run.kill()  # nobody watches it any more
+            raise
         finally:
             self._watch = None
             self._at_work.counts = False

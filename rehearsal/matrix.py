@@ -68,7 +68,7 @@ class Matrix:
         folder: for what is kept meanwhile; it must not be there.
         say: told of each way.
         tell: told of each run: how many were begun, and what this one is for.
-        judges: asked about every call.
+        judges: gives those that are asked about every call to the project.
         command: how ``lunation`` is called.
     """
 
@@ -79,7 +79,7 @@ class Matrix:
         folder: Path,
         say: Callable[[str], None] = lambda _: None,
         tell: Callable[[int, str], None] = lambda number, what: None,
-        judges: Sequence[Judge] = (),
+        judges: Callable[[Project], Sequence[Judge]] = lambda _: (),
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._settings = settings
@@ -114,7 +114,7 @@ class Matrix:
         self._killer = Killer(at_work)
         with (
             Supervisor(self._folder / "state", LAPTOP) as servers,
-            Stage(project, servers.endpoints, [*self._judges, at_work, self._killer]) as self._stage,
+            Stage(project, servers.endpoints, [*self._judges(project), at_work, self._killer]) as self._stage,
         ):
             servers.wait_ready()
             self._strangers = Strangers(project, target, servers)

@@ -85,7 +85,8 @@ class Strangers:
             Role(name=f"{project}/roles/auditor", title="Auditor", included_permissions=["logging.logEntries.list"]),
             Role(name=f"{project}/roles/lunationAuditor", title="Reads what Lunation logs",
                  included_permissions=["logging.logEntries.list"], stage="GA"),
-            Schema(name=f"{project}/schemas/order", type_="PROTOCOL_BUFFER", definition='syntax = "proto3";'),
+            Schema(name=f"{project}/schemas/order", type_="PROTOCOL_BUFFER", definition=SCHEMA),
+            Schema(name=f"{project}/schemas/lunation-partner", type_="PROTOCOL_BUFFER", definition=SCHEMA),
             AlertPolicy(name=f"{project}/alertPolicies/901", display_name="Orders wait", user_labels=THEIRS),
             NotificationChannel(name=f"{project}/notificationChannels/902", type_="email", user_labels=THEIRS),
             Dashboard(name=f"{project}/dashboards/903", display_name="Lunation", labels={"billing": ""}),
@@ -100,10 +101,18 @@ class Strangers:
         ]  # fmt: skip
         for thing in things:
             plain = type(thing).pb(thing) if hasattr(type(thing), "pb") else thing
-            self._project.put(f"jobs/{plain.id}" if isinstance(thing, Job) else plain.name, plain)
-        policy = policy_pb2.Policy(version=3, etag=self._project.policy(project).etag)
+            name = f"jobs/{plain.id}" if isinstance(thing, Job) else plain.name
+            if name not in self._project.things:  # made by hand before
+                self._project.put(name, plain)
+        policy = policy_pb2.Policy()
+        policy.CopyFrom(self._project.policy(project))
+        policy.version = 3
         for role, members, condition in self._members():
-            policy.bindings.add(role=role, members=members, condition=condition)
+            same = (
+                one for one in policy.bindings if one.role == role and one.condition == (condition or expr_pb2.Expr())
+            )
+            binding = next(same, None) or policy.bindings.add(role=role, condition=condition)
+            binding.members.extend(member for member in members if member not in binding.members)
         kept = self._project.set_policy(project, policy)
         kept.audit_configs.add(service="allServices").audit_log_configs.add(log_type="DATA_WRITE")
         for name in ACCOUNTS:
@@ -213,6 +222,12 @@ class Strangers:
         clients.workflow_templates.create_workflow_template(parent=region, template=template)
 
 
+SCHEMA = """syntax = "proto3";
+
+message Order {
+  string customer = 1;
+}
+"""
 FUNCTION = """
 import functions_framework
 

@@ -76,14 +76,14 @@ def test_killed_before_its_call_a_row_is_not_there_and_after_it_it_is(small: Sma
     assert small.there() == [third, "Lunation: fourth", second, first]
 
 
-def test_a_row_that_is_made_twice_or_never_found_is_told_at_its_cell(small: Small) -> None:
-    """At the cell before it, since the run that resumed that one left it as something to do; and at its own."""
+def test_a_row_that_is_made_twice_and_never_found_is_told(small: Small) -> None:
+    """At its own cell, and at each further one: the run that resumed that one has left it as something to do."""
     way = small.way("forgotten")
-    cells = [Cell(FIRST, "after"), Cell(SECOND, "after")]
+    cells = [Cell(SECOND, "after"), Cell(THIRD, "after")]
     assert way.go(cells) == 0
-    assert way.faults[cells[0]] == "not as it should be after the next run: alert/second"
-    assert "the next run did it again: google.monitoring.v3.AlertPolicyService.Create" in way.faults[cells[1]]
-    assert small.there().count("Lunation: second") == 2
+    assert "the next run did it again: google.monitoring.v3.AlertPolicyService.Create" in way.faults[cells[0]]
+    assert way.faults[cells[1]] == "not as it should be after the next run: alert/second"
+    assert small.there().count("Lunation: second") == 3
 
 
 def test_a_row_that_is_made_by_no_call_is_told(small: Small) -> None:

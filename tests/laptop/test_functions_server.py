@@ -362,6 +362,15 @@ def test_the_door_keeps_no_other_path(google: Google, steady: Function, path_: s
     assert google.caller(steady)(path_)["path"] == path_.partition("?")[0]
 
 
+def test_an_instance_is_told_how_long_a_request_may_take(google: Google, steady: Function) -> None:
+    """In the variable by which Cloud Run does, which no declaration can set."""
+    main = SOURCE.replace('os.environ.get("WORD")', 'os.environ.get("CLOUD_RUN_TIMEOUT_SECONDS")')
+    made = google.create("told", source(main__py=f"VERSION = 1\n{main}"), timeout_seconds=77)
+    assert google.caller(made)()["word"] == "77"
+    with pytest.raises(exceptions.BadRequest, match="CLOUD_RUN_TIMEOUT_SECONDS is set by the platform"):
+        google.create("refused", environment_variables={"CLOUD_RUN_TIMEOUT_SECONDS": "0"})
+
+
 def test_a_request_beyond_the_limits_is_turned_away(google: Google) -> None:
     """429 when no instance has room in time, 504 when the function takes too long; then it answers again."""
     made = google.create("limited", timeout_seconds=2, max_instance_count=1, max_instance_request_concurrency=1)

@@ -161,11 +161,14 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
             ) as response,
         ):
             body = await response.read()
+            here = f"{request.scheme}://{request.host}"
+            if response.content_type == "application/json" and request.query.get("alt") != "media":
+                body = body.replace(base.encode(), here.encode())  # a client downloads from an object's mediaLink
             for judge in reversed(judges):
                 body = judge.after_storage(call, response.status, body)
             answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
             if "Location" in answered:  # a resumable upload goes on where it began
-                answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")
+                answered["Location"] = answered["Location"].replace(base, here)
             return web.Response(status=response.status, headers=answered, body=body)
 
     return [

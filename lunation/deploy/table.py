@@ -118,6 +118,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     Args:
         shipped: what is deployed. None: what is staged now from the sources, under ``build/``.
     """
+    settings = settings.of(target)
     shipped = shipped or staged()
     archive, models, build = archive_bucket(target), models_bucket(target), build_bucket(target)
 

@@ -238,6 +238,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             "MODELS_BUCKET": models,
             "USE_CASE": settings.use_case,
             "FIRST_CYCLE_WEEK": week,
+            "CYCLE_WEEKS": str(settings.schedule.cycle_weeks),
         }
 
     workflow = Workflow(

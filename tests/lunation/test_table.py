@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
@@ -12,9 +13,10 @@ from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.images import Image
 from lunation.deploy.plan import Change, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import APIS, resources, template_image
+from lunation.deploy.table import APIS, SCHEDULER_JOB, WORKFLOW, resources, template_image
 from lunation.deploy.units import UNITS
-from lunation.settings import Settings, load
+from lunation.deploy.workflows import Workflow
+from lunation.settings import Schedule, Settings, load
 from rehearsal.offline import empty_project
 from tests.support import ROOT
 
@@ -128,6 +130,24 @@ def test_what_an_alert_waits_for_in_a_log_is_what_is_logged() -> None:
     source = (ROOT / "functions" / "classify" / "serving.py").read_text()
     for text in (watch.POINTER_NOT_FOLLOWED, watch.MODEL_NOT_SERVED):
         assert f'"{text}"' in source
+
+
+def test_the_alerts_of_the_rhythm_watch_what_is_deployed() -> None:
+    """The workflow and the job by the names that the table gives them."""
+    assert f'workflow_id = "{WORKFLOW}"' in watch.WORKFLOW
+    assert f'job_id = "{SCHEDULER_JOB}"' in watch.SCHEDULER
+
+
+def test_the_workflow_gets_the_rhythm_of_the_settings(planned: Planned) -> None:
+    """The weeks of a cycle, and the week that periods are counted from: of a date, where one is given."""
+    schedule = Schedule(cycle_weeks=2, first_cycle=date(2026, 12, 2))
+    settings = planned.settings.model_copy(update={"schedule": schedule})
+    rows = resources(settings, planned.clients.target)
+    found = [
+        row.desired(planned.clients)["user_env_vars"] for row in (*planned.rows, *rows) if isinstance(row, Workflow)
+    ]
+    assert [one["CYCLE_WEEKS"] for one in found] == ["4", "2"]
+    assert found[1]["FIRST_CYCLE_WEEK"] == str((date(2026, 12, 2) - date(1970, 1, 1)).days // 7)
 
 
 def test_a_sample_is_planned_as_it_would_be_at_googles(planned: Planned) -> None:

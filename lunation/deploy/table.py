@@ -428,6 +428,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "SPARK_CODE": spark_code,
                     "USE_CASE": settings.use_case,
                     "CHECKS": settings.checks.model_dump_json(),
+                    "EVALUATION_DAYS": str(settings.schedule.evaluation_days),
                     "SERVICE_ACCOUNT": runs_as("train"),
                     "METRICS_ENDPOINT": metrics_endpoint(clients),
                 },

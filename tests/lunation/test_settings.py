@@ -116,6 +116,17 @@ def test_the_limits_of_the_data_checks_reach_the_jobs(tmp_path: Path) -> None:
         load(file(tmp_path, GOOD + "[checks]\nunsene = 0.3\n"))
 
 
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(("weeks", "days"), [(1, "7"), (2, "14"), (4, "28"), (8, "28")])
+def test_the_evaluation_window_is_the_cycle_and_at_most_four_weeks(tmp_path: Path, weeks: int, days: str) -> None:
+    """In all three jobs' arguments."""
+    settings = load(file(tmp_path, GOOD + f"[schedule]\ncycle_weeks = {weeks}\n"))
+    clients: Any = SimpleNamespace(url=lambda service: f"https://{service}.googleapis.com")
+    for job in row(settings, "laptop", WorkflowTemplate).desired(clients)["jobs"]:
+        arguments = job["pyspark_job"]["args"]
+        assert arguments[arguments.index("--evaluation-days") + 1] == days
+
+
 @pytest.mark.parametrize(
     "cron",
     ["0 3 * * *", "0 3 * * 1,4", "0 3 1 * *", "*/5 3 * * 1", "0 3 * 5 1", "0 3 1 * 1", "0 25 * * 1", "every monday"],

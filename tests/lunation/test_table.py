@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -80,6 +81,57 @@ def test_more_records_cost_more(planned: Planned) -> None:
         for settings in (planned.settings, more)
     }
     assert total[10_000_000] > 3 * total[1_000_000]
+
+
+def test_what_is_paid_for_beside_the_table_is_estimated(planned: Planned) -> None:
+    """The way out of the cluster's machines is no row; who deploys no cluster does not pay for it."""
+    without = [row for row in planned.rows if row.kind != "workflow-template"]
+    named = [{cost.address for cost in costs.estimate(rows, planned.settings)} for rows in (planned.rows, without)]
+    assert ["Cloud NAT" in addresses for addresses in named] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("address", "price"),
+    [
+        ("database/(default)", "datastore-recovery"),
+        ("function/ingest-fast", "logging"),
+        ("dataflow-job/lunation-archive", "dataflow-disk"),
+        ("workflow-template/lunation-train", "pd-balanced"),
+        ("Cloud NAT", "nat-address"),
+    ],
+)
+def test_every_part_of_a_price_counts(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch, address: str, price: str
+) -> None:
+    """Ten times the price of one part makes the row dearer."""
+
+    def now() -> float:
+        found = {cost.address: cost.usd for cost in costs.estimate(planned.rows, planned.settings)}
+        return found[address]
+
+    before = now()
+    dearer = replace(costs.PRICES[price], usd=10 * costs.PRICES[price].usd)
+    monkeypatch.setitem(costs.PRICES, price, dearer)
+    assert now() > before
+
+
+def test_every_price_is_used() -> None:
+    """A price that nothing reads would look like something that is counted."""
+    source = (ROOT / "lunation" / "deploy" / "costs.py").read_text()
+    assert [name for name in costs.PRICES if f'PRICES["{name}"]' not in source] == []
+
+
+def test_more_trainings_cost_more(planned: Planned) -> None:
+    """The estimate follows the rhythm: four times as many cycles, four times the cluster."""
+    weekly = planned.settings.model_copy(update={"schedule": Schedule(cycle_weeks=1)})
+
+    def cluster(settings: Settings) -> float:
+        (found,) = [
+            one for one in costs.estimate(planned.rows, settings) if one.address.startswith("workflow-template/")
+        ]
+        return found.usd
+
+    assert cluster(weekly) == pytest.approx(4 * cluster(planned.settings))
 
 
 def test_every_row_is_told_in_the_plan(planned: Planned) -> None:

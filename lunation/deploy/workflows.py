@@ -146,7 +146,6 @@ class SchedulerJob(Resource):
             # After 5, 10, 20, 40 and 60 minutes.
             "retry_config": {
                 "retry_count": RETRIES,
-                "max_retry_duration": "0s",
                 "min_backoff_duration": "300s",
                 "max_backoff_duration": "3600s",
                 "max_doublings": 4,

@@ -35,6 +35,12 @@ GIVEN = {
 }
 
 
+def locked() -> list[str]:
+    """``name==version`` of each package in spark/requirements.txt."""
+    lines = (FOLDER / "requirements.txt").read_text().splitlines()
+    return [line.split()[0] for line in lines if "==" in line]
+
+
 @pytest.fixture
 def template():
     """The template as deploy fills it in, parsed by the API's message: a field it does not know is an error."""
@@ -101,17 +107,14 @@ def test_the_cluster_ends_by_itself_and_has_no_public_address(template):
 
 
 def test_the_cluster_installs_the_drivers_requirements(template):
-    """The property lists spark/requirements.txt, pin by pin."""
-    lines = (FOLDER / "requirements.txt").read_text().splitlines()
-    required = [line for line in lines if line and not line.startswith("#")]
+    """The property lists the lock, pin by pin: what a package needs is as fixed as the package."""
     properties = template.placement.managed_cluster.config.software_config.properties
-    assert properties["dataproc:pip.packages"].split(",") == required
+    assert properties["dataproc:pip.packages"].split(",") == locked()
 
 
 def test_a_run_notes_the_versions_of_what_the_cluster_installs():
     """A cluster's pyspark comes with its Spark and not by pip, so it has no version to ask for; Spark itself tells."""
-    installed = {line.partition("==")[0] for line in (FOLDER / "requirements.txt").read_text().splitlines()}
-    assert set(PACKAGES) <= installed
+    assert set(PACKAGES) <= {pin.partition("==")[0] for pin in locked()}
     noted = versions("3.5.3")
     assert noted["spark"] == "3.5.3"
     assert set(noted) == {"python", "spark", *PACKAGES}

@@ -17,6 +17,7 @@ from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
 from rehearsal import privileges
+from rehearsal.front_door import front_door
 from rehearsal.project import Project
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
@@ -53,6 +54,8 @@ class Report:
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
     """What a unit is given and does not need."""
+    front_door_faults: int = 0
+    """What of the functions does not hold behind Google's front doors (:mod:`rehearsal.front_door`)."""
     requests: int = 0
     """All that was asked of Google."""
     seconds: float = 0.0
@@ -61,6 +64,7 @@ class Report:
 
     MUST_BE_ZERO = (
         "second_plan_changes", "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions",
+        "front_door_faults",
     )  # fmt: skip
 
     @property
@@ -87,6 +91,10 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     """
     started = time.monotonic()
     report = Report()
+    say("meet what stands before the functions")
+    faults = front_door(folder / "front-door")
+    report.front_door_faults = len(faults)
+    report.details += [f"front door: {fault}" for fault in faults]
     settings = load()
     with (
         Supervisor(folder / "state", LAPTOP) as servers,

@@ -16,7 +16,7 @@ from lunation.deploy.resource import Resource
 
 PAUSES = (2, 5, 10, 20, 30, *(60,) * 9)
 """Seconds between the attempts at one resource: ten minutes in all, for the seven that IAM names."""
-POLICIES = ("access", "service-agent")
+POLICIES = ("access", "service-agents")
 """The kinds of rows that change a policy."""
 MAGIC = "https://github.com/GoogleCloudPlatform/magic-modules/blob/main/mmv1/third_party/terraform"
 PREDICATES = f"{MAGIC}/transport/error_retry_predicates.go"
@@ -55,6 +55,7 @@ API_ON = NotYet(
     "an API that was switched on is known everywhere",
     f"{MAGIC}/website/docs/guides/google_project_service.html.markdown",
 )
+GRANTED = NotYet("what its account was granted is known everywhere", PROPAGATION)
 PERMISSION_KNOWN = NotYet("a permission that whoever deploys has is known everywhere", PROPAGATION)
 NAME_FREE = NotYet("the name of what was just deleted is free", f"{PREDICATES}, IsCloudRunCreationConflict", (409,))
 
@@ -156,12 +157,18 @@ NOT_YET = (
 )
 
 
+class NotYetError(RuntimeError):
+    """What a resource sees only afterwards: what it launched has failed, for want of a permission that was granted."""
+
+
 def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet | None:
     """What ``error`` waits for; None if waiting helps nobody.
 
     Whether an API is on, and whether whoever deploys has a permission, is asked where that is kept: if it is so, a
     service that says otherwise does not know yet; if it is not, the error is told at once.
     """
+    if isinstance(error, NotYetError):
+        return GRANTED
     if not isinstance(error, GoogleAPICallError) or project_denied(error):
         return None
     if api_is_off(error):

@@ -42,7 +42,7 @@ from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
 from lunation.deploy.releases import Release, staged
 from lunation.deploy.resource import SYSTEM, Resource, owned
-from lunation.deploy.service_agents import AGENTS, ServiceAgent
+from lunation.deploy.service_agents import PUBSUB, ServiceAgents, agent
 from lunation.deploy.staging import Artefact, read_entry
 from lunation.deploy.storage import Bucket, StagedFile
 from lunation.deploy.units import SHARED_ROLES, UNITS
@@ -264,11 +264,12 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         "use_case": settings.use_case,
         "window_seconds": str(settings.archive.window_seconds),
     }
-    agents = {api: ServiceAgent(api, agent, role) for api, (agent, role) in AGENTS.items()}
     pulled = {"records-archive": "records", "labels-archive": "labels", "dead-letters-archive": "dead-letters",
               "comparisons-archive": "comparisons"}  # fmt: skip
     rows = [
-        *owned("project", *(Api(f"{name}.googleapis.com", LOCATED.get(name)) for name in APIS), *agents.values()),
+        *owned(
+            "project", *(Api(f"{name}.googleapis.com", LOCATED.get(name)) for name in APIS), ServiceAgents("google")
+        ),
         *(ServiceAccount(unit.name, unit.purpose) for unit in UNITS.values()),
         *own_roles.values(),
         *owned("project", _project_access(member, own_roles)),
@@ -344,7 +345,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                 account_policy("push"),
                 Grant(
                     "roles/iam.serviceAccountOpenIdTokenCreator",
-                    agents["pubsub.googleapis.com"].member,
+                    lambda clients: agent(clients, PUBSUB),
                     "signs the pushes' tokens",
                 ),
             ),

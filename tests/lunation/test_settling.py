@@ -15,7 +15,7 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
-from lunation.deploy.settling import API_ON, NOT_YET, PAUSES, PERMISSION_KNOWN, settling
+from lunation.deploy.settling import API_ON, GRANTED, NOT_YET, PAUSES, PERMISSION_KNOWN, NotYetError, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.project import Project
@@ -133,7 +133,7 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
     clients: Any = SimpleNamespace(target=SimpleNamespace(serves=lambda service: False))
     met = {settling(error(text), row(kind), clients) for kind, error, text in REAL}
     assert met == set(NOT_YET)
-    for one in (*NOT_YET, API_ON, PERMISSION_KNOWN):
+    for one in (*NOT_YET, API_ON, GRANTED, PERMISSION_KNOWN):
         assert "https://" in one.source, one
         assert one.awaits, one
 
@@ -204,6 +204,25 @@ def test_a_permission_that_was_just_granted_is_waited_for(tmp_path: Path) -> Non
         (change,) = apply([CustomRole("lunationX", (), "x")], clients, wait=clock.sleep)
     assert change.action == "create"
     assert clock.now >= 420, "seven minutes, the longest that IAM names"
+
+
+def test_what_failed_after_it_was_launched_is_launched_again() -> None:
+    """As a job whose account may not read its files yet; the resource says so."""
+    waited: list[float] = []
+    there: dict[str, Any] = {}
+
+    class Job(Thing):
+        tries = 0
+
+        def create(self, clients: Any) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise NotYetError("job 1 ended as JOB_STATE_FAILED: 403")
+            super().create(clients)
+
+    clients: Any = SimpleNamespace(project="p")
+    assert [change.action for change in apply([Job("one", {}, there)], clients, wait=waited.append)] == ["create"]
+    assert waited == [2, 5]
 
 
 def test_waiting_ends(tmp_path: Path) -> None:

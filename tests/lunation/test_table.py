@@ -223,7 +223,7 @@ def test_what_a_row_needs_to_be_allowed_comes_before_it(planned: Planned) -> Non
                     assert f"service-account/lunation-{unit}" in there, row.address
                 else:
                     assert "gcp-sa-pubsub" in member
-                    assert "service-agent/pubsub.googleapis.com" in there, row.address
+                    assert "service-agents/google" in there, row.address
                 permissions = role.permissions if isinstance(role, CustomRole) else ROLES.get(role, ())
                 granted |= {(unit, permission, row.name) for permission in permissions}
         there.append(row.address)

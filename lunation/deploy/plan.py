@@ -12,7 +12,7 @@ from lunation.clients import Clients
 from lunation.deploy.access import Access
 from lunation.deploy.errors import explain, unless_off
 from lunation.deploy.resource import UNKNOWN, Resource
-from lunation.deploy.settling import NAME_FREE, PAUSES, POLICIES, NotYet, NotYetError, settling
+from lunation.deploy.settling import LONGEST, NAME_FREE, PAUSES, POLICIES, NotYet, NotYetError, settling
 
 Wait = Callable[[float], None]
 """Lets seconds pass."""
@@ -306,23 +306,27 @@ def _patiently(
     """Do ``attempt``; again for some minutes, while it fails with what will pass.
 
     Raises:
-        ApplyError: it has not passed after all :data:`PAUSES`.
+        ApplyError: it has not passed after :data:`LONGEST` seconds.
     """
-    for pause in (*PAUSES, None):
+    waited, pauses, before = 0.0, iter(PAUSES), None
+    while True:
         try:
             return attempt()
         except (GoogleAPICallError, NotYetError) as error:
             reason = passes(error) or settling(error, resource, clients)
             if reason is None:
                 raise
-            minutes = sum(PAUSES) // 60
-            if pause is None:
+            if waited >= LONGEST:
                 raise ApplyError(
                     f"{explain(error, resource, clients)}. That should pass when {reason.awaits}, and has not in "
-                    f"{minutes} minutes"
+                    f"{LONGEST // 60} minutes"
                 ) from error
-            say(f"{resource.address} waits until {reason.awaits}, {minutes} minutes at most")
+            if reason != before:
+                pauses, before = iter(PAUSES), reason
+            pause = min(next(pauses, PAUSES[-1]), LONGEST - waited)
+            say(f"{resource.address} waits until {reason.awaits}, {LONGEST // 60} minutes at most")
             wait(pause)
+            waited += pause
 
 
 def _top_level(fields: Iterable[tuple[str, Any, Any]]) -> list[str]:

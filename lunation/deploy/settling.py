@@ -14,8 +14,10 @@ from lunation.clients import Clients
 from lunation.deploy.errors import api_is_off, permission_lacked, project_denied
 from lunation.deploy.resource import Resource
 
-PAUSES = (2, 5, 10, 20, 30, *(60,) * 9)
-"""Seconds between the attempts at one resource: ten minutes in all, for the seven that IAM names."""
+PAUSES = (2, 5, 10, 20, 30, 60)
+"""Seconds between the attempts at one resource, from the first on for each thing that is waited for."""
+LONGEST = 600
+"""Seconds that one resource is waited for: IAM names seven minutes."""
 POLICIES = ("access", "service-agents")
 """The kinds of rows that change a policy."""
 MAGIC = "https://github.com/GoogleCloudPlatform/magic-modules/blob/main/mmv1/third_party/terraform"

@@ -15,7 +15,7 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
-from lunation.deploy.settling import API_ON, GRANTED, NOT_YET, PAUSES, PERMISSION_KNOWN, NotYetError, settling
+from lunation.deploy.settling import API_ON, GRANTED, LONGEST, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.project import Project
@@ -206,6 +206,27 @@ def test_a_permission_that_was_just_granted_is_waited_for(tmp_path: Path) -> Non
     assert clock.now >= 420, "seven minutes, the longest that IAM names"
 
 
+def test_each_thing_that_is_waited_for_begins_with_short_pauses() -> None:
+    """A policy that somebody else changed is read anew at once, however long something else was waited for before."""
+    waited: list[float] = []
+    there: dict[str, Any] = {}
+
+    refusals: list[Exception] = [exceptions.BadRequest("Service account x@y does not exist.")] * 6
+    refusals.append(exceptions.Aborted("There were concurrent policy changes."))
+
+    class Slow(Thing):
+        kind = "access"
+
+        def create(self, clients: Any) -> None:
+            if refusals:
+                raise refusals.pop(0)
+            super().create(clients)
+
+    clients: Any = SimpleNamespace(project="p")
+    apply([Slow("one", {}, there)], clients, wait=waited.append)
+    assert waited == [2, 5, 10, 20, 30, 60, 2]
+
+
 def test_what_failed_after_it_was_launched_is_launched_again() -> None:
     """As a job whose account may not read its files yet; the resource says so."""
     waited: list[float] = []
@@ -236,7 +257,7 @@ def test_waiting_ends(tmp_path: Path) -> None:
         ),
     ):
         apply([CustomRole("lunationX", (), "x")], clients, wait=clock.sleep)
-    assert clock.now == sum(PAUSES)
+    assert clock.now == LONGEST
 
 
 def test_a_role_that_is_not_known_yet_is_waited_for(tmp_path: Path) -> None:

@@ -63,12 +63,14 @@ class Topic(Resource):
 class Subscription(Resource):
     """A subscription that keeps its messages for seven days and never expires.
 
+    A push that is not answered is made again for all these days, at longer and longer intervals. Pub/Sub itself takes
+    nothing out of it (docs/decisions/0015-no-forwarding.md).
+
     Args:
         name: its short name.
         topic: the topic's short name.
         push_to: gives the URL to push to, or None while that is not known. No argument: a pull subscription.
         push_as: the service account whose token a push carries.
-        dead_letters: the topic for what was refused ``max_attempts`` times.
     """
 
     kind = "subscription"
@@ -77,6 +79,7 @@ class Subscription(Resource):
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
     fixed = frozenset({"topic"})
+    exact = frozenset({"dead_letter_policy"})
     holds = "the messages that wait in it"
 
     def __init__(
@@ -86,16 +89,12 @@ class Subscription(Resource):
         *,
         push_to: Callable[[Clients], str | None] | None = None,
         push_as: str | None = None,
-        dead_letters: str | None = None,
-        max_attempts: int = 100,
         ack_seconds: int = 60,
     ) -> None:
         super().__init__(name)
         self.topic = topic
         self._push_to = push_to
         self._push_as = push_as
-        self._dead_letters = dead_letters
-        self._max_attempts = max_attempts
         self._ack_seconds = ack_seconds
 
     def _path(self, clients: Clients) -> str:
@@ -108,6 +107,7 @@ class Subscription(Resource):
             "ack_deadline_seconds": self._ack_seconds,
             "message_retention_duration": "604800s",
             "labels": SYSTEM,
+            "dead_letter_policy": {},  # none
         }
         if self._push_to is not None:
             url = self._push_to(clients) or UNKNOWN
@@ -115,12 +115,7 @@ class Subscription(Resource):
                 "push_endpoint": url,
                 "oidc_token": {"service_account_email": self._push_as, "audience": url},
             }
-            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "60s"}
-        if self._dead_letters is not None:
-            wanted["dead_letter_policy"] = {
-                "dead_letter_topic": f"projects/{clients.project}/topics/{self._dead_letters}",
-                "max_delivery_attempts": self._max_attempts,
-            }
+            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "600s"}
         return wanted
 
     def read(self, clients: Clients) -> State | None:
@@ -144,10 +139,9 @@ class Subscription(Resource):
         clients.subscriber.delete_subscription(subscription=self._path(clients))
 
     def summary(self, clients: Clients) -> str:
-        """Who gets what, and what becomes of a message that is refused."""
+        """Who gets what."""
         how = "pull" if self._push_to is None else f"push to {self._push_to(clients) or UNKNOWN} as {self._push_as}"
-        refused = f", {self._dead_letters} after {self._max_attempts} attempts" if self._dead_letters else ""
-        return f"{self.topic}, {how}{refused}"
+        return f"{self.topic}, {how}"
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -157,7 +151,8 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return json_format.ParseDict({"name": self._path(clients), **self.desired(clients)}, types.Subscription.pb()())
+        wanted = {field: value for field, value in self.desired(clients).items() if value != {}}
+        return json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -1,15 +1,37 @@
 """The streaming archive job on Dataflow."""
 
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.dataflow_v1beta3 import types
 
 from lunation.clients import Clients
+from lunation.deploy.job_files import STAGING, TEMP, sweep
 from lunation.deploy.resource import SYSTEM, Resource, State, fingerprint
+from lunation.deploy.waiting import until
 
-ACTIVE = {"JOB_STATE_RUNNING", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
+RUNNING = "JOB_STATE_RUNNING"
+STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING"}
+"""What becomes RUNNING or FAILED by itself. A launcher's machine queues the job, which has no labels yet then."""
+ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
+ENDED = {"JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED"}
+START_SECONDS = 900
+RELAUNCH_SECONDS = (60, 120, 300)
+"""Pauses before a job is launched again that failed for want of a permission: a grant takes minutes to reach Dataflow.
+The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
+https://github.com/GoogleCloudPlatform/magic-modules, resource_dataflow_flex_template_job_test.go.tmpl)."""
+_DENIED = re.compile(
+    # Said by the services themselves, https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions
+    r"PERMISSION_DENIED|[Pp]ermission '?[\w.]+'? denied|does not have .{0,60}\b(access|permission)|"
+    r"[Mm]issing permission|Access Denied|\b403\b|cannot act as service account|"
+    # and by Dataflow, of files that the worker's account may not read: professional-services#218 and
+    # python-docs-samples#4894 of https://github.com/GoogleCloudPlatform, data-science-on-gcp#151
+    r"is inaccessible|Unable to open (template )?file",
+)
 
 
 def launch(
@@ -52,8 +74,8 @@ def launch(
                     "max_workers": max_workers,
                     "enable_streaming_engine": streaming,
                     "ip_configuration": "WORKER_IP_PRIVATE",
-                    "temp_location": f"gs://{clients.project}-build/dataflow/temp",
-                    "staging_location": f"gs://{clients.project}-build/dataflow/staging",
+                    "temp_location": f"gs://{_build_bucket(clients)}/{TEMP}",
+                    "staging_location": f"gs://{_build_bucket(clients)}/{STAGING}",
                 },
                 "update": update,
             },
@@ -68,20 +90,37 @@ def wait_for(clients: Clients, job_id: str, states: set[str], seconds: float) ->
     Raises:
         TimeoutError: neither happened within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def look() -> str | None:
         state = job_state(clients, job_id)
-        if state in states or state in {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED"}:
-            return state
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"Dataflow job {job_id} is {state} after {seconds:.0f} s, expected {', '.join(states)}")
-        time.sleep(0.5)
+        return state if state in states or state in ENDED else None
+
+    return until(look, seconds, f"Dataflow job {job_id} is in {' or '.join(sorted(states))}")
 
 
 def job_state(clients: Clients, job_id: str) -> str:
     """The state a job is in, by its name in the API."""
     request = {"project_id": clients.project, "location": clients.target.region, "job_id": job_id}
     return types.JobState(clients.dataflow_jobs.get_job(request=request).current_state).name
+
+
+def complaints(clients: Clients, job_id: str) -> str:
+    """Why a job failed: the errors that Dataflow keeps with it, and where there is more."""
+    request = {
+        "project_id": clients.project,
+        "location": clients.target.region,
+        "job_id": job_id,
+        "minimum_importance": types.JobMessageImportance.JOB_MESSAGE_ERROR,
+    }
+    try:
+        messages = [one.message_text for one in clients.dataflow_messages.list_job_messages(request=request)]
+    except GoogleAPICallError as error:
+        messages = [f"its messages cannot be read ({error.message})"]
+    said = "; ".join(dict.fromkeys(messages)) or "it left no message"
+    return (
+        f'{said}. All that it logged: gcloud logging read \'resource.type="dataflow_step" AND '
+        f'resource.labels.job_id="{job_id}"\' --project={clients.project}'
+    )
 
 
 class StreamingJob(Resource):
@@ -101,6 +140,7 @@ class StreamingJob(Resource):
     service = "dataflow"
     api = "dataflow.googleapis.com"
     managed_with = "roles/dataflow.developer"
+    told = frozenset({"state"})
 
     def __init__(
         self,
@@ -122,12 +162,13 @@ class StreamingJob(Resource):
         self._max_workers = max_workers
 
     def desired(self, clients: Clients) -> State:
-        """Its labels; the job does not tell its parameters, so they are hashed into one."""
+        """Its labels, and that it runs; the job does not tell its parameters, so they are hashed into one label."""
         return {
             "labels": {
                 **self._labels,
                 "parameters": fingerprint({**self._parameters, "max_workers": self._max_workers}),
-            }
+            },
+            "state": RUNNING,
         }
 
     def summary(self, clients: Clients) -> str:
@@ -135,21 +176,34 @@ class StreamingJob(Resource):
         return f"streams {self._spec} as {self._service_account}"
 
     def read(self, clients: Clients) -> State | None:
-        """The active job of this name."""
+        """The job of this name that has not ended. One that failed is no longer there, and is launched again."""
         job = self._find(clients)
-        return None if job is None else {"labels": dict(job.labels)}
+        return None if job is None else {"labels": dict(job.labels), "state": _state(job)}
 
     def create(self, clients: Clients) -> None:
         """Launch it and wait until it runs."""
         self._launch(clients, update=False)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Replace it by ``update``: what was read and not yet written is handed over."""
-        self._launch(clients, update=True)
+        """Replace it by ``update``: what was read and not yet written is handed over.
+
+        What is under way is waited for: a job that starts may be all that was missing, in place of one that is
+        being drained another is launched.
+
+        Raises:
+            RuntimeError: somebody paused it.
+        """
+        job = self._settled(clients)
+        if job is None:
+            self._launch(clients, update=False)
+        elif _state(job) != RUNNING:
+            raise RuntimeError(f"somebody brought job {job.id} into the state {_state(job)}: let it run, or drain it")
+        elif self.differences(clients, {"labels": dict(job.labels), "state": RUNNING}):
+            self._launch(clients, update=True)
 
     def delete(self, clients: Clients) -> None:
         """Drain it: what it has read is written, then it ends."""
-        job = self._find(clients)
+        job = self._settled(clients)
         if job is None:
             return
         clients.dataflow_jobs.update_job(
@@ -163,21 +217,43 @@ class StreamingJob(Resource):
         wait_for(clients, job.id, {"JOB_STATE_DRAINED"}, 900)
 
     def _launch(self, clients: Clients, *, update: bool) -> None:
-        job_id = launch(
-            clients,
-            self.name,
-            self._spec,
-            self._parameters,
-            labels=self.desired(clients)["labels"],
-            service_account=self._service_account,
-            image=self.image,
-            max_workers=self._max_workers,
-            streaming=True,
-            update=update,
-        )
-        state = wait_for(clients, job_id, {"JOB_STATE_RUNNING"}, 600)
-        if state != "JOB_STATE_RUNNING":
-            raise RuntimeError(f"{self.address}: the job is {state}; its log tells why (job {job_id})")
+        """Launch it, again if a permission was missing, and wait until it runs; then clear up after those before it.
+
+        Raises:
+            RuntimeError: it failed; the text says why.
+        """
+        for pause in (*RELAUNCH_SECONDS, None):
+            job_id = launch(
+                clients,
+                self.name,
+                self._spec,
+                self._parameters,
+                labels=self.desired(clients)["labels"],
+                service_account=self._service_account,
+                image=self.image,
+                max_workers=self._max_workers,
+                streaming=True,
+                update=update,
+            )
+            state = wait_for(clients, job_id, {RUNNING}, START_SECONDS)
+            if state == RUNNING:
+                break
+            why = complaints(clients, job_id)
+            denied = _DENIED.search(why)
+            if pause is None or not denied:
+                waited = f", and did so {len(RELAUNCH_SECONDS)} times before" if denied else ""
+                raise RuntimeError(f"job {job_id} ended as {state}{waited}: {why}")
+            time.sleep(pause)
+        sweep(clients, _build_bucket(clients), datetime.now(UTC))
+
+    def _settled(self, clients: Clients) -> Any:
+        """The job once it neither starts nor ends; None if there is none then."""
+
+        def look() -> tuple[Any] | None:
+            job = self._find(clients)
+            return None if job is not None and _state(job) in STARTING | ENDING else (job,)
+
+        return until(look, START_SECONDS, f"the job {self.name} runs, or has ended")[0]
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -187,13 +263,29 @@ class StreamingJob(Resource):
                 yield cls.named(job.name)
 
     def _find(self, clients: Clients) -> Any:
-        return next((job for job in running_jobs(clients, self.name)), None)
+        """The youngest that has not ended: while one replaces another there are two."""
+        jobs = [job for job in _unfinished(clients) if job.name == self.name]
+        return max(jobs, key=lambda job: job.create_time or datetime.min.replace(tzinfo=UTC), default=None)
 
 
 def running_jobs(clients: Clients, name: str | None = None) -> Iterator[Any]:
-    """The jobs that run, with all that the service tells of them: those with our label, or the one of this name."""
-    request = {"project_id": clients.project, "location": clients.target.region}
-    for job in clients.dataflow_jobs.list_jobs(request={**request, "filter": "ACTIVE"}):
+    """The jobs that run or start, with all that the service tells of them: those with our label, or the one of this
+    name."""
+    for job in _unfinished(clients):
         ours = job.name == name if name is not None else job.labels.get("system") == SYSTEM["system"]
-        if ours and types.JobState(job.current_state).name in ACTIVE:
-            yield clients.dataflow_jobs.get_job(request={**request, "job_id": job.id, "view": "JOB_VIEW_ALL"})
+        if ours and _state(job) in STARTING | {RUNNING}:
+            request = {"project_id": clients.project, "location": clients.target.region, "job_id": job.id}
+            yield clients.dataflow_jobs.get_job(request={**request, "view": "JOB_VIEW_ALL"})
+
+
+def _unfinished(clients: Clients) -> Iterator[Any]:
+    request = {"project_id": clients.project, "location": clients.target.region, "filter": "ACTIVE"}
+    return (job for job in clients.dataflow_jobs.list_jobs(request=request) if _state(job) not in ENDED)
+
+
+def _state(job: Any) -> str:
+    return types.JobState(job.current_state).name
+
+
+def _build_bucket(clients: Clients) -> str:
+    return f"{clients.project}-build"

@@ -151,7 +151,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     zips, dataflow_zip, spark_files = artefacts.functions, artefacts.dataflow, artefacts.spark
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
     spec_name = template_spec(dataflow_zip.label)
-    repository = Repository(REPOSITORY)
+    repository = Repository(REPOSITORY, running=(f"archive:{dataflow_zip.label}",))
     image = Image(
         f"archive:{dataflow_zip.label}",
         repository=repository,
@@ -270,7 +270,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         *owned("project", _project_access(target, member, own_role)),
         *owned("archive", Bucket(archive, versioned=True)),
         *owned("train", Bucket(models, versioned=True)),
-        *owned("build", Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False), repository),
+        *owned("build", Bucket(build, keeps_data=False), repository),
         *owned("build", *(StagedFile.of(build, one) for one in artefacts.all())),
         *owned("build", StagedFile(build, shipped.object_name, shipped.to_bytes())),
         *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),

@@ -335,75 +335,20 @@ def _get_schema(project: Project, request: Any) -> Message:
 
 @answers(f"{SCHEMAS}.CreateSchema")
 def _create_schema(project: Project, request: Any) -> Message:
-    name = f"{request.parent}/schemas/{request.schema_id}"
-    if name in project.things:
-        raise already_exists(name)
-    return _revise(project, name, request.schema)
+    schema = type(request.schema)()
+    schema.CopyFrom(request.schema)
+    schema.name = f"{request.parent}/schemas/{request.schema_id}"
+    return project.add(schema.name, schema)
 
 
 @answers(f"{SCHEMAS}.CommitSchema")
 def _commit_schema(project: Project, request: Any) -> Message:
-    before = project.get(request.name)
-    # https://cloud.google.com/pubsub/docs/commit-schema-revision
-    if len(project.below(f"revisions/{request.name}@")) >= 20:
-        raise ServiceError("FAILED_PRECONDITION", f"{request.name}: a schema has at most 20 revisions")
-    old, new = _proto_fields(before.definition), _proto_fields(request.schema.definition)
-    for field in old ^ new:
-        alone = not any({field[0], field[1]} & {one[0], one[1]} for one in (new if field in old else old))
-        if not (field[3] and alone):
-            raise invalid(
-                f'Compatibility checking failed to commit a schema revision for (schema="{request.name}"). '
-                f'(reason="Revision is incompatible with previous revision: {before.revision_id}.")'
-            )
-    return _revise(project, request.name, request.schema)
-
-
-@answers(f"{SCHEMAS}.ListSchemaRevisions")
-def _list_revisions(project: Project, request: Any) -> Message:
-    from google.pubsub_v1 import types
-
     project.get(request.name)
-    return types.ListSchemaRevisionsResponse.pb()(schemas=project.below(f"revisions/{request.name}@"))
-
-
-@answers(f"{SCHEMAS}.DeleteSchemaRevision")
-def _delete_revision(project: Project, request: Any) -> Message:
-    project.get(f"revisions/{request.name}")
-    name = request.name.partition("@")[0]
-    if len(project.below(f"revisions/{name}@")) == 1:
-        raise ServiceError("FAILED_PRECONDITION", f"{name}: its last revision cannot be deleted")
-    del project.things[f"revisions/{request.name}"]
-    return project.get(name)
-
-
-def _revise(project: Project, name: str, schema: Any) -> Message:
-    revision = type(schema)()
-    revision.CopyFrom(schema)
-    revision.name, revision.revision_id = name, f"{project.next_id():08x}"
-    revision.revision_create_time.GetCurrentTime()
-    project.put(f"revisions/{name}@{revision.revision_id}", revision)
-    return project.put(name, revision)
-
-
-def _proto_fields(definition: str) -> set[tuple[str, str, str, bool]]:
-    """``(message and name, message and number, type, whether optional)`` of every field."""
-    found, path = set(), [""]
-    for line in definition.splitlines():
-        words = line.replace(";", "").split()
-        if words[:1] == ["message"]:
-            path.append(f"{path[-1]}.{words[1]}")
-        elif words == ["}"]:
-            path.pop()
-        elif words[-2:-1] == ["="] and len(path) > 1:
-            *label, kind, name = words[:-2] if words[0] == "optional" else ["", *words[:-2]]
-            found.add((f"{path[-1]}.{name}", f"{path[-1]}#{words[-1]}", kind, label == ["optional"]))
-    return found
+    return project.put(request.name, request.schema)
 
 
 @answers(f"{SCHEMAS}.DeleteSchema")
 def _delete_schema(project: Project, request: Any) -> Message:
-    for revision in [name for name in project.things if name.startswith(f"revisions/{request.name}@")]:
-        del project.things[revision]
     return project.remove(request.name)
 
 

@@ -11,8 +11,7 @@ from google.cloud.dataflow_v1beta3 import types
 
 from lunation.clients import Clients
 from lunation.deploy.job_files import STAGING, TEMP, sweep
-from lunation.deploy.resource import SYSTEM, Resource, State, fingerprint
-from lunation.deploy.waiting import until
+from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, fingerprint
 
 RUNNING = "JOB_STATE_RUNNING"
 STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING"}
@@ -20,9 +19,9 @@ STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_S
 ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
 ENDED = {"JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED"}
 START_SECONDS = 900
-RELAUNCH_SECONDS = (60, 120, 300)
-"""Pauses before a job is launched again that failed for want of a permission: a grant takes minutes to reach Dataflow.
-The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
+RELAUNCHES, RELAUNCH_SECONDS = 4, 90.0
+"""How often a job is launched again that failed for want of a permission, and after how long: a grant takes minutes to
+reach Dataflow. The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
 https://github.com/GoogleCloudPlatform/magic-modules, resource_dataflow_flex_template_job_test.go.tmpl)."""
 _DENIED = re.compile(
     # Said by the services themselves, https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions
@@ -90,12 +89,14 @@ def wait_for(clients: Clients, job_id: str, states: set[str], seconds: float) ->
     Raises:
         TimeoutError: neither happened within ``seconds``.
     """
-
-    def look() -> str | None:
+    deadline = time.monotonic() + seconds
+    while True:
         state = job_state(clients, job_id)
-        return state if state in states or state in ENDED else None
-
-    return until(look, seconds, f"Dataflow job {job_id} is in {' or '.join(sorted(states))}")
+        if state in states or state in ENDED:
+            return state
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Dataflow job {job_id} is {state} after {seconds:.0f} s, expected {', '.join(states)}")
+        time.sleep(0.5)
 
 
 def job_state(clients: Clients, job_id: str) -> str:
@@ -160,6 +161,8 @@ class StreamingJob(Resource):
         self._service_account = service_account
         self.image = image
         self._max_workers = max_workers
+        self._denied = 0
+        """How often it was launched and had not the permissions that it needs."""
 
     def desired(self, clients: Clients) -> State:
         """Its labels, and that it runs; the job does not tell its parameters, so they are hashed into one label."""
@@ -187,10 +190,8 @@ class StreamingJob(Resource):
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Replace it by ``update``: what was read and not yet written is handed over.
 
-        What is under way is waited for: a job that starts may be all that was missing, in place of one that is
-        being drained another is launched.
-
         Raises:
+            NotReady: it starts, which may be all that was missing; or it ends, and another can be launched after that.
             RuntimeError: somebody paused it.
         """
         job = self._settled(clients)
@@ -198,7 +199,7 @@ class StreamingJob(Resource):
             self._launch(clients, update=False)
         elif _state(job) != RUNNING:
             raise RuntimeError(f"somebody brought job {job.id} into the state {_state(job)}: let it run, or drain it")
-        elif self.differences(clients, {"labels": dict(job.labels), "state": RUNNING}):
+        elif "labels" in changed:
             self._launch(clients, update=True)
 
     def delete(self, clients: Clients) -> None:
@@ -217,43 +218,41 @@ class StreamingJob(Resource):
         wait_for(clients, job.id, {"JOB_STATE_DRAINED"}, 900)
 
     def _launch(self, clients: Clients, *, update: bool) -> None:
-        """Launch it, again if a permission was missing, and wait until it runs; then clear up after those before it.
+        """Launch it, and wait until it runs; then clear up after those before it.
 
         Raises:
-            RuntimeError: it failed; the text says why.
+            NotReady: it failed for want of a permission, which it may have by now.
+            RuntimeError: it failed.
         """
-        for pause in (*RELAUNCH_SECONDS, None):
-            job_id = launch(
-                clients,
-                self.name,
-                self._spec,
-                self._parameters,
-                labels=self.desired(clients)["labels"],
-                service_account=self._service_account,
-                image=self.image,
-                max_workers=self._max_workers,
-                streaming=True,
-                update=update,
-            )
-            state = wait_for(clients, job_id, {RUNNING}, START_SECONDS)
-            if state == RUNNING:
-                break
-            why = complaints(clients, job_id)
-            denied = _DENIED.search(why)
-            if pause is None or not denied:
-                waited = f", and did so {len(RELAUNCH_SECONDS)} times before" if denied else ""
-                raise RuntimeError(f"job {job_id} ended as {state}{waited}: {why}")
-            time.sleep(pause)
+        job_id = launch(
+            clients,
+            self.name,
+            self._spec,
+            self._parameters,
+            labels=self.desired(clients)["labels"],
+            service_account=self._service_account,
+            image=self.image,
+            max_workers=self._max_workers,
+            streaming=True,
+            update=update,
+        )
+        state = wait_for(clients, job_id, {RUNNING}, START_SECONDS)
+        if state != RUNNING:
+            why = f"job {job_id} ended as {state}: {complaints(clients, job_id)}"
+            if _DENIED.search(why) and self._denied < RELAUNCHES:
+                self._denied += 1
+                raise NotReady(why, f"Dataflow knows what {self._service_account} may do", RELAUNCH_SECONDS)
+            raise RuntimeError(why)
         sweep(clients, _build_bucket(clients), datetime.now(UTC))
 
     def _settled(self, clients: Clients) -> Any:
-        """The job once it neither starts nor ends; None if there is none then."""
-
-        def look() -> tuple[Any] | None:
-            job = self._find(clients)
-            return None if job is not None and _state(job) in STARTING | ENDING else (job,)
-
-        return until(look, START_SECONDS, f"the job {self.name} runs, or has ended")[0]
+        """The job, if it neither starts nor ends; None if there is none."""
+        job = self._find(clients)
+        if job is not None and _state(job) in STARTING:
+            raise NotReady(f"job {job.id} is {_state(job)}", "the job runs")
+        if job is not None and _state(job) in ENDING:
+            raise NotReady(f"job {job.id} is {_state(job)}", "the job has ended", 30)
+        return job
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -264,23 +263,25 @@ class StreamingJob(Resource):
 
     def _find(self, clients: Clients) -> Any:
         """The youngest that has not ended: while one replaces another there are two."""
-        jobs = [job for job in _unfinished(clients) if job.name == self.name]
-        return max(jobs, key=lambda job: job.create_time or datetime.min.replace(tzinfo=UTC), default=None)
+        oldest = datetime.min.replace(tzinfo=UTC)
+        return max(_unfinished(clients, self.name), key=lambda job: job.create_time or oldest, default=None)
 
 
 def running_jobs(clients: Clients, name: str | None = None) -> Iterator[Any]:
     """The jobs that run or start, with all that the service tells of them: those with our label, or the one of this
     name."""
-    for job in _unfinished(clients):
-        ours = job.name == name if name is not None else job.labels.get("system") == SYSTEM["system"]
+    for job in _unfinished(clients, name):
+        ours = name is not None or job.labels.get("system") == SYSTEM["system"]
         if ours and _state(job) in STARTING | {RUNNING}:
-            request = {"project_id": clients.project, "location": clients.target.region, "job_id": job.id}
-            yield clients.dataflow_jobs.get_job(request={**request, "view": "JOB_VIEW_ALL"})
+            yield job
 
 
-def _unfinished(clients: Clients) -> Iterator[Any]:
-    request = {"project_id": clients.project, "location": clients.target.region, "filter": "ACTIVE"}
-    return (job for job in clients.dataflow_jobs.list_jobs(request=request) if _state(job) not in ENDED)
+def _unfinished(clients: Clients, name: str | None = None) -> Iterator[Any]:
+    """The jobs that have not ended: all, or those of one name. A list of jobs tells no labels."""
+    request = {"project_id": clients.project, "location": clients.target.region}
+    for job in clients.dataflow_jobs.list_jobs(request={**request, "filter": "ACTIVE"}):
+        if name in (None, job.name) and _state(job) not in ENDED:
+            yield clients.dataflow_jobs.get_job(request={**request, "job_id": job.id, "view": "JOB_VIEW_ALL"})
 
 
 def _state(job: Any) -> str:

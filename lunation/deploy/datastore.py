@@ -6,15 +6,15 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud.datastore_admin_v1 import Index
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found, message_of, state_of
-from lunation.deploy.waiting import until
+from lunation.deploy.resource import NotReady, Resource, State, if_found, message_of, state_of
 
 if TYPE_CHECKING:
     from google.cloud.firestore_admin_v1.types import Field
 
 BUILD_SECONDS = 1200
-"""How long an index or a time to live is waited for. With data it may take hours, and goes on by itself: Terraform's
-provider gives up after as long (https://github.com/hashicorp/terraform-provider-google/issues/7842)."""
+"""How long the operation of an index or a time to live is waited for. With data it may take hours, and goes on by
+itself: Terraform's provider gives up after as long
+(https://github.com/hashicorp/terraform-provider-google/issues/7842)."""
 
 
 class Database(Resource):
@@ -138,13 +138,18 @@ class TimeToLive(Resource):
         from google.cloud.firestore_admin_v1.types import Field
 
         self._set(clients, Field(name=self._path(clients), ttl_config=Field.TtlConfig()))
-        self._wait(clients)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Wait for what is under way. What failed for some entities is switched off, and on again."""
-        if self._wait(clients) != "ACTIVE":
-            self.delete(clients)
-            self.create(clients)
+        """Switch off what failed for some entities, and on again.
+
+        Raises:
+            NotReady: it is still being switched on.
+        """
+        found = self.read(clients)
+        if found is not None and found["state"] == "CREATING":
+            raise NotReady("the time to live is CREATING", "every entity has its time to live")
+        self.delete(clients)
+        self.create(clients)
 
     def delete(self, clients: Clients) -> None:
         """Switch it off; nothing is deleted any more."""
@@ -157,15 +162,6 @@ class TimeToLive(Resource):
         (https://github.com/hashicorp/terraform-provider-google/issues/16664)."""
         request = {"field": field, "update_mask": {"paths": ["ttl_config"]}}
         clients.firestore_admin.update_field(request=request).result(timeout=BUILD_SECONDS)
-
-    def _wait(self, clients: Clients) -> str:
-        """The state, once it is none that passes by itself."""
-
-        def look() -> str | None:
-            state = str((self.read(clients) or {"state": "gone"})["state"])
-            return None if state == "CREATING" else state
-
-        return until(look, BUILD_SECONDS, "every entity has its time to live")
 
 
 class CompositeIndex(Resource):
@@ -204,9 +200,13 @@ class CompositeIndex(Resource):
         return {**self.desired(clients), "state": found.state.name}
 
     def create(self, clients: Clients) -> None:
-        """Create it and wait until it can be used. The service says that it is done a little before that
-        (https://github.com/googleapis/google-cloud-dotnet/pull/13624). One that is being deleted goes first."""
-        self._settled(clients, "DELETING")
+        """Create it and wait.
+
+        Raises:
+            NotReady: the service says that it is done a little before queries can use it
+                (https://github.com/googleapis/google-cloud-dotnet/pull/13624); or one like it is being deleted.
+        """
+        self._not_while(clients, Index.State.DELETING)
         index = Index(
             kind=self._kind_name,
             ancestor=Index.AncestorMode.NONE,
@@ -218,17 +218,18 @@ class CompositeIndex(Resource):
         except AlreadyExists:
             if self._find(clients) is None:
                 raise
-        self._settled(clients, "CREATING")
+        self._not_while(clients, Index.State.CREATING)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Wait for what is under way; what could not be built is deleted, and built again.
+        """Delete what could not be built, and build it again. In the state ERROR it cannot be used by queries, and
+        nothing is under way with it, says the API's reference.
 
-        ``ERROR``: it "cannot be used by queries, and there is no operation for it", says the API's reference.
+        Raises:
+            NotReady: it is still being built.
         """
-        found = self._settled(clients, "CREATING")
-        if found is None or found.state != Index.State.READY:
-            self.delete(clients)
-            self.create(clients)
+        self._not_while(clients, Index.State.CREATING)
+        self.delete(clients)
+        self.create(clients)
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
@@ -237,14 +238,10 @@ class CompositeIndex(Resource):
             request = {"project_id": clients.project, "index_id": index.index_id}
             clients.datastore_admin.delete_index(request=request).result(timeout=BUILD_SECONDS)
 
-    def _settled(self, clients: Clients, passing: str) -> Index | None:
-        """The index once it is in another state than ``passing``; None if it is gone."""
-
-        def look() -> tuple[Index | None] | None:
-            found = self._find(clients)
-            return None if found is not None and found.state.name == passing else (found,)
-
-        return until(look, BUILD_SECONDS, f"the index is no longer {passing}")[0]
+    def _not_while(self, clients: Clients, state: Any) -> None:
+        found = self._find(clients)
+        if found is not None and found.state == state:
+            raise NotReady(f"the index is {found.state.name}", f"the index is no longer {found.state.name}")
 
     def _find(self, clients: Clients) -> Index | None:
         """The one that is, or will be; one that is being deleted if there is no other."""

@@ -7,9 +7,8 @@ from typing import Any
 from google.cloud.functions_v2 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, if_found, message_of, state_of
 from lunation.deploy.staging import Artefact
-from lunation.deploy.waiting import until
 from lunation.settings import FunctionSize
 
 DEPLOYED = ("build_config", "service_config", "labels")
@@ -131,10 +130,11 @@ class Function(Resource):
         clients.functions.create_function(request=request).result(timeout=900)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Deploy a new revision and wait until it serves.
+        """Deploy a new revision and wait until it serves. A function that could not be deployed is deployed again, with
+        all that is declared.
 
-        What is under way, from a run that was cut off or by somebody else, is waited for: it may be all that was
-        missing. A function that could not be deployed is deployed again, with all that is declared.
+        Raises:
+            NotReady: it is being deployed, or deleted, by a run that was cut off or by somebody else.
         """
         found = self._settled(clients)
         if found is None:
@@ -153,13 +153,11 @@ class Function(Resource):
             clients.functions.delete_function(name=self.path(clients)).result(timeout=600)
 
     def _settled(self, clients: Clients) -> State | None:
-        """What it is once nothing is under way; None if it is gone then."""
-
-        def look() -> tuple[State | None] | None:
-            found = self.read(clients)
-            return None if found is not None and found.get("state") in UNDER_WAY else (found,)
-
-        return until(look, 900, "what is under way with the function is over")[0]
+        """What it is, with nothing under way; None if it is gone."""
+        found = self.read(clients)
+        if found is not None and found.get("state") in UNDER_WAY:
+            raise NotReady(f"the function is {found['state']}", "what is under way with the function ends")
+        return found
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:

@@ -10,8 +10,7 @@ from google.api_core.exceptions import AlreadyExists, InvalidArgument
 from google.pubsub_v1 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found
-from lunation.deploy.waiting import until
+from lunation.deploy.resource import NotReady, Resource, State, if_found
 
 PREFIX = "lunation-"
 MAX_REVISIONS = 20
@@ -55,20 +54,26 @@ class MessageSchema(Resource):
         return None if found is None else {"type": found.type_.name, "definition": found.definition}
 
     def create(self, clients: Clients) -> None:
-        """Create it."""
-        clients.pubsub_schemas.create_schema(
-            parent=f"projects/{clients.project}", schema=self._message(clients), schema_id=self.name
-        )
+        """Create it.
+
+        Raises:
+            NotReady: Pub/Sub still knows the one of this name that was deleted a moment ago.
+        """
+        parent = f"projects/{clients.project}"
+        try:
+            clients.pubsub_schemas.create_schema(parent=parent, schema=self._message(clients), schema_id=self.name)
+        except AlreadyExists as error:
+            raise NotReady(error.message, "the name of the schema that was deleted is free") from error
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Make a new revision, in place of the oldest if there are as many as there can be.
 
         A revision may only add and remove optional fields (same page). What goes further (another type, a required
-        field, a number that moved because a field was put before it) is refused with 400, "Compatibility checking
-        failed"; then the schema is put in its own place, since nobody is the worse for it.
+        field, a number that moved because a field was put before it) is refused with 400; then a new schema takes the
+        place of the old one, since nobody is the worse for it.
 
         Raises:
-            ValueError: a topic checks its messages by this schema, so it cannot be put in its own place.
+            ValueError: a topic checks its messages by this schema, so no other can take its place.
         """
         request = {"name": self._path(clients), "view": types.SchemaView.BASIC}
         found = clients.pubsub_schemas.list_schema_revisions(request=request)
@@ -78,8 +83,6 @@ class MessageSchema(Resource):
         try:
             clients.pubsub_schemas.commit_schema(name=self._path(clients), schema=self._message(clients))
         except InvalidArgument as refused:
-            if "compatib" not in refused.message.lower():
-                raise
             self._replace(clients, refused)
 
     def _replace(self, clients: Clients, refused: InvalidArgument) -> None:
@@ -95,15 +98,7 @@ class MessageSchema(Resource):
                 f"--clear-schema-settings --project={clients.project}"
             ) from refused
         self.delete(clients)
-
-        def made() -> bool | None:
-            try:
-                self.create(clients)
-            except AlreadyExists:  # a schema is still known for a moment after it was deleted
-                return None
-            return True
-
-        until(made, 120, "the name of the deleted schema is free again")
+        self.create(clients)
 
     def delete(self, clients: Clients) -> None:
         """Delete it with all revisions."""

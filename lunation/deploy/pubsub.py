@@ -176,7 +176,10 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return json_format.ParseDict({"name": self._path(clients), **self.sent(clients)}, types.Subscription.pb()())
+        wanted = {"name": self._path(clients), **self.sent(clients)}
+        message = json_format.ParseDict(wanted, types.Subscription.pb()())
+        message.expiration_policy.SetInParent()
+        return message
 
 
 def _labels(labels: dict[str, str]) -> str:

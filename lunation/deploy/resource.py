@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -19,6 +20,23 @@ UNKNOWN = "(known after apply)"
 
 SYSTEM = {"system": "lunation"}
 """The label of everything that a deployment makes, where a resource can have one."""
+
+
+class NotReady(GoogleAPICallError):
+    """A row cannot be made as declared now, and can be after a while: something is under way, or not known yet.
+
+    Whoever applies it waits, and begins with it anew.
+
+    Args:
+        message: what there is now.
+        awaits: what is waited for, in half a sentence.
+        seconds: the least that it is worth to wait.
+    """
+
+    def __init__(self, message: str, awaits: str, seconds: float = 0) -> None:
+        super().__init__(message)
+        self.awaits = awaits
+        self.seconds = seconds
 
 
 class Resource(ABC):
@@ -93,7 +111,11 @@ class Resource(ABC):
 
     @abstractmethod
     def create(self, clients: Clients) -> None:
-        """Make it."""
+        """Make it.
+
+        Raises:
+            NotReady: not yet; this and the two below.
+        """
 
     @abstractmethod
     def update(self, clients: Clients, changed: list[str]) -> None:

@@ -17,7 +17,7 @@ from rehearsal.judge import Judge
 from rehearsal.recorder import Call
 from tests.lunation.google import PROJECT, Google, google
 
-State = types.JobState
+State: Any = types.JobState
 DENIED = (
     "Workflow failed. Causes: Unable to open template file: gs://example-production-build/dataflow/staging/"
     "template_launches/1/job_object."
@@ -26,7 +26,8 @@ BROKEN = "Error occurred in the launcher container: Template launch failed. See 
 
 
 class Launches(Judge):
-    """Jobs fail with ``says`` while it says something; ``lists`` whether a list tells labels, which Google's does not."""
+    """Jobs fail with ``says`` while it says something. A list of jobs tells no labels, as the discovery document says:
+    it "always returns summaries now"."""
 
     says = ""
 
@@ -178,9 +179,8 @@ def test_a_failure_is_told_though_its_messages_cannot_be_read(tmp_path: Path, mo
             if call.method.endswith("ListJobMessages"):
                 raise ServiceError("PERMISSION_DENIED", "no dataflow.messages.list")
 
-    with google(tmp_path, monkeypatch, [Closed()]) as cloud:
-        with pytest.raises(RuntimeError, match="cannot be read"):
-            row().create(cloud.clients)
+    with google(tmp_path, monkeypatch, [Closed()]) as cloud, pytest.raises(RuntimeError, match="cannot be read"):
+        row().create(cloud.clients)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,9 @@ def test_what_is_under_way_is_waited_for(
     assert compare(row(), cloud.clients).action == "unchanged"
 
 
-def test_a_function_that_went_meanwhile_is_made(cloud: Google, service: Functions, row: Callable[..., Function]) -> None:
+def test_a_function_that_went_meanwhile_is_made(
+    cloud: Google, service: Functions, row: Callable[..., Function]
+) -> None:
     """Its deletion was under way when the plan was made."""
     row().update(cloud.clients, ["state"])
     assert service.things[NAME].state == types.Function.State.ACTIVE

@@ -173,7 +173,7 @@ def test_a_subscription_that_cannot_deliver_is_sent_anew_and_told(cloud: Google,
     assert not {"topic", "state", "detached"} & set(request.update_mask.paths)
     assert request.subscription.state == 0
     answers["UpdateSubscription"] = answers["GetSubscription"]
-    with pytest.raises(RuntimeError, match="says RESOURCE_ERROR: .* gcloud pubsub subscriptions describe"):
+    with pytest.raises(RuntimeError, match=r"says RESOURCE_ERROR: .* gcloud pubsub subscriptions describe"):
         pushed().update(cloud.clients, ["state"])
 
 
@@ -195,7 +195,7 @@ def test_the_oldest_revision_makes_room(cloud: Google, schemas: Schemas) -> None
         schema(*names).update(cloud.clients, ["definition"])
         assert compare(schema(*names), cloud.clients).action == "unchanged"
     assert len(schemas.revisions) == MAX_REVISIONS
-    assert [one.revision_id for one in schemas.revisions][0] == f"r{MAX_REVISIONS + 2}", "the oldest went"
+    assert schemas.revisions[0].revision_id == f"r{MAX_REVISIONS + 2}", "the oldest went"
     assert cloud.asked("DeleteSchema") == []
 
 

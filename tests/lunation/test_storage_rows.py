@@ -62,9 +62,7 @@ def cloud(
 ) -> Iterator[Google]:
     """A project without buckets."""
     server = serve("storage")
-    with google(
-        tmp_path, monkeypatch, [names], laptop={"storage": {"http": server.http, "grpc": server.grpc}}
-    ) as made:
+    with google(tmp_path, monkeypatch, [names], laptop={"storage": {"http": server.http, "grpc": server.grpc}}) as made:
         yield made
 
 

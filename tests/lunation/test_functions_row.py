@@ -16,6 +16,7 @@ from lunation.settings import FunctionSize
 from tests.lunation.google import PROJECT, Google, Kept, Rewriting, google
 
 NAME = f"projects/{PROJECT}/locations/us-central1/functions/classify"
+State: Any = types.Function.State
 SOURCE_BUCKET = "gcf-v2-sources-123456789012-us-central1"
 
 
@@ -33,7 +34,7 @@ class Functions(Kept):
     def made(self, name: str, thing: Any) -> Any:
         """It serves."""
         kept = super().made(name, thing)
-        kept.name, kept.state = name, types.Function.State.ACTIVE
+        kept.name, kept.state = name, State.ACTIVE
         kept.service_config.uri = "https://classify-abc-uc.a.run.app"
         return kept
 
@@ -122,7 +123,7 @@ def test_a_function_that_does_not_serve_is_deployed_again(
 ) -> None:
     """The plan shows its state; the deployment sends all that is declared, and never a state."""
     row().create(cloud.clients)
-    service.things[NAME].state = types.Function.State[state]
+    service.things[NAME].state = State[state]
     change = compare(row(), cloud.clients)
     assert (change.action, change.fields) == ("change", [("state", state, "ACTIVE")])
     row().update(cloud.clients, ["state"])
@@ -138,14 +139,14 @@ def test_what_is_under_way_is_waited_for(
 ) -> None:
     """A run that was killed left it so: it is not sent twice, and is all that was missing once it is over."""
     row().create(cloud.clients)
-    service.things[NAME].state = types.Function.State[state]
+    service.things[NAME].state = State[state]
     assert compare(row(), cloud.clients).fields == [("state", state, "ACTIVE")]
     for attempt in (lambda: row().update(cloud.clients, ["state"]), lambda: row().delete(cloud.clients)):
         with pytest.raises(NotReady, match=f"the function is {state}") as told:
             attempt()
         assert told.value.awaits == "what is under way with the function ends"
     assert cloud.asked("UpdateFunction") == cloud.asked("DeleteFunction") == []
-    service.things[NAME].state = types.Function.State.ACTIVE
+    service.things[NAME].state = State.ACTIVE
     assert compare(row(), cloud.clients).action == "unchanged"
 
 
@@ -154,4 +155,4 @@ def test_a_function_that_went_meanwhile_is_made(
 ) -> None:
     """Its deletion was under way when the plan was made."""
     row().update(cloud.clients, ["state"])
-    assert service.things[NAME].state == types.Function.State.ACTIVE
+    assert service.things[NAME].state == State.ACTIVE

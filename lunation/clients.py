@@ -11,7 +11,7 @@ import requests
 from google.auth import external_account_authorized_user, impersonated_credentials
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defined]
-from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client
+from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client, MessagesV1Beta3Client
 from google.cloud.dataproc_v1 import JobControllerClient, WorkflowTemplateServiceClient
 from google.cloud.datastore_admin_v1 import DatastoreAdminClient
 from google.cloud.datastore_v1 import DatastoreClient
@@ -200,6 +200,11 @@ class Clients:
     def dataflow_jobs(self) -> JobsV1Beta3Client:
         """Looking at Dataflow jobs."""
         return self._rest(JobsV1Beta3Client, "dataflow")
+
+    @cached_property
+    def dataflow_messages(self) -> MessagesV1Beta3Client:
+        """What Dataflow says of a job, such as why it failed."""
+        return self._rest(MessagesV1Beta3Client, "dataflow")
 
     @cached_property
     def workflow_templates(self) -> WorkflowTemplateServiceClient:

@@ -33,6 +33,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "dataflow": (
         "google.cloud.dataflow_v1beta3.FlexTemplatesServiceClient",
         "google.cloud.dataflow_v1beta3.JobsV1Beta3Client",
+        "google.cloud.dataflow_v1beta3.MessagesV1Beta3Client",
     ),
     "resourcemanager": ("google.cloud.resourcemanager_v3.ProjectsClient",),
     "serviceusage": ("google.cloud.service_usage_v1.ServiceUsageClient",),
@@ -175,4 +176,7 @@ def _no_buckets() -> list[web.RouteDef]:
         error = {"code": 404, "message": f"{request.path}: not there", "errors": [{"reason": "notFound"}]}
         return web.json_response({"error": error}, status=404)
 
-    return [web.route("*", "/storage/v1/{path:.*}", missing)]
+    async def none(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "storage#buckets"})
+
+    return [web.get("/storage/v1/b", none), web.route("*", "/storage/v1/{path:.*}", missing)]

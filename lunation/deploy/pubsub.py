@@ -11,7 +11,9 @@ from lunation.deploy.resource import SYSTEM, UNKNOWN, Resource, State, if_found,
 
 
 class Topic(Resource):
-    """A topic."""
+    """A topic. One that takes nothing in from elsewhere, as ours, is answered without a state
+    (https://github.com/GoogleCloudPlatform/k8s-config-connector/blob/master/mockgcp/mockpubsub/testdata/topic/crud/_http.log).
+    """
 
     kind = "topic"
     about = "where messages are published"
@@ -78,8 +80,9 @@ class Subscription(Resource):
     service = "pubsub"
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
-    fixed = frozenset({"topic"})
-    exact = frozenset({"dead_letter_policy"})
+    fixed = frozenset({"topic", "detached"})
+    exact = frozenset({"dead_letter_policy", "expiration_policy"})
+    told = frozenset({"detached", "state"})
     holds = "the messages that wait in it"
 
     def __init__(
@@ -106,8 +109,14 @@ class Subscription(Resource):
             "topic": f"projects/{clients.project}/topics/{self.topic}",
             "ack_deadline_seconds": self._ack_seconds,
             "message_retention_duration": "604800s",
+            # None: otherwise one that nobody reads goes after 31 days.
+            "expiration_policy": {},
+            "push_config": {"push_endpoint": ""},
             "labels": SYSTEM,
             "dead_letter_policy": {},  # none
+            # Detached, it gets nothing, and cannot be attached again.
+            "detached": False,
+            "state": "ACTIVE",
         }
         if self._push_to is not None:
             url = self._push_to(clients) or UNKNOWN
@@ -124,15 +133,24 @@ class Subscription(Resource):
         return None if found is None else state_of(found)
 
     def create(self, clients: Clients) -> None:
-        """Create it, without the usual expiry of an unused subscription after 31 days."""
-        message = self._message(clients)
-        message.expiration_policy.SetInParent()
-        clients.subscriber.create_subscription(request=types.Subscription.wrap(message))
+        """Create it."""
+        clients.subscriber.create_subscription(request=types.Subscription.wrap(self._message(clients)))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Set the fields that changed."""
-        request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": changed}}
-        clients.subscriber.update_subscription(request=request)
+        """Set the fields that changed; all of them, if Pub/Sub says that it cannot deliver.
+
+        Raises:
+            RuntimeError: it still says so.
+        """
+        unwell = "state" in changed
+        fields = [field for field in self.sent(clients) if field not in self.fixed] if unwell else changed
+        request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": fields}}
+        state = types.Subscription.State(clients.subscriber.update_subscription(request=request).state)
+        if unwell and state != types.Subscription.State.ACTIVE:
+            raise RuntimeError(
+                f"Pub/Sub says {state.name}: it cannot deliver to where the subscription points. Look at it: gcloud "
+                f"pubsub subscriptions describe {self.name} --project={clients.project}"
+            )
 
     def delete(self, clients: Clients) -> None:
         """Delete it with what is in it."""
@@ -151,8 +169,11 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        wanted = {field: value for field, value in self.desired(clients).items() if value != {}}
-        return json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
+        # An empty expiration policy says never; an empty dead-letter policy would be one without a topic.
+        wanted = {field: value for field, value in self.sent(clients).items() if value != {}}
+        message = json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
+        message.expiration_policy.SetInParent()
+        return message
 
 
 def _labels(labels: dict[str, str]) -> str:

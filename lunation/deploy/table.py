@@ -161,7 +161,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     zips, dataflow_zip, spark_files = artefacts.functions, artefacts.dataflow, artefacts.spark
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
     spec_name = template_spec(dataflow_zip.label)
-    repository = Repository(REPOSITORY)
+    repository = Repository(REPOSITORY, running=(f"archive:{dataflow_zip.label}",))
     image = Image(
         f"archive:{dataflow_zip.label}",
         repository=repository,
@@ -298,7 +298,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         ),
         *owned(
             "build",
-            Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False),
+            Bucket(build, keeps_data=False),
             Access(
                 BucketPolicy(build),
                 shared("lunationSourceReader", "build", "reads the source"),

@@ -9,7 +9,8 @@ from rehearsal.life import rehearse
 
 REPORTED = {
     "resources", "created", "second_plan_changes", "edit_plan_changes", "after_crash_created", "destroyed",
-    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "seconds",
+    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "front_door_faults",
+    "seconds",
 }  # fmt: skip
 
 
@@ -30,4 +31,4 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, monkeypatch: pytes
     assert report.after_crash_created > 0
     assert report.destroyed > 80
     assert report.to_json().keys() >= REPORTED
-    assert len(said) == 5, "each step is told"
+    assert len(said) == 6, "each step is told"

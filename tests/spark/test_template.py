@@ -23,6 +23,7 @@ VALUES = {
     "SPARK_CODE": "gs://acme-build/spark/abc",
     "USE_CASE": "flights",
     "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
+    "EVALUATION_DAYS": "14",
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
     "METRICS_ENDPOINT": "https://telemetry.googleapis.com/v1/metrics",
 }
@@ -75,6 +76,7 @@ def test_the_parameters_reach_the_drivers(template):
         assert job.work == "gs://acme-archive/parquet/flights/run=20130325-060000-1a2b3c4d"
         assert job.champion == "models/2013-02-25/run-1"
         assert job.limits.unseen == 0.3
+        assert job.evaluation_days == 14
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,14 @@ def _commit_schema(project: Project, request: Any) -> Message:
     return project.put(request.name, request.schema)
 
 
+@answers(f"{SCHEMAS}.ListSchemaRevisions")
+def _list_revisions(project: Project, request: Any) -> Message:
+    """The newest: what was before it is not kept."""
+    from google.pubsub_v1 import types
+
+    return types.ListSchemaRevisionsResponse.pb()(schemas=[project.get(request.name)])
+
+
 @answers(f"{SCHEMAS}.DeleteSchema")
 def _delete_schema(project: Project, request: Any) -> Message:
     return project.remove(request.name)

@@ -19,9 +19,9 @@ STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_S
 ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
 ENDED = {"JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED"}
 START_SECONDS = 900
-RELAUNCHES, RELAUNCH_SECONDS = 4, 90.0
-"""How often a job is launched again that failed for want of a permission, and after how long: a grant takes minutes to
-reach Dataflow. The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
+RELAUNCH_SECONDS = 900.0
+"""For how long a job is launched again that failed for want of a permission: a grant takes minutes to reach Dataflow,
+and so does a launch. The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
 https://github.com/GoogleCloudPlatform/magic-modules, resource_dataflow_flex_template_job_test.go.tmpl)."""
 _DENIED = re.compile(
     # Said by the services themselves, https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions
@@ -161,8 +161,8 @@ class StreamingJob(Resource):
         self._service_account = service_account
         self.image = image
         self._max_workers = max_workers
-        self._denied = 0
-        """How often it was launched and had not the permissions that it needs."""
+        self._denied_since: float | None = None
+        """When it was launched first and had not the permissions that it needs."""
 
     def desired(self, clients: Clients) -> State:
         """Its labels, and that it runs; the job does not tell its parameters, so they are hashed into one label."""
@@ -239,9 +239,9 @@ class StreamingJob(Resource):
         state = wait_for(clients, job_id, {RUNNING}, START_SECONDS)
         if state != RUNNING:
             why = f"job {job_id} ended as {state}: {complaints(clients, job_id)}"
-            if _DENIED.search(why) and self._denied < RELAUNCHES:
-                self._denied += 1
-                raise NotReady(why, f"Dataflow knows what {self._service_account} may do", RELAUNCH_SECONDS)
+            self._denied_since = self._denied_since or time.monotonic()
+            if _DENIED.search(why) and time.monotonic() - self._denied_since < RELAUNCH_SECONDS:
+                raise NotReady(why, f"Dataflow knows what {self._service_account} may do")
             raise RuntimeError(why)
         sweep(clients, _build_bucket(clients), datetime.now(UTC))
 
@@ -251,7 +251,7 @@ class StreamingJob(Resource):
         if job is not None and _state(job) in STARTING:
             raise NotReady(f"job {job.id} is {_state(job)}", "the job runs")
         if job is not None and _state(job) in ENDING:
-            raise NotReady(f"job {job.id} is {_state(job)}", "the job has ended", 30)
+            raise NotReady(f"job {job.id} is {_state(job)}", "the job has ended")
         return job
 
     @classmethod

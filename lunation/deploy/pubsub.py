@@ -146,7 +146,7 @@ class Subscription(Resource):
         fields = [field for field in self.sent(clients) if field not in self.fixed] if unwell else changed
         request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": fields}}
         state = types.Subscription.State(clients.subscriber.update_subscription(request=request).state)
-        if unwell and state != types.Subscription.State.ACTIVE:
+        if unwell and state == types.Subscription.State.RESOURCE_ERROR:
             raise RuntimeError(
                 f"Pub/Sub says {state.name}: it cannot deliver to where the subscription points. Look at it: gcloud "
                 f"pubsub subscriptions describe {self.name} --project={clients.project}"

@@ -30,13 +30,11 @@ class NotReady(GoogleAPICallError):
     Args:
         message: what there is now.
         awaits: what is waited for, in half a sentence.
-        seconds: the least that it is worth to wait.
     """
 
-    def __init__(self, message: str, awaits: str, seconds: float = 0) -> None:
+    def __init__(self, message: str, awaits: str) -> None:
         super().__init__(message)
         self.awaits = awaits
-        self.seconds = seconds
 
 
 class Resource(ABC):

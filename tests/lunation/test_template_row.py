@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,14 +22,10 @@ SCOPES = "https://www.googleapis.com/auth/"
 def row() -> WorkflowTemplate:
     """The template that is deployed."""
     path = ROOT / "spark" / "template.yaml"
-    names = ("PROJECT", "REGION", "ARCHIVE_BUCKET", "MODELS_BUCKET", "BUILD_BUCKET", "SPARK_CODE", "USE_CASE",
-             "CHECKS", "SERVICE_ACCOUNT", "METRICS_ENDPOINT")  # fmt: skip
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return WorkflowTemplate(
-        "lunation-train",
-        Artefact(path, "spark/template.yaml", digest),
-        lambda _: {name: name.lower() for name in names},
-    )
+    content = path.read_text()
+    values = {name: name.lower() for name in re.findall(r"\$\{(\w+)\}", content)}
+    artefact = Artefact(path, "spark/template.yaml", hashlib.sha256(content.encode()).hexdigest())
+    return WorkflowTemplate("lunation-train", artefact, lambda _: values)
 
 
 def config(state: State) -> Any:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from laptop.errors import ServiceError
 from rehearsal.project import Project
-from rehearsal.recorder import Call, Notes
+from rehearsal.recorder import JUDGED_AS, Call, Notes
 
 if TYPE_CHECKING:
     from rehearsal.judge import Judge
@@ -19,7 +19,7 @@ def identity_routes(caller: str, project: Project, notes: Notes, judges: Sequenc
     """What makes an agent, which is in no client package. The operation is done when it is looked at."""
 
     async def generate(request: web.Request) -> web.Response:
-        call = Call(caller, METHOD, request.path, body=await request.read())
+        call = Call(caller, METHOD, request.path, body=await request.read(), judged_as=request[JUDGED_AS])
         notes.add(call)
         try:
             for judge in judges:

@@ -15,7 +15,8 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
-from lunation.deploy.settling import API_ON, GRANTED, LONGEST, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
+from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import API_ON, LONGEST, NOT_YET, PERMISSION_KNOWN, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.project import Project
@@ -133,7 +134,7 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
     clients: Any = SimpleNamespace(target=SimpleNamespace(serves=lambda service: False))
     met = {settling(error(text), row(kind), clients) for kind, error, text in REAL}
     assert met == set(NOT_YET)
-    for one in (*NOT_YET, API_ON, GRANTED, PERMISSION_KNOWN):
+    for one in (*NOT_YET, API_ON, PERMISSION_KNOWN):
         assert "https://" in one.source, one
         assert one.awaits, one
 
@@ -227,9 +228,10 @@ def test_each_thing_that_is_waited_for_begins_with_short_pauses() -> None:
     assert waited == [2, 5, 10, 20, 30, 60, 2]
 
 
-def test_what_failed_after_it_was_launched_is_launched_again() -> None:
-    """As a job whose account may not read its files yet; the resource says so."""
+def test_what_a_row_sees_under_way_is_waited_for() -> None:
+    """As a job that failed because its account may not read its files yet, or an index that is being built."""
     waited: list[float] = []
+    said: list[str] = []
     there: dict[str, Any] = {}
 
     class Job(Thing):
@@ -238,12 +240,14 @@ def test_what_failed_after_it_was_launched_is_launched_again() -> None:
         def create(self, clients: Any) -> None:
             self.tries += 1
             if self.tries < 3:
-                raise NotYetError("job 1 ended as JOB_STATE_FAILED: 403")
+                raise NotReady("job 1 ended as JOB_STATE_FAILED: 403", "Dataflow knows what the account may do")
             super().create(clients)
 
     clients: Any = SimpleNamespace(project="p")
-    assert [change.action for change in apply([Job("one", {}, there)], clients, wait=waited.append)] == ["create"]
+    done = apply([Job("one", {}, there)], clients, wait=waited.append, say=said.append)
+    assert [change.action for change in done] == ["create"]
     assert waited == [2, 5]
+    assert set(said) == {"thing/one waits until Dataflow knows what the account may do, 10 minutes at most"}
 
 
 def test_waiting_ends(tmp_path: Path) -> None:

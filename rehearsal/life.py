@@ -5,23 +5,24 @@ import inspect
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from laptop.supervisor import Supervisor
 from lunation.clients import Clients
-from lunation.deploy.plan import Change, apply, destroy, plan
+from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import Settings, load
 from rehearsal import privileges
+from rehearsal.front_door import front_door
 from rehearsal.judge import Judge
-from rehearsal.killed import Cell, Killer, Run
+from rehearsal.killed import COMMAND, Cell, Killer, Run
 from rehearsal.matrix import Matrix
 from rehearsal.project import Project
-from rehearsal.recorder import Call
+from rehearsal.recorder import Notes
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.strangers import Strangers
 from rehearsal.traffic import Traffic
@@ -64,10 +65,14 @@ class Report:
     """Buckets, databases and objects with data that are gone after that."""
     invalid_requests: int = 0
     """Requests that Google would have refused."""
+    discovery_violations: int = 0
+    """What is not as Google's discovery documents say, over all requests."""
     missing_permissions: int = 0
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
     """What a unit is given and does not need."""
+    front_door_faults: int = 0
+    """What of the functions does not hold behind Google's front doors (:mod:`rehearsal.front_door`)."""
     requests: int = 0
     """All that was asked of Google."""
     seconds: float = 0.0
@@ -79,8 +84,10 @@ class Report:
         "second_plan_changes",
         "data_deleted",
         "invalid_requests",
+        "discovery_violations",
         "missing_permissions",
         "superfluous_permissions",
+        "front_door_faults",
         "strangers_changed",
     )
 
@@ -121,15 +128,22 @@ class Report:
         return asdict(self)
 
 
-def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
+def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = COMMAND) -> Report:
     """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
 
+    Args:
+        command: how ``lunation`` is called.
+
     Raises:
-        lunation.deploy.plan.ApplyError: a step of the deployment failed.
-        TimeoutError: a unit did not do its work.
+        RuntimeError: a step of the deployment failed, or a unit did not do its work; with the requests before it that
+            Google would have refused.
     """
     started = time.monotonic()
     report = Report()
+    say("meet what stands before the functions")
+    faults = front_door(folder / "front-door")
+    report.front_door_faults = len(faults)
+    report.details += [f"front door: {fault}" for fault in faults]
     settings = load()
     project = Project(settings.target(TARGET).project)
     killer = Killer()
@@ -142,10 +156,13 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     ):
         servers.wait_ready()
         strangers = Strangers(project, settings.target(TARGET), servers)
-        _Life(settings, stage, folder, report, say, strangers, killer).live()
+        try:
+            _Life(settings, stage, folder, report, say, strangers, killer, command).live()
+        except (ApplyError, TimeoutError) as error:
+            refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
+            raise RuntimeError("\n".join([str(error), *refused])) from error
         report.requests = len(stage.notes.calls)
-        report.invalid_requests = len(stage.notes.invalid)
-        report.details += _invalid(stage.notes.invalid)
+        _count(report, stage.notes)
     report.seconds = round(time.monotonic() - started, 1)
     return report
 
@@ -157,6 +174,7 @@ def rehearse_kills(
     tell: Callable[[int, str], None] = lambda number, what: None,
     everything: bool = False,
     kinds: Collection[str] = (),
+    command: Sequence[str] = COMMAND,
 ) -> None:
     """Kill it everywhere, too (:mod:`rehearsal.matrix`), and add to ``report`` what came of it.
 
@@ -166,23 +184,30 @@ def rehearse_kills(
         tell: told of each run: its number, and where it is killed.
         everything: no sample.
         kinds: only at rows of these kinds; empty: of all.
+        command: how ``lunation`` is called.
 
     Raises:
         lunation.deploy.plan.ApplyError: a deployment that nobody kills fails.
     """
     started = time.monotonic()
-    outcome = Matrix(load(), TARGET, folder, say, tell).go(everything, kinds)
+    outcome = Matrix(load(), TARGET, folder, say, tell, command=command).go(everything, kinds)
     report.cells_tried, report.killed_and_resumed = outcome.first.tried, outcome.first.resumed
     report.later_cells_tried, report.killed_later_and_resumed = outcome.later.tried, outcome.later.resumed
     report.strangers_changed += outcome.strangers_changed
     report.requests += outcome.requests
-    report.invalid_requests += len(outcome.invalid)
-    report.details += [*outcome.details, *_invalid(outcome.invalid)]
+    report.details += outcome.details
+    _count(report, outcome.notes)
     report.seconds = round(report.seconds + time.monotonic() - started, 1)
 
 
-def _invalid(calls: Iterable[Call]) -> list[str]:
-    return [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in calls]
+def _count(report: Report, notes: Notes) -> None:
+    """Add what is wrong with requests."""
+    violations = [f"{call.caller}: {one}" for call in notes.violating for one in call.violations]
+    violations += [f"{call.caller}: {call.method} is in no document" for call in notes.unjudged]
+    report.invalid_requests += len(notes.invalid)
+    report.discovery_violations += len(violations)
+    report.details += [f"discovery: {one}" for one in violations]
+    report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in notes.invalid]
 
 
 class _Life:
@@ -195,6 +220,7 @@ class _Life:
         say: Say,
         strangers: Strangers,
         killer: Killer,
+        command: Sequence[str],
     ) -> None:
         self._settings = settings
         self._stage = stage
@@ -203,6 +229,7 @@ class _Life:
         self._say = say
         self._strangers = strangers
         self._killer = killer
+        self._command = command
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
@@ -281,6 +308,7 @@ class _Life:
             [change.address for change in pending],
             {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false"},
             self._folder,
+            self._command,
         )
         if not self._killer.watch(run, Cell(to_make[len(to_make) // 2], "before")).killed:
             raise RuntimeError(f"the deployment to be killed ended before: {run.told()}")

@@ -11,6 +11,8 @@ from lunation.deploy.errors import unless_off
 from lunation.deploy.resource import Resource, State, if_found
 
 PREFIX = "lunation-"
+TITLE = "Lunation: "
+"""What the title of each role of ours begins with."""
 
 
 def account(project: str, unit: str) -> str:
@@ -135,7 +137,7 @@ class CustomRole(Resource):
     def desired(self, clients: Clients) -> State:
         """What it gives."""
         return {
-            "title": f"Lunation: {self._purpose}",
+            "title": f"{TITLE}{self._purpose}",
             "included_permissions": sorted(self.permissions),
             "stage": "GA",
         }
@@ -192,10 +194,10 @@ class CustomRole(Resource):
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
-        """Those whose id begins like ours."""
+        """Those whose id and title begin like ours: somebody may call a role of theirs ``lunationAuditor``."""
         for found in clients.iam.list_roles(request={"parent": f"projects/{clients.project}"}):
             role_id = found.name.rsplit("/", 1)[1]
-            if role_id.startswith("lunation"):
+            if role_id.startswith("lunation") and found.title.startswith(TITLE):
                 role = cls.named(_NUMBER.sub("", role_id))
                 role._taken = role_id  # type: ignore[attr-defined]
                 yield role

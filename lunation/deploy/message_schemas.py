@@ -7,7 +7,6 @@ A schema has no labels, and nothing in it tells ours from one that somebody else
 the table no longer has stays.
 """
 
-
 from google.api_core.exceptions import AlreadyExists, InvalidArgument
 from google.pubsub_v1 import types
 

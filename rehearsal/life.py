@@ -305,7 +305,7 @@ class _Life:
         prefix = f"LUNATION_TARGETS__{TARGET.upper()}__"
         run = Run(
             ("deploy", "--target", TARGET, "--yes"),
-            [change.address for change in pending],
+            [row.address for row in rows],
             {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false"},
             self._folder,
             self._command,

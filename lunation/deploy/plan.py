@@ -170,6 +170,7 @@ def apply(
     clients: Clients,
     report: Callable[[Change], None] = lambda _: None,
     planned: Sequence[Change] | None = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> list[Change]:
     """Make every resource as declared, in order, then delete what is no longer declared.
 
@@ -179,6 +180,7 @@ def apply(
     Args:
         report: called after each resource.
         planned: do this and nothing else; None: whatever is needed.
+        wait: lets seconds pass.
 
     Raises:
         ApplyError: names the resource and the cause.
@@ -189,7 +191,7 @@ def apply(
     failures: list[str] = []
     for resource in rows:
         try:
-            change = _make(resource, clients, done, expected)
+            change = _make(resource, clients, done, expected, wait)
         except Outdated:
             raise
         except ApplyError as error:
@@ -212,7 +214,13 @@ def apply(
     return done
 
 
-def _make(resource: Resource, clients: Clients, done: Sequence[Change], expected: dict[str, Change] | None) -> Change:
+def _make(
+    resource: Resource,
+    clients: Clients,
+    done: Sequence[Change],
+    expected: dict[str, Change] | None,
+    wait: Callable[[float], None],
+) -> Change:
     """Make one resource as declared, if that was planned."""
     with _explained(resource, clients):
         change = compare(resource, clients)
@@ -232,12 +240,12 @@ def _make(resource: Resource, clients: Clients, done: Sequence[Change], expected
             # Planned as a replacement, it was deleted by a run that was cut short.
             planned = None if expected is None else expected.get(change.address)
             deleted = planned is not None and planned.action == "replace"
-            _patiently(partial(resource.create, clients), taken_yet if deleted else unknown_yet)
+            _patiently(partial(resource.create, clients), taken_yet if deleted else unknown_yet, wait)
         elif change.action == "change":
-            _patiently(partial(resource.update, clients, _top_level(change.fields)), unknown_yet)
+            _patiently(partial(resource.update, clients, _top_level(change.fields)), unknown_yet, wait)
         elif change.action == "replace":
             resource.delete(clients)
-            _patiently(partial(resource.create, clients), taken_yet)
+            _patiently(partial(resource.create, clients), taken_yet, wait)
     return change
 
 
@@ -274,7 +282,9 @@ def destroy(
     return done
 
 
-def _patiently(work: Callable[[], None], passes: Callable[[GoogleAPICallError], bool]) -> None:
+def _patiently(
+    work: Callable[[], None], passes: Callable[[GoogleAPICallError], bool], wait: Callable[[float], None]
+) -> None:
     """Do ``work``; again for some minutes, while it fails with what will pass."""
     for pause in (*SETTLING_SECONDS, None):
         try:
@@ -282,7 +292,7 @@ def _patiently(work: Callable[[], None], passes: Callable[[GoogleAPICallError], 
         except GoogleAPICallError as error:
             if pause is None or not passes(error):
                 raise
-            time.sleep(pause)
+            wait(pause)
 
 
 def _top_level(fields: Iterable[tuple[str, Any, Any]]) -> list[str]:

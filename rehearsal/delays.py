@@ -17,8 +17,14 @@ from rehearsal.policy_writes import written
 from rehearsal.project import NUMBER, Project
 from rehearsal.recorder import Call
 
-FAILED_JOB, FAILED_FUNCTION, CREATING_TTL = 4, 2, 1
-"""google.dataflow.v1beta3.JobState, google.cloud.functions.v2.Function.State, google.firestore.admin.v1.Field."""
+FAILED_JOB, FAILED_FUNCTION, CREATING_TTL, ERROR = 4, 2, 1, 5
+"""google.dataflow.v1beta3.JobState, google.cloud.functions.v2.Function.State, google.firestore.admin.v1.Field,
+google.dataflow.v1beta3.JobMessageImportance."""
+NOT_ALLOWED = (
+    "Workflow failed. Causes: The workflow could not be started: Permission 'storage.objects.get' denied on resource (or "
+    "it may not exist)."
+)
+"""In the form of https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions."""
 
 
 class Delays(Judge):
@@ -136,6 +142,10 @@ class Delays(Judge):
                 return self._change_field(request, answer)
             case "GetOperation":
                 return self._operation(request, answer, late)
+            case "ListJobMessages" if request.job_id in self._failed:
+                told = type(answer).FromString(answer.SerializeToString())
+                told.job_messages.add(message_importance=ERROR, message_text=NOT_ALLOWED)
+                return told
             case "GetFunction":
                 return self._shown([answer], answer)
             case "ListFunctions":
@@ -165,6 +175,7 @@ class Delays(Judge):
         key = ("job", wanted.job_name)
         if self.granted(f"serviceAccount:{wanted.environment.service_account_email}") < seconds:
             self.project.things[f"jobs/{answer.job.id}"].current_state = FAILED_JOB
+            self._failed.add(answer.job.id)
             self._refused.add(key)
         elif key in self._refused:
             self._made.add(key)

@@ -99,7 +99,7 @@ def test_what_a_running_job_staged_must_last(
 def test_a_roles_id_stays_taken_after_it_can_no_longer_be_had_back(project: Project, clients: Clients) -> None:
     """Undeleted within a week; then neither that nor made anew, until day 37."""
     role = CustomRole("x", ("storage.objects.get",), "x")
-    name = role.path(PROJECT)
+    name = f"projects/{PROJECT}/roles/x"
     role.create(clients)
     role.delete(clients)
     project.clock.sleep(6.9 * DAY)

@@ -17,12 +17,14 @@ from rehearsal.policy_writes import written
 from rehearsal.project import NUMBER, Project
 from rehearsal.recorder import Call
 
+KNOWN_SECONDS = 24 * 3600.0
+"""After so long all is known everywhere."""
 FAILED_JOB, FAILED_FUNCTION, CREATING_TTL, ERROR = 4, 2, 1, 5
 """google.dataflow.v1beta3.JobState, google.cloud.functions.v2.Function.State, google.firestore.admin.v1.Field,
 google.dataflow.v1beta3.JobMessageImportance."""
 NOT_ALLOWED = (
-    "Workflow failed. Causes: The workflow could not be started: Permission 'storage.objects.get' denied on resource (or "
-    "it may not exist)."
+    "Workflow failed. Causes: The workflow could not be started: Permission 'storage.objects.get' denied on resource "
+    "(or it may not exist)."
 )
 """In the form of https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions."""
 
@@ -33,12 +35,16 @@ class Delays(Judge):
     Args:
         project: whose clock it goes by.
         delays: what is refused.
+        from_first_use: what was made is known so long after it was first needed, not after it was made, for
+            :data:`KNOWN_SECONDS`. So nothing is old enough because something else was waited for.
     """
 
-    def __init__(self, project: Project, delays: Iterable[Delay] | None = None) -> None:
+    def __init__(self, project: Project, delays: Iterable[Delay] = DELAYS, *, from_first_use: bool = False) -> None:
         self.project = project
-        self._delays = tuple(DELAYS if delays is None else delays)
+        self._delays = tuple(delays)
+        self._from_first_use = from_first_use
         self._since: dict[str, float] = {}
+        self._used: dict[str, float] = {}
         self._members: dict[str, set[tuple[str, str]]] = {}
         self._refused: set[tuple[str, str]] = set()
         self._made: set[tuple[str, str]] = set()
@@ -52,16 +58,23 @@ class Delays(Judge):
 
     @property
     def still_refused(self) -> list[str]:
-        """Those that were never answered."""
-        return sorted(f"{method} {subject}" for method, subject in self._refused - self._made)
+        """Those that were never answered, but for reads: a refusal may have told enough."""
+        return sorted(f"{method} {subject}" for method, subject in self._refused - self._made if not _reads(method))
 
     def age(self, fact: str) -> float:
         """For how many seconds something has been known to be there; endless if nobody saw it made."""
-        return self.project.clock.now - self._since[fact] if fact in self._since else float("inf")
+        if fact not in self._since:
+            return float("inf")
+        age = self.project.clock.now - self._since[fact]
+        if not self._from_first_use or age >= KNOWN_SECONDS:
+            return age
+        return self.project.clock.now - self._used.setdefault(fact, self.project.clock.now)
 
-    def sees(self, fact: str) -> None:
-        """Note that something is there from now on."""
-        self._since.setdefault(fact, self.project.clock.now)
+    def sees(self, fact: str, *, anew: bool = False) -> None:
+        """Note that something is there from now on, or if ``anew`` that another one is."""
+        if anew or fact not in self._since:
+            self._since[fact] = self.project.clock.now
+            self._used.pop(fact, None)
 
     def granted(self, member: str, resource: str = "") -> float:
         """For how many seconds a member has had all that it has, on one resource or anywhere; none, if that is none."""
@@ -81,12 +94,12 @@ class Delays(Judge):
         Raises:
             ServiceError: in the service's words.
         """
-        for delay in self._delays:
-            for age, error in delay.looks(call, self):
-                if age < delay.seconds:
-                    if not call.method.rsplit(".", 1)[1].lower().startswith(("get", "list")):
-                        self._refused.add(_key(call))
-                    raise error
+        # All of it, so that what is waited for begins to be known at the same time.
+        needed = [(delay.seconds, age, error) for delay in self._delays for age, error in delay.looks(call, self)]
+        for seconds, age, error in needed:
+            if age < seconds:
+                self._refused.add(_key(call))
+                raise error
 
     def after(self, call: Call, answer: Message) -> Message:
         """Note what was made, and let fail afterwards what fails only then."""
@@ -117,15 +130,15 @@ class Delays(Judge):
                 self._since.pop(f"api/{request.name.rsplit('/', 1)[1]}", None)
             case "CreateServiceAccount":
                 fact = f"account/{request.account_id}@{self.project.project}.iam.gserviceaccount.com"
-                self._since[fact] = self.project.clock.now
+                self.sees(fact, anew=True)
             case "CreateRole":
-                self._since[f"role/{request.parent}/roles/{request.role_id}"] = self.project.clock.now
+                self.sees(f"role/{request.parent}/roles/{request.role_id}", anew=True)
             case "UndeleteRole":
-                self._since[f"role/{request.name}"] = self.project.clock.now
+                self.sees(f"role/{request.name}", anew=True)
             case "generateServiceIdentity":
                 self.sees(f"account/{AGENTS[str(request).rsplit('/', 1)[1].partition(':')[0]]}")
             case "UpdateField":
-                self._since[f"field/{request.field.name}"] = self.project.clock.now
+                self.sees(f"field/{request.field.name}", anew=True)
 
     # --- what fails only afterwards
 
@@ -146,11 +159,12 @@ class Delays(Judge):
                 told = type(answer).FromString(answer.SerializeToString())
                 told.job_messages.add(message_importance=ERROR, message_text=NOT_ALLOWED)
                 return told
-            case "GetFunction":
-                return self._shown([answer], answer)
-            case "ListFunctions":
+            case "GetFunction" | "ListFunctions":
                 told = type(answer).FromString(answer.SerializeToString())
-                return self._shown(told.functions, told)
+                for function in getattr(told, "functions", [told]):
+                    if function.name in self._failed:
+                        function.state = FAILED_FUNCTION
+                return told
             case "GetField" if self.age(f"field/{request.name}") < late.get("index", 0) and answer.HasField(
                 "ttl_config"
             ):
@@ -199,18 +213,6 @@ class Delays(Judge):
         self.project.clock.sleep(max(0.0, late["index"] - self.age(f"field/{about}")))
         return answer
 
-    def _shown(self, functions: Any, answer: Any) -> Message:
-        """A function whose build failed is there, and failed."""
-        if not any(function.name in self._failed for function in functions):
-            return answer
-        if functions == [answer]:
-            answer = type(answer).FromString(answer.SerializeToString())
-            functions = [answer]
-        for function in functions:
-            if function.name in self._failed:
-                function.state = FAILED_FUNCTION
-        return answer
-
 
 def _not_built(function: str) -> str:
     _, _, _, region, _, name = function.split("/")
@@ -220,6 +222,10 @@ def _not_built(function: str) -> str:
         f"gs://{bucket}/{name}/function-source.zip: Access to bucket {bucket} denied. You must grant Storage Object "
         "Viewer permission to the build's service account."
     )
+
+
+def _reads(method: str) -> bool:
+    return method.rsplit(".", 1)[-1].lower().startswith(("get", "list"))
 
 
 def _key(call: Call) -> tuple[str, str]:

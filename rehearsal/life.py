@@ -18,7 +18,7 @@ from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
 from rehearsal import privileges, weeks
 from rehearsal.bad_states import unseen
-from rehearsal.delays import Delays
+from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.judge import Judge
 from rehearsal.not_yet import DATABASE
 from rehearsal.project import Project
@@ -107,7 +107,7 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     report = Report()
     settings = load()
     project = Project(settings.target(TARGET).project)
-    rewrites, delays = Rewrites(project), Delays(project)
+    rewrites, delays = Rewrites(project), Delays(project, from_first_use=True)
     judges: list[Judge] = [
         rewrites,
         delays,
@@ -157,6 +157,7 @@ class _Life:
         done = apply(rows, self._clients, wait=self._wait)
         self._report.created = sum(change.action == "create" for change in done)
         self._report.refused_then_made = self._delays.refused_then_made
+        self._wait(KNOWN_SECONDS)
         self._nothing_to_do(rows, "deployment")
         self._states(rows)
         self._edit()

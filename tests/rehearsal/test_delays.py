@@ -175,6 +175,29 @@ def test_a_deployment_that_waits_by_the_clock_takes_no_time(project: Project, st
     assert delays.refused_then_made == 2
 
 
+def test_what_was_waited_for_makes_nothing_else_known(project: Project, tmp_path: Path) -> None:
+    """Where that is asked for: an account that is an hour old is not known before somebody needed it; a day after it
+    was made it is."""
+    delays = Delays(project, [delay for delay in DELAYS if delay.name == "account"], from_first_use=True)
+    with Stage(project, judges=[delays]) as stage:
+        clients = clients_of(stage, tmp_path, ("resourcemanager", "iam"))
+        for unit in ("build", "push", "archive"):
+            ServiceAccount(unit, unit).create(clients)
+        members = [f"serviceAccount:lunation-{unit}@{PROJECT}.iam.gserviceaccount.com" for unit in ("build", "push")]
+        project.clock.sleep(3600)
+        for seconds in (0, 59, 2):
+            project.clock.sleep(seconds)
+            if seconds == 2:
+                grant(clients, "roles/viewer", members[0])
+                continue
+            with pytest.raises(exceptions.InvalidArgument, match="lunation-build"):
+                grant(clients, "roles/viewer", members[0])
+        with pytest.raises(exceptions.InvalidArgument, match="lunation-push"):
+            grant(clients, "roles/editor", members[1])
+        project.clock.sleep(24 * 3600)
+        grant(clients, "roles/viewer", f"serviceAccount:lunation-archive@{PROJECT}.iam.gserviceaccount.com")
+
+
 def build_image(clients: Clients) -> None:
     """An image from a zip in the build bucket."""
     source = {"storage_source": {"bucket": f"{PROJECT}-build", "object_": "1.zip"}}

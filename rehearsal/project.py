@@ -711,6 +711,7 @@ def _update_dashboard(project: Project, request: Any) -> Message:
 
 DATAFLOW = "google.dataflow.v1beta3"
 RUNNING, UPDATED, DRAINED = 2, 6, 8  # google.dataflow.v1beta3.JobState
+ENDED = {3, 4, 5, UPDATED, DRAINED}
 
 
 @answers(f"{DATAFLOW}.FlexTemplatesService.LaunchFlexTemplate")
@@ -732,6 +733,7 @@ def _launch(project: Project, request: Any) -> Message:
         current_state=RUNNING,
         labels=wanted.environment.additional_user_labels,
     )
+    job.create_time.GetCurrentTime()
     for old in running:
         old.current_state = UPDATED
     return types.LaunchFlexTemplateResponse.pb()(job=project.add(f"jobs/{job.id}", job))
@@ -753,13 +755,22 @@ def _get_job(project: Project, request: Any) -> Message:
     return project.get(f"jobs/{request.job_id}")
 
 
-@answers(f"{DATAFLOW}.JobsV1Beta3.ListJobs")
+@answers(f"{DATAFLOW}.JobsV1Beta3.ListJobs", f"{DATAFLOW}.JobsV1Beta3.AggregatedListJobs")
 def _list_jobs(project: Project, request: Any) -> Message:
     from google.cloud.dataflow_v1beta3 import types
 
     active = request.filter == types.ListJobsRequest.Filter.ACTIVE
-    jobs = [job for job in project.below("jobs/") if not active or job.current_state == RUNNING]
+    jobs = [job for job in project.below("jobs/") if not active or job.current_state not in ENDED]
     return types.ListJobsResponse.pb()(jobs=jobs)
+
+
+@answers(f"{DATAFLOW}.MessagesV1Beta3.ListJobMessages")
+def _list_job_messages(project: Project, request: Any) -> Message:
+    """None: a judge says what went wrong."""
+    from google.cloud.dataflow_v1beta3 import types
+
+    project.get(f"jobs/{request.job_id}")
+    return types.ListJobMessagesResponse.pb()()
 
 
 @answers(f"{DATAFLOW}.JobsV1Beta3.UpdateJob")

@@ -33,6 +33,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "dataflow": (
         "google.cloud.dataflow_v1beta3.FlexTemplatesServiceClient",
         "google.cloud.dataflow_v1beta3.JobsV1Beta3Client",
+        "google.cloud.dataflow_v1beta3.MessagesV1Beta3Client",
     ),
     "resourcemanager": ("google.cloud.resourcemanager_v3.ProjectsClient",),
     "serviceusage": ("google.cloud.service_usage_v1.ServiceUsageClient",),
@@ -60,13 +61,20 @@ class Stage:
         project: answers for what the laptop does not serve.
         laptop: the addresses of the laptop's servers; empty: an empty project, which can only be looked at.
         judges: asked about every call of every caller.
+        documented: whether every request is held against Google's discovery documents.
     """
 
     def __init__(
-        self, project: Project, laptop: dict[str, dict[str, str]] | None = None, judges: Sequence[Judge] = ()
+        self,
+        project: Project,
+        laptop: dict[str, dict[str, str]] | None = None,
+        judges: Sequence[Judge] = (),
+        *,
+        documented: bool = True,
     ) -> None:
         self.project = project
         self._judges = judges
+        self._documented = documented
         self.notes = Notes()
         self._laptop = laptop or {}
         self._loop = asyncio.new_event_loop()
@@ -109,7 +117,10 @@ class Stage:
         answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
-        recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges)
+        recorder = Recorder(
+            caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges,
+            documented=self._documented,
+        )  # fmt: skip
         await recorder.start()
         self._running.append(recorder)
         return {"http": f"http://{HOST}:{recorder.http_port}", "grpc": f"{HOST}:{recorder.grpc_port}"}
@@ -165,4 +176,7 @@ def _no_buckets() -> list[web.RouteDef]:
         error = {"code": 404, "message": f"{request.path}: not there", "errors": [{"reason": "notFound"}]}
         return web.json_response({"error": error}, status=404)
 
-    return [web.route("*", "/storage/v1/{path:.*}", missing)]
+    async def none(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "storage#buckets"})
+
+    return [web.get("/storage/v1/b", none), web.route("*", "/storage/v1/{path:.*}", missing)]

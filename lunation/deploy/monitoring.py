@@ -27,6 +27,7 @@ class NotificationChannel(Resource):
             "display_name": f"Lunation: {self.name}",
             "labels": {"email_address": self._email},
             "user_labels": {**SYSTEM, "row": self.name},
+            "enabled": True,
         }
 
     def summary(self, clients: Clients) -> str:
@@ -51,7 +52,8 @@ class NotificationChannel(Resource):
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Set the fields that changed."""
-        request = {"notification_channel": self._message(clients), "update_mask": {"paths": changed}}
+        paths = [field.rstrip("_") for field in changed]  # the package calls it type_, the API type
+        request = {"notification_channel": self._message(clients), "update_mask": {"paths": paths}}
         clients.notification_channels.update_notification_channel(request=request)
 
     def delete(self, clients: Clients) -> None:
@@ -62,7 +64,7 @@ class NotificationChannel(Resource):
     def ours(cls, clients: Clients) -> Iterator[Resource]:
         """Those with our label."""
         for found in clients.notification_channels.list_notification_channels(name=f"projects/{clients.project}"):
-            if found.user_labels.get("system") == SYSTEM["system"]:
+            if found.user_labels.get("system") == SYSTEM["system"] and "row" in found.user_labels:
                 yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:
@@ -153,7 +155,7 @@ class AlertPolicy(Resource):
     def ours(cls, clients: Clients) -> Iterator[Resource]:
         """Those with our label."""
         for found in clients.alert_policies.list_alert_policies(name=f"projects/{clients.project}"):
-            if found.user_labels.get("system") == SYSTEM["system"]:
+            if found.user_labels.get("system") == SYSTEM["system"] and "row" in found.user_labels:
                 yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:

@@ -9,8 +9,8 @@ from rehearsal.life import rehearse
 
 REPORTED = {
     "resources", "created", "second_plan_changes", "edit_plan_changes", "after_crash_created", "destroyed",
-    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "seconds",
-    "refused_then_made", "unseen_states", "found_after_weeks",
+    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "front_door_faults",
+    "seconds", "refused_then_made", "unseen_states", "found_after_weeks",
 }  # fmt: skip
 
 
@@ -32,4 +32,4 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, monkeypatch: pytes
     assert report.destroyed > 80
     assert report.to_json().keys() >= REPORTED
     assert report.refused_then_made > 3, "what needs something that was just made is refused at first"
-    assert len(said) == 6, "each step is told"
+    assert len(said) == 7, "each step is told"

@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2
 
 from laptop.errors import ServiceError, invalid, not_found
 from rehearsal.project import NUMBER, Project
-from rehearsal.recorder import Call, Notes
+from rehearsal.recorder import JUDGED_AS, Call, Notes
 
 if TYPE_CHECKING:
     from rehearsal.judge import Judge
@@ -45,7 +45,7 @@ def identity_routes(caller: str, project: Project, notes: Notes, judges: Sequenc
     numbers = itertools.count(1)
 
     async def generate(request: web.Request) -> web.Response:
-        call = Call(caller, METHOD, request.path, body=await request.read())
+        call = Call(caller, METHOD, request.path, body=await request.read(), judged_as=request[JUDGED_AS])
         notes.add(call)
         try:
             for judge in judges:

@@ -171,8 +171,9 @@ def test_a_deployment_that_waits_by_the_clock_takes_no_time(project: Project, st
     ]
     done = apply(rows, clients, wait=project.clock.sleep)
     assert [change.action for change in done] == ["create"] * 4
-    assert project.clock.now > 100
-    assert delays.refused_then_made == 2
+    assert project.clock.now > 60
+    assert delays.refused_then_made > 0
+    assert delays.still_refused == []
 
 
 def test_what_was_waited_for_makes_nothing_else_known(project: Project, tmp_path: Path) -> None:

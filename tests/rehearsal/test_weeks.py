@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from google.api_core import exceptions
 from google.cloud.dataflow_v1beta3 import types as dataflow
+from google.iam.v1 import iam_policy_pb2
 
 from lunation.clients import Clients
-from lunation.deploy.access import Access, Grant, project_policy
-from lunation.deploy.accounts import CustomRole, ServiceAccount
-from lunation.deploy.message_schemas import MessageSchema
-from lunation.deploy.resource import Resource
+from lunation.deploy.accounts import ServiceAccount
+from lunation.deploy.resource import Resource, if_found
 from lunation.deploy.storage import Bucket
 from rehearsal import weeks
 from rehearsal.project import DAY, Project
@@ -96,10 +95,109 @@ def test_what_a_running_job_staged_must_last(
     assert all(word in line for word, line in zip(words, found, strict=True))
 
 
+class _Row(Resource):
+    """A row that knows nothing of what happens by itself."""
+
+    about = api = managed_with = ""
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        """Make it as it should be."""
+        self.create(clients)
+
+
+class _Role(_Row):
+    """A role of one id, which is deleted with all else."""
+
+    kind: ClassVar[str] = "role"
+    service: ClassVar[str] = "iam"
+    path = f"projects/{PROJECT}/roles/x"
+
+    def desired(self, clients: Clients) -> dict[str, Any]:
+        return {"title": "x"}
+
+    def read(self, clients: Clients) -> dict[str, Any] | None:
+        found = if_found(lambda: clients.iam.get_role(request={"name": self.path}))
+        return None if found is None or found.deleted else {"title": found.title}
+
+    def create(self, clients: Clients) -> None:
+        found = if_found(lambda: clients.iam.get_role(request={"name": self.path}))
+        if found is not None:
+            clients.iam.undelete_role(request={"name": self.path})
+            return
+        request = {"parent": f"projects/{PROJECT}", "role_id": "x", "role": {"title": "x"}}
+        clients.iam.create_role(request=request)
+
+    def delete(self, clients: Clients) -> None:
+        clients.iam.delete_role(request={"name": self.path})
+
+
+class _LastingRole(_Role):
+    """One that is not deleted."""
+
+    stays = "its id would be taken for weeks"
+
+
+class _Grant(_Row):
+    """Adds a member to the project's policy, whoever is in it."""
+
+    kind: ClassVar[str] = "access"
+    service: ClassVar[str] = "resourcemanager"
+    member = f"serviceAccount:lunation-push@{PROJECT}.iam.gserviceaccount.com"
+
+    def desired(self, clients: Clients) -> dict[str, Any]:
+        return {"members": [self.member]}
+
+    def read(self, clients: Clients) -> dict[str, Any] | None:
+        policy = clients.projects.get_iam_policy(request={"resource": f"projects/{PROJECT}"})
+        members = [member for binding in policy.bindings for member in binding.members]
+        return {"members": [self.member]} if self.member in members else None
+
+    def create(self, clients: Clients) -> None:
+        policy = clients.projects.get_iam_policy(request={"resource": f"projects/{PROJECT}"})
+        policy.bindings.add(role="roles/viewer", members=[self.member])
+        request = iam_policy_pb2.SetIamPolicyRequest(resource=f"projects/{PROJECT}", policy=policy)
+        clients.projects.set_iam_policy(request=request)
+
+    def delete(self, clients: Clients) -> None:
+        policy = clients.projects.get_iam_policy(request={"resource": f"projects/{PROJECT}"})
+        del policy.bindings[:]
+        request = iam_policy_pb2.SetIamPolicyRequest(resource=f"projects/{PROJECT}", policy=policy)
+        clients.projects.set_iam_policy(request=request)
+
+
+class _Schema(_Row):
+    """A schema that gets a revision whenever it changes."""
+
+    kind: ClassVar[str] = "schema"
+    service: ClassVar[str] = "pubsub-schemas"
+
+    def __init__(self, name: str, definition: str) -> None:
+        super().__init__(name)
+        self._definition = definition
+        self._path = f"projects/{PROJECT}/schemas/{name}"
+
+    def desired(self, clients: Clients) -> dict[str, Any]:
+        return {"definition": self._definition}
+
+    def read(self, clients: Clients) -> dict[str, Any] | None:
+        found = if_found(lambda: clients.pubsub_schemas.get_schema(name=self._path))
+        return None if found is None else {"definition": found.definition}
+
+    def create(self, clients: Clients) -> None:
+        schema = {"name": self._path, "type_": "PROTOCOL_BUFFER", "definition": self._definition}
+        clients.pubsub_schemas.create_schema(parent=f"projects/{PROJECT}", schema=schema, schema_id=self.name)
+
+    def update(self, clients: Clients, changed: list[str]) -> None:
+        schema = {"name": self._path, "type_": "PROTOCOL_BUFFER", "definition": self._definition}
+        clients.pubsub_schemas.commit_schema(name=self._path, schema=schema)
+
+    def delete(self, clients: Clients) -> None:
+        clients.pubsub_schemas.delete_schema(name=self._path)
+
+
 def test_a_roles_id_stays_taken_after_it_can_no_longer_be_had_back(project: Project, clients: Clients) -> None:
     """Undeleted within a week; then neither that nor made anew, until day 37."""
-    role = CustomRole("x", ("storage.objects.get",), "x")
-    name = f"projects/{PROJECT}/roles/x"
+    role, name = _Role("x"), _Role.path
     role.create(clients)
     role.delete(clients)
     project.clock.sleep(6.9 * DAY)
@@ -159,12 +257,12 @@ def test_a_schema_is_revised_by_optional_fields_only(after: str, words: str) -> 
 def test_a_schema_has_twenty_revisions_at_most(clients: Clients) -> None:
     """The next is refused until an old one is deleted; the newest is what the schema is."""
     definition = SCHEMA
-    MessageSchema("lunation-record", definition).create(clients)
+    _Schema("lunation-record", definition).create(clients)
     name = f"projects/{PROJECT}/schemas/lunation-record"
     for number in range(3, 22):
         definition = definition.replace("}", f"  optional double field_{number} = {number};\n}}")
-        MessageSchema("lunation-record", definition).update(clients, ["definition"])
-    row = MessageSchema("lunation-record", definition.replace("}", "  optional double last = 99;\n}"))
+        _Schema("lunation-record", definition).update(clients, ["definition"])
+    row = _Schema("lunation-record", definition.replace("}", "  optional double last = 99;\n}"))
     with pytest.raises(exceptions.FailedPrecondition, match="at most 20 revisions"):
         row.update(clients, ["definition"])
     revisions = list(clients.pubsub_schemas.list_schema_revisions(name=name))
@@ -178,37 +276,26 @@ def test_a_schema_has_twenty_revisions_at_most(clients: Clients) -> None:
     assert [schema.name for schema in clients.pubsub_schemas.list_schemas(parent=f"projects/{PROJECT}")] == [name]
 
 
-class _Lasting(CustomRole):
-    """A role that is not deleted."""
-
-    stays = "its id would be taken for weeks"
-
-
-@pytest.mark.parametrize(("kind", "lines"), [(CustomRole, 1), (_Lasting, 0)])
+@pytest.mark.parametrize(("kind", "lines"), [(_Role, 1), (_LastingRole, 0)])
 def test_a_deployment_that_finds_its_roles_deleted_is_told(
-    kind: type[CustomRole], lines: int, project: Project, clients: Clients
+    kind: type[_Role], lines: int, project: Project, clients: Clients
 ) -> None:
     """Ten days after a destruction; roles that stay are no trouble, nor are one and forty days."""
-    rows: list[Resource] = [kind("lunationX", ("storage.objects.get",), "x")]
-    found = weeks.of_a_destroyed_project(rows, clients, project)
+    found = weeks.of_a_destroyed_project([kind("x")], clients, project)
     assert len(found) == lines
-    assert all("10 days after it was destroyed: role/lunationX" in line for line in found)
+    assert all("10 days after it was destroyed: role/x" in line for line in found)
 
 
 def test_an_account_that_was_deleted_by_hand_leaves_grants_that_are_nobodys(project: Project, clients: Clients) -> None:
     """A row that does not take them away fails for them."""
-    member = f"serviceAccount:lunation-push@{PROJECT}.iam.gserviceaccount.com"
-    rows: list[Resource] = [
-        ServiceAccount("push", "pushes"),
-        Access(project_policy(), Grant("roles/viewer", member, "looks")),
-    ]
+    rows: list[Resource] = [ServiceAccount("push", "pushes"), _Grant("project")]
     (found,) = weeks.of_a_destroyed_project(rows, clients, project)
     assert "shares its name with deleted:" in found
 
 
 def test_a_schema_that_grows_is_told(project: Project, clients: Clients) -> None:
     """Of which a field changes, and which has a revision too many."""
-    found = weeks.of_a_destroyed_project([MessageSchema("lunation-record", SCHEMA)], clients, project)
+    found = weeks.of_a_destroyed_project([_Schema("lunation-record", SCHEMA)], clients, project)
     assert len(found) == 2
     assert "another type" in found[0]
     assert "revision 21" in found[1]

@@ -12,6 +12,7 @@ DATE = "2025-07-01"
 
 ROLES: dict[str, tuple[str, ...]] = {
     "roles/pubsub.publisher": ("pubsub.topics.publish",),
+    "roles/telemetry.metricsWriter": ("monitoring.timeSeries.create",),
     "roles/run.invoker": ("run.routes.invoke",),
     "roles/iam.serviceAccountUser": ("iam.serviceAccounts.actAs",),
     "roles/artifactregistry.reader": ("artifactregistry.repositories.downloadArtifacts",),

@@ -55,8 +55,8 @@ def documented(archive: str, models: str, build: str) -> set[Need]:
         ("archive", "artifactregistry.repositories.downloadArtifacts", "repository/lunation"),
         ("build", "artifactregistry.repositories.uploadArtifacts", "repository/lunation"),
         ("build", "artifactregistry.repositories.downloadArtifacts", "repository/lunation"),
-        ("build", "storage.objects.get", f"bucket/{build}"),
-        ("build", "storage.objects.get", "project"),
+        *(("build", f"storage.objects.{verb}", f"bucket/{build}") for verb in ("get", "list")),
+        *(("build", f"storage.objects.{verb}", "project") for verb in ("get", "list")),
         *((unit.name, permission, "project") for unit in UNITS.values() for permission in unit.platform),
     ]
     return {Need(*row) for row in rows}
@@ -69,7 +69,7 @@ def given(rows: Iterable[Resource], clients: Clients) -> set[Need]:
         KeyError: a predefined role that :mod:`rehearsal.predefined` does not know.
     """
     rows = list(rows)
-    custom = {row.path(clients.project): row for row in rows if isinstance(row, CustomRole)}
+    custom = {row.path(clients): row for row in rows if isinstance(row, CustomRole)}
     members = {f"serviceAccount:{account(clients.project, unit)}": unit for unit in UNITS}
     found = set()
     for row in rows:
@@ -126,7 +126,7 @@ def _permissions(method: str, request: Any) -> Iterator[tuple[str, str]]:
         case ["functions", "invoke"]:
             yield "run.routes.invoke", f"function/{request}"
         case ["metrics", "write"]:
-            yield "telemetry.metrics.write", "project"
+            yield "monitoring.timeSeries.create", "project"
         case ["buckets", "get"]:
             # Google's client looks a bucket up in the background, for its traces; refused, it does without
             # (google/cloud/storage/_bucket_metadata_cache.py).

@@ -48,6 +48,8 @@ class Project:
         self.things: dict[str, Any] = {}
         self.policies: dict[str, policy_pb2.Policy] = {}
         self.deleted: list[str] = []
+        self.lacks: set[str] = set()
+        """Permissions that whoever asks does not have on the project."""
         self._ids = itertools.count(1)
 
     async def answer(self, rpc: Rpc, request: Message) -> Message:
@@ -58,6 +60,8 @@ class Project:
         """
         method = f"{rpc.service}.{rpc.name}"
         handler = _HANDLERS.get(method)
+        if rpc.name == "TestIamPermissions":
+            return self.permissions(rpc, request)
         if rpc.name == "GetIamPolicy":
             return self.policy(request.resource)  # type: ignore[attr-defined]
         if rpc.name == "SetIamPolicy":
@@ -177,6 +181,11 @@ class Project:
         kept.etag = hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
         self.policies[resource] = kept
         return kept
+
+    def permissions(self, rpc: Rpc, request: Any) -> Message:
+        """Those of the asked ones that whoever asks has."""
+        self.policy(request.resource)
+        return rpc.response(permissions=[one for one in request.permissions if one not in self.lacks])
 
     def _check_member(self, member: str) -> None:
         email = member.removeprefix("serviceAccount:")

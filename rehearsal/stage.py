@@ -13,6 +13,7 @@ from aiohttp import web
 
 from laptop.service import HOST, surfaces
 from laptop.surface import HttpRoute, Rpc, rpcs_of
+from rehearsal.identities import identity_routes
 from rehearsal.judge import Judge
 from rehearsal.project import Empty, Project
 from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes, telemetry_routes
@@ -135,6 +136,8 @@ class Stage:
                 storage_routes(caller, self._laptop[service]["http"], self.notes, self._judges),
                 None,
             )
+        if service == "serviceusage":
+            return self.project.answer, identity_routes(caller, self.project, self.notes, self._judges), None
         if service == "telemetry":
             return self.project.answer, telemetry_routes(caller, self.notes), None
         if service in LAPTOP:

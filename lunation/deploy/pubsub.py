@@ -65,12 +65,14 @@ class Topic(Resource):
 class Subscription(Resource):
     """A subscription that keeps its messages for seven days and never expires.
 
+    A push that is not answered is made again for all these days, at longer and longer intervals. Pub/Sub itself takes
+    nothing out of it (docs/decisions/0015-no-forwarding.md).
+
     Args:
         name: its short name.
         topic: the topic's short name.
         push_to: gives the URL to push to, or None while that is not known. No argument: a pull subscription.
         push_as: the service account whose token a push carries.
-        dead_letters: the topic for what was refused ``max_attempts`` times.
     """
 
     kind = "subscription"
@@ -79,7 +81,7 @@ class Subscription(Resource):
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
     fixed = frozenset({"topic", "detached"})
-    exact = frozenset({"expiration_policy"})
+    exact = frozenset({"dead_letter_policy", "expiration_policy"})
     told = frozenset({"detached", "state"})
     holds = "the messages that wait in it"
 
@@ -90,16 +92,12 @@ class Subscription(Resource):
         *,
         push_to: Callable[[Clients], str | None] | None = None,
         push_as: str | None = None,
-        dead_letters: str | None = None,
-        max_attempts: int = 100,
         ack_seconds: int = 60,
     ) -> None:
         super().__init__(name)
         self.topic = topic
         self._push_to = push_to
         self._push_as = push_as
-        self._dead_letters = dead_letters
-        self._max_attempts = max_attempts
         self._ack_seconds = ack_seconds
 
     def _path(self, clients: Clients) -> str:
@@ -115,6 +113,7 @@ class Subscription(Resource):
             "expiration_policy": {},
             "push_config": {"push_endpoint": ""},
             "labels": SYSTEM,
+            "dead_letter_policy": {},  # none
             # Detached, it gets nothing, and cannot be attached again.
             "detached": False,
             "state": "ACTIVE",
@@ -125,12 +124,7 @@ class Subscription(Resource):
                 "push_endpoint": url,
                 "oidc_token": {"service_account_email": self._push_as, "audience": url},
             }
-            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "60s"}
-        if self._dead_letters is not None:
-            wanted["dead_letter_policy"] = {
-                "dead_letter_topic": f"projects/{clients.project}/topics/{self._dead_letters}",
-                "max_delivery_attempts": self._max_attempts,
-            }
+            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "600s"}
         return wanted
 
     def read(self, clients: Clients) -> State | None:
@@ -163,10 +157,9 @@ class Subscription(Resource):
         clients.subscriber.delete_subscription(subscription=self._path(clients))
 
     def summary(self, clients: Clients) -> str:
-        """Who gets what, and what becomes of a message that is refused."""
+        """Who gets what."""
         how = "pull" if self._push_to is None else f"push to {self._push_to(clients) or UNKNOWN} as {self._push_as}"
-        refused = f", {self._dead_letters} after {self._max_attempts} attempts" if self._dead_letters else ""
-        return f"{self.topic}, {how}{refused}"
+        return f"{self.topic}, {how}"
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -176,9 +169,9 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        wanted = {"name": self._path(clients), **self.sent(clients)}
-        message = json_format.ParseDict(wanted, types.Subscription.pb()())
-        message.expiration_policy.SetInParent()
+        wanted = {field: value for field, value in self.sent(clients).items() if value != {}}
+        message = json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
+        message.expiration_policy.SetInParent()  # an empty one means never
         return message
 
 

@@ -99,7 +99,7 @@ class ServiceAgents(Resource):
         """
         base, session = clients.own_url("serviceusage"), clients.session("serviceusage")
         url = f"{base}/v1beta1/projects/{clients.project}/services/{api}:generateServiceIdentity"
-        operation = _answer(session.post(url, json={}, timeout=60))
+        operation = _answer(session.post(url, timeout=60))
         deadline = time.monotonic() + SECONDS
         while not operation.get("done"):
             if time.monotonic() > deadline:

@@ -77,7 +77,6 @@ LOCATED: dict[str, Callable[[Clients], Any]] = {
     "artifactregistry": lambda clients: clients.artifact_registry,
     "cloudfunctions": lambda clients: clients.functions,
     "workflows": lambda clients: clients.workflows,
-    "cloudscheduler": lambda clients: clients.scheduler,
 }
 """Those whose clients tell in which regions they are."""
 TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")

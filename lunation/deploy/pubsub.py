@@ -169,9 +169,10 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
+        # An empty expiration policy says never; an empty dead-letter policy would be one without a topic.
         wanted = {field: value for field, value in self.sent(clients).items() if value != {}}
         message = json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
-        message.expiration_policy.SetInParent()  # an empty one means never
+        message.expiration_policy.SetInParent()
         return message
 
 

@@ -17,11 +17,14 @@ from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
 from rehearsal import privileges
+from rehearsal.authority import Authority, summary
+from rehearsal.documented import done_by_hand
 from rehearsal.project import Project
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
 
 TARGET = "production"
+TEAM = "team@example.com"
 Say = Callable[[str], None]
 
 
@@ -53,6 +56,14 @@ class Report:
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
     """What a unit is given and does not need."""
+    deployer_missing_permissions: int = 0
+    """What the deployment needed and the roles that docs/deploy.md names do not give."""
+    deployer_superfluous_permissions: int = 0
+    """The roles that docs/deploy.md names and of which the deployment needed nothing."""
+    unknown_permissions: int = 0
+    """Names in custom roles that Google's list of permissions does not have."""
+    denied_when_used: int = 0
+    """What an account, the deployer apart, was not allowed when it was needed: by the policies recorded up to then."""
     requests: int = 0
     """All that was asked of Google."""
     seconds: float = 0.0
@@ -60,8 +71,16 @@ class Report:
     """A line for each thing that should not be."""
 
     MUST_BE_ZERO = (
-        "second_plan_changes", "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions",
-    )  # fmt: skip
+        "second_plan_changes",
+        "data_deleted",
+        "invalid_requests",
+        "missing_permissions",
+        "superfluous_permissions",
+        "deployer_missing_permissions",
+        "deployer_superfluous_permissions",
+        "unknown_permissions",
+        "denied_when_used",
+    )
 
     @property
     def as_it_should_be(self) -> bool:
@@ -88,23 +107,49 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     started = time.monotonic()
     report = Report()
     settings = load()
+    # Somebody is to be told of an alert, or no channel is ever made.
+    monitoring = settings.monitoring.model_copy(update={"email": TEAM})
+    settings = settings.model_copy(update={"monitoring": monitoring})
+    project = done_by_hand(Project(settings.target(TARGET).project))
+    authority = Authority(project, refuses=False)  # one run tells all there is
     with (
         Supervisor(folder / "state", LAPTOP) as servers,
-        Stage(Project(settings.target(TARGET).project), servers.endpoints) as stage,
+        Stage(project, servers.endpoints, [authority]) as stage,
     ):
         servers.wait_ready()
-        _Life(settings, stage, folder, report, say).live()
+        _Life(settings, stage, authority, folder, report, say).live()
         report.requests = len(stage.notes.calls)
         report.invalid_requests = len(stage.notes.invalid)
         report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in stage.notes.invalid]
+        _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
 
 
+def _tell(authority: Authority, stage: Stage, report: Report) -> None:
+    """What came of the accounts and their permissions."""
+    missing, superfluous = privileges.deployer(stage.notes.of("deployer"), authority, stage.project)
+    report.deployer_missing_permissions = len(missing)
+    report.deployer_superfluous_permissions = len(superfluous)
+    report.details += [f"no documented role gives {one}" for one in missing]
+    report.details += [f"documented and not needed: {one}" for one in superfluous]
+    report.unknown_permissions = len(authority.unknown)
+    report.details += [f"unknown permission: {one} in {', '.join(held)}" for one, held in authority.unknown.items()]
+    # What the documents do not give the deployer is told above.
+    told = {one.partition(": ")[2].partition(" ")[0] for one in missing}
+    deployer = authority.accounts["deployer"]
+    denied = [one for one in authority.denied if one.account != deployer or one.permission not in told]
+    report.denied_when_used = len(denied)
+    report.details += [f"denied: {one}" for one in summary(denied)]
+
+
 class _Life:
-    def __init__(self, settings: Settings, stage: Stage, folder: Path, report: Report, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, stage: Stage, authority: Authority, folder: Path, report: Report, say: Say
+    ) -> None:
         self._settings = settings
         self._stage = stage
+        self._authority = authority
         self._folder = folder
         self._report = report
         self._say = say
@@ -112,6 +157,10 @@ class _Life:
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
         self._clients = Clients(self._target)
+        # The engineer whose project it is uses what was deployed, and looks at what is left.
+        self._owner = Clients(
+            self._target.model_copy(update={"endpoints": stage.write(folder / "owner.json", "owner")})
+        )
 
     def live(self) -> None:
         """All of it, in order."""
@@ -120,6 +169,7 @@ class _Life:
         self._say(f"deploy {len(rows)} resources to an empty project")
         self._report.created = sum(change.action == "create" for change in apply(rows, self._clients))
         self._nothing_to_do(rows, "deployment")
+        self._look()
         self._edit()
         self._work(rows)
         self._crash(rows)
@@ -138,6 +188,12 @@ class _Life:
             f"after the {after} still to {one.action}: {one.address} {one.fields}" for one in pending
         ]
 
+    def _look(self) -> None:
+        """Plan as CI does on a pull request: by an account that may only look."""
+        endpoints = self._stage.write(self._folder / "planner.json", "planner")
+        rows = self._rows(self._settings)
+        plan(rows, Clients(self._target.model_copy(update={"endpoints": endpoints})))
+
     def _edit(self) -> None:
         self._say("edit two settings, deploy again")
         records = self._settings.records.model_copy(update={"ttl_days": self._settings.records.ttl_days + 1})
@@ -150,16 +206,11 @@ class _Life:
     def _work(self, rows: Sequence[Resource]) -> None:
         self._say("let every unit work, and hold what it asks for against what it may do")
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-            traffic = Traffic(self._settings, self._clients, self._stage, self._folder / "state", Path(scratch))
+            traffic = Traffic(self._settings, self._owner, self._stage, self._folder / "state", Path(scratch))
             traffic.redirect()
             self._report.drift_plan_changes = len(self._pending(rows))
             traffic.run()
-        calls = [call for call in self._stage.notes.calls if call.caller != "deployer"]
-        buckets = (archive_bucket(self._target), models_bucket(self._target), f"{self._target.project}-build")
-        used = privileges.needed(calls)
-        may = privileges.given(rows, self._clients)
-        missing = sorted(used - may)
-        superfluous = sorted(may - used - privileges.documented(*buckets))
+        missing, superfluous = privileges.units(self._stage.notes.calls, self._authority, self._stage.project)
         self._report.missing_permissions = len(missing)
         self._report.superfluous_permissions = len(superfluous)
         self._report.details += [f"missing: {one}" for one in missing]
@@ -179,6 +230,7 @@ class _Life:
                 **os.environ,
                 f"LUNATION_TARGETS__{TARGET.upper()}__ENDPOINTS": str(self._endpoints),
                 f"LUNATION_TARGETS__{TARGET.upper()}__SAMPLE": "false",
+                "LUNATION_MONITORING__EMAIL": TEAM,
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -209,12 +261,12 @@ class _Life:
 
     def _data(self, rows: Sequence[Resource]) -> set[str]:
         """Everything that holds data, by name: the rows, the objects, the entities."""
-        found = {row.address for row in rows if row.keeps_data and row.read(self._clients) is not None}
+        found = {row.address for row in rows if row.keeps_data and row.read(self._owner) is not None}
         for bucket in (archive_bucket(self._target), models_bucket(self._target)):
-            if self._clients.storage.lookup_bucket(bucket) is not None:
-                found |= {f"gs://{bucket}/{blob.name}" for blob in self._clients.storage.list_blobs(bucket)}
+            if self._owner.storage.lookup_bucket(bucket) is not None:
+                found |= {f"gs://{bucket}/{blob.name}" for blob in self._owner.storage.list_blobs(bucket)}
         for kind in ("Record", "Classification", "ModelPointer", "ModelPromotion", "TrainingRun"):
-            query = self._clients.datastore.query(kind=kind)
+            query = self._owner.datastore.query(kind=kind)
             query.keys_only()
             found |= {f"{kind}/{entity.key.name}" for entity in query.fetch()}
         return found

@@ -77,7 +77,7 @@ class Authority(Judge):
         clock: Clock | None = None,
         slow: Mapping[str, float] | None = None,
     ) -> None:
-        self._project = project
+        self.project = project
         self._refuses = refuses
         self._clock = clock or Clock()
         self._slow = slow or {}
@@ -111,7 +111,7 @@ class Authority(Judge):
         """
         self._make_agents(call)
         try:
-            wanted = needs(call, self.known, self._project.project)
+            wanted = needs(call, self.known, self.project.project)
         except UnknownMethodError as error:
             raise ServiceError("UNIMPLEMENTED", str(error)) from None
         caller = self.accounts.get(call.caller)
@@ -181,7 +181,7 @@ class Authority(Judge):
 
     def grants(self) -> Iterator[tuple[str, policy_pb2.Binding]]:
         """Every binding in force, with the resource whose policy has it."""
-        for resource in sorted({*self._policies, *self._project.policies}):
+        for resource in sorted({*self._policies, *self.project.policies}):
             policy = self._policy(resource)
             for binding in policy.bindings if policy is not None else ():
                 yield resource, binding
@@ -196,7 +196,7 @@ class Authority(Judge):
             if role not in ROLES:
                 raise invalid(f"Role {role} is not known here: add what it gives to rehearsal/predefined.py")
             return ROLES[role]
-        kept = self._project.things.get(role)
+        kept = self.project.things.get(role)
         if kept is None or kept.deleted:
             return frozenset()
         return frozenset(current(one) for one in kept.included_permissions)
@@ -206,7 +206,7 @@ class Authority(Judge):
         if not self._exists(who):
             return math.inf
         found = [math.inf]
-        for place in (*_ancestors(resource), f"projects/{self._project.project}"):
+        for place in (*_ancestors(resource), f"projects/{self.project.project}"):
             policy = self._policy(place)
             for binding in policy.bindings if policy is not None else ():
                 for member in binding.members:
@@ -225,7 +225,7 @@ class Authority(Judge):
 
     def _is(self, who: str, member: str) -> bool:
         kind, _, name = member.partition(":")
-        if kind in _BASIC and name == self._project.project:
+        if kind in _BASIC and name == self.project.project:
             policy = self._policy(f"projects/{name}")
             return policy is not None and any(
                 binding.role == _BASIC[kind] and f"serviceAccount:{who}" in binding.members
@@ -235,12 +235,12 @@ class Authority(Judge):
 
     def _exists(self, who: str) -> bool:
         """Whether an account of the project, or a service agent, has been made."""
-        if who.endswith(f"@{self._project.project}.iam.gserviceaccount.com"):
-            return f"projects/{self._project.project}/serviceAccounts/{who}" in self._project.things
+        if who.endswith(f"@{self.project.project}.iam.gserviceaccount.com"):
+            return f"projects/{self.project.project}/serviceAccounts/{who}" in self.project.things
         return not who.startswith("service-") or who in self._agents
 
     def _policy(self, resource: str) -> policy_pb2.Policy | None:
-        return self._project.policies.get(resource) or self._policies.get(resource)
+        return self.project.policies.get(resource) or self._policies.get(resource)
 
     # --- judging
 
@@ -258,7 +258,7 @@ class Authority(Judge):
             return
         if need.must:
             self.denied.setdefault(denial)
-        if self._refuses and not need.follows:
+        if self._refuses and not need.follows and (need.must or not need.account):
             raise _refusal(need, who)
 
     def _not_there(self, need: Need) -> bool:
@@ -301,7 +301,7 @@ class Authority(Judge):
                         raise invalid(f"Service account {who} does not exist.")
             if judged & set(binding.members):  # what others are given is nothing that has to be understood
                 holds(binding.condition, resource)
-                kept = self._project.things.get(binding.role)
+                kept = self.project.things.get(binding.role)
                 if binding.role.startswith("projects/") and (kept is None or kept.deleted) and self._refuses:
                     raise invalid(f"Role {binding.role} does not exist in the resource's hierarchy.")
                 self.gives(binding.role)
@@ -343,13 +343,13 @@ class Authority(Judge):
 
     def _grant(self, role: str, email: str) -> None:
         """Google gives an agent its role on the project, where everybody sees it."""
-        place = f"projects/{self._project.project}"
+        place = f"projects/{self.project.project}"
         policy = policy_pb2.Policy(version=1)
-        policy.CopyFrom(self._project.policies.get(place, policy))
+        policy.CopyFrom(self.project.policies.get(place, policy))
         binding = next((one for one in policy.bindings if one.role == role and not one.HasField("condition")), None)
         (binding if binding is not None else policy.bindings.add(role=role)).members.append(f"serviceAccount:{email}")
         policy.etag = policy.etag + b"+"
-        self._project.policies[place] = policy
+        self.project.policies[place] = policy
 
     def _new_bucket(self, bucket: dict[str, Any]) -> None:
         """Cloud Storage lets the holders of the project's basic roles in; the objects, too, if the bucket has uniform
@@ -358,9 +358,9 @@ class Authority(Judge):
         policy = policy_pb2.Policy(version=1)
         uniform = bucket.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {}).get("enabled", False)
         for kind in ("Bucket", "Object") if uniform else ("Bucket",):
-            owners = [f"projectEditor:{self._project.project}", f"projectOwner:{self._project.project}"]
+            owners = [f"projectEditor:{self.project.project}", f"projectOwner:{self.project.project}"]
             policy.bindings.add(role=f"roles/storage.legacy{kind}Owner", members=owners)
-            viewers = [f"projectViewer:{self._project.project}"]
+            viewers = [f"projectViewer:{self.project.project}"]
             policy.bindings.add(role=f"roles/storage.legacy{kind}Reader", members=viewers)
         name = f"projects/_/buckets/{bucket['name']}"
         self._policies[name] = policy

@@ -16,9 +16,8 @@ from lunation.deploy.plan import Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
-from rehearsal import privileges
+from rehearsal import documented, privileges
 from rehearsal.authority import Authority, summary
-from rehearsal.documented import done_by_hand
 from rehearsal.project import Project
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
@@ -110,7 +109,7 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     # Somebody is to be told of an alert, or no channel is ever made.
     monitoring = settings.monitoring.model_copy(update={"email": TEAM})
     settings = settings.model_copy(update={"monitoring": monitoring})
-    project = done_by_hand(Project(settings.target(TARGET).project))
+    project = documented.done_by_hand(Project(settings.target(TARGET).project))
     authority = Authority(project, refuses=False)  # one run tells all there is
     with (
         Supervisor(folder / "state", LAPTOP) as servers,
@@ -128,7 +127,7 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
 
 def _tell(authority: Authority, stage: Stage, report: Report) -> None:
     """What came of the accounts and their permissions."""
-    missing, superfluous = privileges.deployer(stage.notes.of("deployer"), authority, stage.project)
+    missing, superfluous = privileges.deployer(stage.notes.calls, authority, documented.roles(documented.DEPLOYER))
     report.deployer_missing_permissions = len(missing)
     report.deployer_superfluous_permissions = len(superfluous)
     report.details += [f"no documented role gives {one}" for one in missing]
@@ -156,11 +155,15 @@ class _Life:
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
-        self._clients = Clients(self._target)
+        self._clients = self._clients_at(self._endpoints)
         # The engineer whose project it is uses what was deployed, and looks at what is left.
-        self._owner = Clients(
-            self._target.model_copy(update={"endpoints": stage.write(folder / "owner.json", "owner")})
-        )
+        self._owner = self._clients_at(stage.write(folder / "owner.json", "owner"))
+
+    def _clients_at(self, endpoints: Path) -> Clients:
+        made = Clients(self._target.model_copy(update={"endpoints": endpoints}))
+        # These find their service by a variable, which the next caller's clients set to another address.
+        _ = made.storage, made.datastore, made.publisher, made.subscriber
+        return made
 
     def live(self) -> None:
         """All of it, in order."""
@@ -190,9 +193,7 @@ class _Life:
 
     def _look(self) -> None:
         """Plan as CI does on a pull request: by an account that may only look."""
-        endpoints = self._stage.write(self._folder / "planner.json", "planner")
-        rows = self._rows(self._settings)
-        plan(rows, Clients(self._target.model_copy(update={"endpoints": endpoints})))
+        plan(self._rows(self._settings), self._clients_at(self._stage.write(self._folder / "planner.json", "planner")))
 
     def _edit(self) -> None:
         self._say("edit two settings, deploy again")
@@ -210,7 +211,7 @@ class _Life:
             traffic.redirect()
             self._report.drift_plan_changes = len(self._pending(rows))
             traffic.run()
-        missing, superfluous = privileges.units(self._stage.notes.calls, self._authority, self._stage.project)
+        missing, superfluous = privileges.units(self._stage.notes.calls, self._authority)
         self._report.missing_permissions = len(missing)
         self._report.superfluous_permissions = len(superfluous)
         self._report.details += [f"missing: {one}" for one in missing]

@@ -1,15 +1,13 @@
 """Least privilege: what each account was seen to need, against what it is given, in both directions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lunation.deploy.accounts import account
 from lunation.deploy.units import UNITS
-from rehearsal import documented
 from rehearsal.authority import Authority, holds
 from rehearsal.needs import Need, needs
 from rehearsal.predefined import ROLES
-from rehearsal.project import Project
 from rehearsal.recorder import Call
 
 INCIDENTAL = frozenset({"resourcemanager.projects.get", "resourcemanager.projects.list"})
@@ -29,7 +27,7 @@ class Used:
     need: Need
 
 
-def units(calls: Iterable[Call], authority: Authority, project: Project) -> tuple[list[str], list[str]]:
+def units(calls: Iterable[Call], authority: Authority) -> tuple[list[str], list[str]]:
     """What the units lack, and what they are given and were not seen to need; a line each.
 
     A permission of a custom role is looked for by itself. A predefined role is taken as a whole: one permission of it
@@ -38,8 +36,8 @@ def units(calls: Iterable[Call], authority: Authority, project: Project) -> tupl
     Raises:
         rehearsal.needs.UnknownMethodError: a method of which nobody has written down what it needs.
     """
-    ours = {account(project.project, unit): unit for unit in UNITS}
-    used = [one for one in _used(calls, authority, project) if one.account in ours]
+    ours = {account(authority.project.project, unit): unit for unit in UNITS}
+    used = [one for one in _used(calls, authority) if one.account in ours]
     missing = {
         f"{ours[one.account]}: {one.need.permission} on {_short(one.need.resource)}"
         for one in used
@@ -55,7 +53,9 @@ def units(calls: Iterable[Call], authority: Authority, project: Project) -> tupl
                 one.need.permission
                 for one in used
                 if one.account == who
-                and (f"{one.need.resource}/".startswith(f"{place}/") or place == f"projects/{project.project}")
+                and (
+                    f"{one.need.resource}/".startswith(f"{place}/") or place == f"projects/{authority.project.project}"
+                )
                 and holds(binding.condition, one.need.resource)
             }
             given = authority.gives(binding.role)
@@ -67,32 +67,37 @@ def units(calls: Iterable[Call], authority: Authority, project: Project) -> tupl
     return sorted(missing), sorted(superfluous)
 
 
-def deployer(calls: Iterable[Call], authority: Authority, project: Project) -> tuple[list[str], list[str]]:
+def deployer(calls: Iterable[Call], authority: Authority, roles: Sequence[str]) -> tuple[list[str], list[str]]:
     """The permissions that the deployment needed and the documented roles do not give, and the documented roles of
     which it needed nothing; a line each.
 
     A predefined role holds far more than anybody needs, so what is too much is counted in roles.
+
+    Args:
+        calls: all that were recorded.
+        roles: the documented ones.
     """
-    documented_roles = documented.roles(documented.DEPLOYER)
     who = authority.accounts["deployer"]
     needed: dict[str, str] = {}
     for call in calls:
         if call.caller == "deployer":
-            for need in needs(call, authority.known, project.project):
+            for need in needs(call, authority.known, authority.project.project):
                 if not need.account and need.must:
                     needed.setdefault(need.permission, ".".join(call.method.split(".")[-2:]))
-    given = frozenset().union(*(ROLES.get(role, frozenset()) for role in documented_roles))
+    given = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
     missing = [f"{permission} ({method})" for permission, method in sorted(needed.items()) if permission not in given]
     wanted = needed.keys() - INCIDENTAL
-    superfluous = [role for role in documented_roles if not ROLES.get(role, frozenset()) & wanted]
+    superfluous = [role for role in roles if not ROLES.get(role, frozenset()) & wanted]
     return [f"{who}: {one}" for one in missing], [f"{who}: {one}" for one in superfluous]
 
 
-def _used(calls: Iterable[Call], authority: Authority, project: Project) -> set[Used]:
+def _used(calls: Iterable[Call], authority: Authority) -> set[Used]:
     found = set()
     for call in calls:
         caller = authority.accounts.get(call.caller, "")
-        found |= {Used(need.account or caller, need) for need in needs(call, authority.known, project.project)}
+        found |= {
+            Used(need.account or caller, need) for need in needs(call, authority.known, authority.project.project)
+        }
     return found
 
 

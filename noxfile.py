@@ -31,6 +31,9 @@ CHECKED = (
     "demo",
     "noxfile.py",
 )
+LOCKED = ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark")
+"""The units with a lock: ``requirements.in`` says what each asks for, ``requirements.txt`` what that is."""
+LOCKED_FOR = ("--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28")
 NO_PYTHON = (
     f"Lunation needs Python {PYTHON} (Spark 3.5 and Dataproc's image run on it). This one is "
     f"{sys.version_info.major}.{sys.version_info.minor}, and no python{PYTHON} could be found or fetched. "
@@ -109,6 +112,44 @@ def lint(session: nox.Session) -> None:
     session.run(python, "-m", "ruff", "check", external=True)
     session.run(python, "-m", "ruff", "format", "--check", external=True)
     session.run(python, "-m", "mypy", *CHECKED, external=True)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Pin what each unit installs, to the last package and hash; ``-- --check`` only says whether that is so."""
+    if not importlib.util.find_spec("uv"):
+        session.error('locks are made and checked by uv: pip install "nox[uv]"')
+    for unit in LOCKED:
+        _lock(session, unit, check="--check" in session.posargs)
+
+
+def _lock(session: nox.Session, unit: str, *, check: bool) -> None:
+    """Resolve a unit's requirements; to check, compare with the lock, and install that into an environment of its own.
+
+    What the tests run with binds the versions, and what is locked already is kept while it fits.
+    """
+    uv = [sys.executable, "-m", "uv", "pip", "--quiet"]
+    locked = ROOT / unit / "requirements.txt"
+    made = Path(session.create_tmp(), "requirements.txt") if check else locked
+    if check:
+        shutil.copyfile(locked, made)
+    resolved = ["--constraint", "requirements.txt", "--generate-hashes", "--no-header", "--no-annotate", *LOCKED_FOR]
+    session.run(*uv, "compile", f"{unit}/requirements.in", *resolved, "--output-file", str(made), external=True)
+    if not check:
+        return
+    # Without the hashes: a wheel that is published later adds one, and those that are there still hold.
+    if pins(made) != pins(locked):
+        session.error(f"{unit}/requirements.txt is not what its requirements.in resolves to: run nox -s lock")
+    empty = Path(session.create_tmp(), "environment")
+    session.run(*uv[:3], "venv", "--quiet", "--clear", "--python", environment(session), str(empty), external=True)
+    into = ["--python", str(empty / "bin" / "python")]
+    session.run(*uv, "install", *into, "--require-hashes", "--requirement", str(locked), external=True)
+    session.run(*uv, "check", *into, external=True)
+
+
+def pins(lock_file: Path) -> list[str]:
+    """``name==version`` of each package in a lock."""
+    return [line.split()[0] for line in lock_file.read_text().splitlines() if "==" in line]
 
 
 @nox.session

@@ -1,1 +1,1 @@
-"""Replays a use case's year as thirteen cycles of four weeks: what would retraining have brought?"""
+"""Replays a use case's year in cycles of the schedule's length: what would retraining have brought?"""

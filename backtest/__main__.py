@@ -1,4 +1,4 @@
-"""``python -m backtest``: a year in cycles of four weeks."""
+"""``python -m backtest``: a year in cycles of ``[schedule] cycle_weeks``."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,13 @@ from rich.console import Console
 from backtest import summary
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import machine
+from lunation.settings import SettingsError, load
 from schemas.use_cases import USE_CASES, use_case
+
+FEWEST = 3
+"""Of cycles: the first one has nothing to learn from, and of the second the retrained model is the frozen one."""
+WEEKS = 52
+"""Of a year."""
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -20,24 +26,37 @@ def backtest(
     use_case_name: Annotated[
         str, typer.Option("--use-case", help=f"One of {', '.join(sorted(USE_CASES))}.")
     ] = "flights",
-    cycles: Annotated[int, typer.Option(min=3, max=13, help="How many cycles of four weeks.")] = 13,
+    cycles: Annotated[
+        int | None, typer.Option(min=FEWEST, help="How many cycles.", show_default="those of a year")
+    ] = None,
     report: Annotated[Path | None, typer.Option("--json", help="Write the cycles as a JSON list.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write a chart as SVG.")] = None,
 ) -> None:
-    """Train every four weeks of a real year by the jobs that are deployed, and compare with never training again."""
+    """Train each cycle of a real year by the jobs that are deployed, and compare with never training again."""
     if use_case_name not in USE_CASES:
         raise typer.BadParameter(f"there is no {use_case_name!r}; there are: {', '.join(sorted(USE_CASES))}")
+    try:
+        schedule = load().schedule
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from None
+    year = WEEKS // schedule.cycle_weeks
+    number = year if cycles is None else cycles
+    if not FEWEST <= number <= year:
+        raise typer.BadParameter(
+            f"a year has {year} cycles of [schedule] cycle_weeks = {schedule.cycle_weeks}; a comparison takes "
+            f"{FEWEST} to {year} of them, not {number}"
+        )
     console, errors = Console(highlight=False, width=200), Console(stderr=True, highlight=False)
     done: list[Cycle] = []
     with machine((ARCHIVE, MODELS)) as here:
-        for cycle in run(here, use_case(use_case_name), cycles):
+        for cycle in run(here, use_case(use_case_name), number, schedule):
             done.append(cycle)
-            errors.print(f"[bold]{_line(cycle, cycles)}[/]")
-    summary.tell(console, use_case_name, done)
+            errors.print(f"[bold]{_line(cycle, number)}[/]")
+    summary.tell(console, use_case_name, done, schedule.cycle_weeks)
     if report is not None:
         report.write_text(json.dumps(summary.as_rows(done), indent=2) + "\n")
     if plot is not None:
-        plot.write_bytes(summary.chart(use_case_name, done))
+        plot.write_bytes(summary.chart(use_case_name, done, schedule))
 
 
 def _line(cycle: Cycle, cycles: int) -> str:

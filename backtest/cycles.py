@@ -8,6 +8,7 @@ import numpy as np
 
 from backtest.archive import History
 from backtest.machine import Machine
+from lunation.settings import Schedule
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.use_cases import UseCase
 from spark import objects
@@ -18,7 +19,6 @@ from spark.metrics import compare
 from spark.served import ServedModel
 from spark.training import SEED, train
 
-CYCLE = timedelta(days=28)
 ARCHIVE, MODELS = "backtest-archive", "backtest-models"
 
 
@@ -45,7 +45,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Cycle:
-    """What came of one cycle. All models are measured on its window, its last four weeks."""
+    """What came of one cycle. All models are measured on its window: the cycle, or its last four weeks."""
 
     cycle: int
     begins: str
@@ -73,8 +73,9 @@ class Cycle:
     evaluate_seconds: float = 0.0
 
 
-def run(machine: Machine, case: UseCase, number: int) -> Iterator[Cycle]:
-    """Let ``number`` cycles pass, from the day of the first record; gives each when it is over."""
+def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Iterator[Cycle]:
+    """Let ``number`` cycles of the schedule's length pass, from the day of the first record; gives each when it is
+    over."""
     examples = list(case.history(None))
     first = datetime.fromisoformat(examples[0][0]["event_time"])
     begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
@@ -84,10 +85,18 @@ def run(machine: Machine, case: UseCase, number: int) -> Iterator[Cycle]:
     champion: str | None = None
     models: dict[str, ServedModel] = {}
     for cycle in range(1, number + 1):
-        end = begin + CYCLE
+        end = begin + timedelta(days=schedule.cycle_days)
         history.file(machine.buckets / ARCHIVE, begin if cycle > 1 else datetime.min.replace(tzinfo=UTC), end)
         run_id = f"cycle-{cycle:02d}"
-        job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", run_id, end.date().isoformat(), champion)
+        job = Job(
+            case,
+            f"gs://{ARCHIVE}",
+            f"gs://{MODELS}",
+            run_id,
+            end.date().isoformat(),
+            champion,
+            evaluation_days=schedule.evaluation_days,
+        )
         try:
             for work in (convert, train, evaluate):
                 work(machine.spark, machine.storage, job)

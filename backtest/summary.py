@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backtest.cycles import Cycle, Measured
+from lunation.settings import Schedule
 
 Z = 1.959964  # of a 95 % interval
 
@@ -106,9 +107,10 @@ def as_rows(cycles: Sequence[Cycle]) -> list[dict[str, Any]]:
     ]
 
 
-def table(name: str, cycles: Sequence[Cycle]) -> Table:
-    """A line a cycle."""
-    shown = Table(title=f"{name}: retrained every four weeks against the first model, frozen", title_justify="left")
+def table(name: str, cycles: Sequence[Cycle], weeks: int) -> Table:
+    """A line a cycle of so many weeks."""
+    every = "week" if weeks == 1 else f"{weeks} weeks"
+    shown = Table(title=f"{name}: retrained every {every} against the first model, frozen", title_justify="left")
     for column in (
         "cycle", "begins", "rows", "positive", "AUC retrained", "frozen", "policy", "gain (95 %)",
         "log-loss retrained", "frozen", "calibration retrained", "frozen", "verdict", "pointer",
@@ -135,9 +137,9 @@ def _shown(measured: Measured | None, name: str) -> str:
     return "" if measured is None else f"{getattr(measured, name):.3f}"
 
 
-def tell(console: Console, name: str, cycles: Sequence[Cycle]) -> None:
+def tell(console: Console, name: str, cycles: Sequence[Cycle], weeks: int) -> None:
     """Print the table and what it comes to."""
-    console.print(table(name, cycles))
+    console.print(table(name, cycles, weeks))
     found = summarise(cycles)
     gain, loss = found.gain_auc, found.gain_log_loss
     console.print(
@@ -150,7 +152,7 @@ def tell(console: Console, name: str, cycles: Sequence[Cycle]) -> None:
     )
 
 
-def chart(name: str, cycles: Sequence[Cycle]) -> bytes:
+def chart(name: str, cycles: Sequence[Cycle], schedule: Schedule) -> bytes:
     """An SVG: AUC of each cycle's models, the retrained one with the interval of its difference to the frozen one."""
     shown = [cycle for cycle in cycles if cycle.retrained is not None]
     retrained = [
@@ -164,7 +166,7 @@ def chart(name: str, cycles: Sequence[Cycle]) -> bytes:
     frozen = [cycle.frozen.auc for cycle in shown if cycle.frozen]
     ends = [*frozen, *(bound for one in retrained for bound in one["ci"].values())]  # type: ignore[attr-defined]
     figure = pygal.Line(
-        title=f"{name}: AUC of each cycle's four weeks (bars: 95 % of retrained minus frozen)",
+        title=f"{name}: AUC of each cycle's {schedule.evaluation_days} days (bars: 95 % of retrained minus frozen)",
         style=Style(
             background="white", plot_background="white", colors=("#0b6e4f", "#c1440e", "#8a8a8a"), title_font_size=15
         ),

@@ -31,7 +31,7 @@ from backtest import summary
 from backtest.archive import History
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import Machine, machine
-from lunation.settings import ROOT
+from lunation.settings import ROOT, Schedule
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
 from spark.conversion import convert
@@ -108,7 +108,7 @@ def model(_: int) -> Iterator[Row]:
     theirs: list[float] = []
     done: list[Cycle] = []
     with machine((ARCHIVE, MODELS)) as here:
-        for cycle in run(here, case, 13):
+        for cycle in run(here, case, 13, Schedule(cycle_weeks=4)):
             done.append(cycle)
             if cycle.retrained is not None:
                 theirs.append(boosted(here, case, cycle))

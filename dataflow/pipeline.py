@@ -72,6 +72,11 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
         | "All lines" >> beam.Flatten()
         | "Window" >> windows
         | "Group" >> beam.GroupByKey()
+        # No Reshuffle in between: a bundle that is retried may see other lines (Dataflow fuses the two steps, and says
+        # that side effects happen at least once: https://cloud.google.com/dataflow/docs/concepts/exactly-once), but an
+        # object is named by its lines, so other lines make another object and none is lost; some may be kept twice, as
+        # with any message that Pub/Sub delivers twice. It would send each object through the shuffle once more, as one
+        # element, of which a streaming job has a limit (StreamingOperationalLimits in the discovery document).
         | "Write objects" >> beam.ParDo(WriteObjects(options.archive_bucket, project))
     )
     _ = (

@@ -41,6 +41,6 @@ class SetAside(beam.DoFn):
         read = DeadLetter.model_validate_json(letter)
         payload = base64.b64decode(read.payload_base64)
         name = f"archive/dead-letters/payloads/{hashlib.sha256(payload).hexdigest()}"
-        create_once(self._bucket, name, payload, "application/octet-stream")
+        name = create_once(self._bucket, name, payload, "application/octet-stream")
         uri = f"gs://{self._bucket_name}/{name}"
         return read.model_copy(update={"payload_base64": "", "payload_uri": uri}).model_dump_json().encode()

@@ -107,7 +107,7 @@ def start(clients: Clients, *, force: bool = False, early: bool = False, like: s
     """Start the retraining workflow.
 
     Args:
-        force: run although this is not the week of a cycle.
+        force: run whether a cycle is due or not.
         early: the same, but once in a week, however often it is asked for.
         like: repeat the run of this model version, to be compared with it.
     """

@@ -1,11 +1,14 @@
 """The settings in ``lunation.toml``, checked before anything is called."""
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,6 +33,37 @@ ServiceAccount = Annotated[
 ]
 
 
+WEEKLY = re.compile(r"[0-5]?\d ([01]?\d|2[0-3]) \* \* ([0-7]|sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
+REGION = re.compile(r"[a-z]+-[a-z]+\d+")
+GIB = 1024
+MEMORY: dict[float, tuple[int, int]] = {
+    0.08: (0, 512),
+    0.5: (0, GIB),
+    1: (0, 4 * GIB),
+    2: (0, 8 * GIB),
+    4: (2 * GIB, 16 * GIB),
+    6: (4 * GIB, 24 * GIB),
+    8: (4 * GIB, 32 * GIB),
+}
+"""From so many CPUs on: how much memory, in MiB, an instance has at least and at most.
+https://cloud.google.com/run/docs/configuring/services/memory-limits"""
+
+
+def _weekly(cron: str) -> str:
+    if not WEEKLY.fullmatch(cron):
+        raise ValueError(
+            f"{cron!r} does not fire once a week: write a minute, an hour, * * and a day of the week, such as "
+            "0 3 * * 1; which of these weeks have a cycle is cycle_weeks"
+        )
+    return cron
+
+
+def _region(region: str) -> str:
+    if not REGION.fullmatch(region):
+        raise ValueError(f"{region!r} is no region, such as us-central1 (a zone or a multi-region is none)")
+    return region
+
+
 class SettingsError(Exception):
     """``lunation.toml`` or an override cannot be used; the text lists every mistake."""
 
@@ -41,10 +75,23 @@ class _Table(BaseModel):
 class Schedule(_Table):
     """When a cycle starts."""
 
-    cron: Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")] = "0 3 * * 1"
+    cron: Annotated[str, AfterValidator(_weekly)] = "0 3 * * 1"
     """Unix cron in UTC. It must fire once a week: the workflow counts weeks."""
+    cycle_weeks: int = Field(default=4, ge=1, le=52)
+    """A cycle is due every so many weeks; a week that was missed, or failed, is made up for in the next."""
     first_cycle: date | None = None
     """A day in the week of the first cycle. None: the week of the first deployment."""
+
+    @property
+    def cycle_days(self) -> int:
+        """The same in days."""
+        return 7 * self.cycle_weeks
+
+    @property
+    def evaluation_days(self) -> int:
+        """How long the window is on which a cycle's models are compared: the cycle, and at most four weeks. More would
+        keep the newest data from the training, and is not needed to be certain."""
+        return min(self.cycle_days, 28)
 
 
 class Archive(_Table):
@@ -89,7 +136,21 @@ class FunctionSize(_Table):
     def _bounds(self) -> "FunctionSize":
         if self.min_instances > self.max_instances:
             raise ValueError(f"min_instances {self.min_instances} is above max_instances {self.max_instances}")
+        cpu = float(self.cpu)
+        if not 0.08 <= cpu <= 1 and cpu not in MEMORY:
+            raise ValueError(f"cpu {self.cpu} is none of 1, 2, 4, 6, 8, and not 0.08 to 1")
+        # https://cloud.google.com/run/docs/configuring/services/cpu
+        if cpu < 1 and self.concurrency > 1:
+            raise ValueError(f"cpu {self.cpu} is less than one, which takes concurrency 1, not {self.concurrency}")
+        least, most = MEMORY[max(bound for bound in MEMORY if bound <= cpu)]
+        if not least <= self.memory_mib <= most:
+            raise ValueError(f"cpu {self.cpu} goes with {least} to {most} MiB of memory, not {self.memory}")
         return self
+
+    @property
+    def memory_mib(self) -> int:
+        """Its memory in MiB."""
+        return int(self.memory[:-2]) * (GIB if self.memory.endswith("Gi") else 1)
 
 
 class Functions(_Table):
@@ -121,10 +182,14 @@ class Volumes(_Table):
 
 
 class Target(_Table):
-    """A project to deploy to."""
+    """A project to deploy to.
+
+    Every table of settings may be given for a target, too, in whole or in part: what ``[targets.T.functions.classify]``
+    says wins, for T, over ``[functions.classify]``, field by field (:meth:`Settings.of`).
+    """
 
     project: ProjectId
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z]+\d+$")] = "us-central1"
+    region: Annotated[str, AfterValidator(_region)] = "us-central1"
     endpoints: Path | None = None
     """A file that maps services to addresses, for a project that is not at Google's. None: Google's own endpoints."""
     sample: bool = False
@@ -132,6 +197,19 @@ class Target(_Table):
     is ever sent to Google."""
     impersonate: ServiceAccount | None = None
     """Deploy as this service account, with short-lived tokens of one's own credentials. There are no key files."""
+    schedule: dict[str, Any] = Field(default_factory=dict)
+    archive: dict[str, Any] = Field(default_factory=dict)
+    records: dict[str, Any] = Field(default_factory=dict)
+    checks: dict[str, Any] = Field(default_factory=dict)
+    quality: dict[str, Any] = Field(default_factory=dict)
+    functions: dict[str, Any] = Field(default_factory=dict)
+    monitoring: dict[str, Any] = Field(default_factory=dict)
+    volumes: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def own_tables(self) -> dict[str, dict[str, Any]]:
+        """What it has in place of the common settings, by table."""
+        return {name: value for name, value in self if name in TABLES and value}
 
     @model_validator(mode="after")
     def _one_place(self) -> "Target":
@@ -167,6 +245,10 @@ class Target(_Table):
         except FileNotFoundError:
             raise SettingsError(f"{self.endpoints} is not there: start the servers first, with `nox -s up`") from None
         return found
+
+
+TABLES = ("schedule", "archive", "records", "checks", "quality", "functions", "monitoring", "volumes")
+"""Of settings, which a target may have of its own."""
 
 
 class Settings(BaseSettings):
@@ -205,6 +287,12 @@ class Settings(BaseSettings):
             other = projects.setdefault(target.project, name)
             if other != name:
                 mistakes.append(f"targets.{name}.project: {target.project} is already the project of {other}")
+            for table, own in target.own_tables.items():
+                try:
+                    if table in given.data:  # else it is a mistake of its own
+                        _over(given.data[table], own)
+                except ValidationError as error:
+                    mistakes += [f"targets.{name}.{table}.{place}" for place in _places(error)]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return targets
@@ -233,6 +321,38 @@ class Settings(BaseSettings):
             raise SettingsError(f"no target {chosen!r} in lunation.toml; there are: {known}")
         return self.targets[chosen]
 
+    def of(self, target: Target) -> "Settings":
+        """These settings as they are for ``target``: its own tables over the common ones, field by field."""
+        return self.model_copy(
+            update={table: _over(getattr(self, table), own) for table, own in target.own_tables.items()}
+        )
+
+
+def _over(table: BaseModel, own: Mapping[str, Any]) -> BaseModel:
+    """``table`` with what ``own`` says in its place, field by field.
+
+    Raises:
+        ValidationError: that cannot be.
+    """
+
+    def merged(common: Mapping[str, Any], wins: Mapping[str, Any]) -> dict[str, Any]:
+        both = {
+            name: merged(common[name], value)
+            for name, value in wins.items()
+            if isinstance(value, dict) and isinstance(common.get(name), dict)
+        }
+        return {**common, **wins, **both}
+
+    return type(table).model_validate(merged(table.model_dump(), own))
+
+
+def _places(error: ValidationError) -> list[str]:
+    """Every mistake, each with its place."""
+    return [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+        for problem in error.errors()
+    ]
+
 
 def load(file: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings.
@@ -251,10 +371,7 @@ def load(file: Path | None = None, **overrides: Any) -> Settings:
     try:
         return _Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        raise SettingsError(f"{file or FILE.name} cannot be used:\n" + "\n".join(lines)) from error
+        lines = "\n  ".join(_places(error))
+        raise SettingsError(f"{file or FILE.name} cannot be used:\n  {lines}") from error
     except ValueError as error:  # the TOML itself
         raise SettingsError(f"{file or FILE.name} cannot be read: {error}") from error

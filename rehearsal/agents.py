@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rehearsal.project import NUMBER
 from rehearsal.recorder import Call
 
+ENABLE = "google.api.serviceusage.v1.ServiceUsage.EnableService"
 FUNCTIONS = "google.cloud.functions.v2.FunctionService"
 
 
@@ -24,11 +25,13 @@ class Agent:
         domain: what stands behind the ``@`` of its address.
         role: what Google gives it on the project, when it comes to be by being used.
         made_by: the methods that use it first.
+        with_api: whether it is there as soon as its API is on.
     """
 
     domain: str
     role: str
     made_by: tuple[str, ...] = ()
+    with_api: bool = False
 
     @property
     def email(self) -> str:
@@ -42,10 +45,12 @@ AGENTS: dict[str, Agent] = {
         "roles/artifactregistry.serviceAgent",
         ("google.devtools.artifactregistry.v1.ArtifactRegistry.CreateRepository",),
     ),
+    # Cloud Build's comes with its API (https://cloud.google.com/build/docs/cloud-build-service-account).
     "cloudbuild": Agent(
         "gcp-sa-cloudbuild",
         "roles/cloudbuild.serviceAgent",
         ("google.devtools.cloudbuild.v1.CloudBuild.CreateBuild", f"{FUNCTIONS}.CreateFunction"),
+        with_api=True,
     ),
     "cloudfunctions": Agent("gcf-admin-robot", "roles/cloudfunctions.serviceAgent", (f"{FUNCTIONS}.CreateFunction",)),
     "cloudscheduler": Agent(
@@ -83,7 +88,10 @@ _ASKED_FOR = re.compile(r"services/([a-z]+)\.googleapis\.com")
 
 def made_by(call: Call) -> Iterator[Agent]:
     """Those that come to be with ``call``, if they are not there yet."""
-    yield from (agent for agent in AGENTS.values() if call.method in agent.made_by)
+    enabled = call.request.name if call.method == ENABLE else ""  # type: ignore[union-attr]
+    for service, agent in AGENTS.items():
+        if call.method in agent.made_by or (agent.with_api and enabled.endswith(f"/{service}.googleapis.com")):
+            yield agent
 
 
 def asked_for(call: Call) -> Agent | None:

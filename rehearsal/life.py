@@ -12,12 +12,13 @@ from typing import Any
 
 from laptop.supervisor import Supervisor
 from lunation.clients import Clients
-from lunation.deploy.plan import Change, apply, destroy, plan
+from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
 from rehearsal import documented, privileges
 from rehearsal.authority import Authority, summary
+from rehearsal.front_door import front_door
 from rehearsal.project import Project
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
@@ -51,6 +52,8 @@ class Report:
     """Buckets, databases and objects with data that are gone after that."""
     invalid_requests: int = 0
     """Requests that Google would have refused."""
+    discovery_violations: int = 0
+    """What is not as Google's discovery documents say, over all requests."""
     missing_permissions: int = 0
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
@@ -63,6 +66,8 @@ class Report:
     """Names in custom roles that Google's list of permissions does not have."""
     denied_when_used: int = 0
     """What an account, the deployer apart, was not allowed when it was needed: by the policies recorded up to then."""
+    front_door_faults: int = 0
+    """What of the functions does not hold behind Google's front doors (:mod:`rehearsal.front_door`)."""
     requests: int = 0
     """All that was asked of Google."""
     seconds: float = 0.0
@@ -73,12 +78,14 @@ class Report:
         "second_plan_changes",
         "data_deleted",
         "invalid_requests",
+        "discovery_violations",
         "missing_permissions",
         "superfluous_permissions",
         "deployer_missing_permissions",
         "deployer_superfluous_permissions",
         "unknown_permissions",
         "denied_when_used",
+        "front_door_faults",
     )
 
     @property
@@ -100,11 +107,15 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
 
     Raises:
-        lunation.deploy.plan.ApplyError: a step of the deployment failed.
-        TimeoutError: a unit did not do its work.
+        RuntimeError: a step of the deployment failed, or a unit did not do its work; with the requests before it that
+            Google would have refused.
     """
     started = time.monotonic()
     report = Report()
+    say("meet what stands before the functions")
+    faults = front_door(folder / "front-door")
+    report.front_door_faults = len(faults)
+    report.details += [f"front door: {fault}" for fault in faults]
     settings = load()
     # Somebody is to be told of an alert, or no channel is ever made.
     monitoring = settings.monitoring.model_copy(update={"email": TEAM})
@@ -116,9 +127,17 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
         Stage(project, servers.endpoints, [authority]) as stage,
     ):
         servers.wait_ready()
-        _Life(settings, stage, authority, folder, report, say).live()
+        try:
+            _Life(settings, stage, authority, folder, report, say).live()
+        except (ApplyError, TimeoutError) as error:
+            refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
+            raise RuntimeError("\n".join([str(error), *refused])) from error
         report.requests = len(stage.notes.calls)
         report.invalid_requests = len(stage.notes.invalid)
+        violations = [f"{call.caller}: {one}" for call in stage.notes.violating for one in call.violations]
+        violations += [f"{call.caller}: {call.method} is in no document" for call in stage.notes.unjudged]
+        report.discovery_violations = len(violations)
+        report.details += [f"discovery: {one}" for one in violations]
         report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in stage.notes.invalid]
         _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)

@@ -13,5 +13,5 @@ from rehearsal.stage import Stage
 @contextmanager
 def empty_project(target: Target) -> Iterator[Target]:
     """``target``, with a project behind it in which there is nothing and nothing can be made."""
-    with TemporaryDirectory() as folder, Stage(Project(target.project)) as stage:
+    with TemporaryDirectory() as folder, Stage(Project(target.project), documented=False) as stage:
         yield target.model_copy(update={"endpoints": stage.write(Path(folder) / "endpoints.json")})

@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,14 +14,18 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from laptop.errors import ServiceError, invalid
+from laptop.rest import RestRouter
 from laptop.service import Api, Server
 from laptop.surface import Rpc
+from rehearsal import discovery
 from rehearsal.validation import faults
 
 if TYPE_CHECKING:
     from rehearsal.judge import Judge
 
 Answer = Callable[[Rpc, Message], Awaitable[Message]]
+JUDGED_AS = web.RequestKey("judged_as", str)
+"""Where a request carries the method that it was held against."""
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 
 
@@ -34,6 +39,8 @@ class Call:
         request: the message; for Cloud Storage, the path with its query.
         faults: what is wrong with it; empty if nothing is.
         body: of a request to Cloud Storage.
+        violations: what is wrong with it by Google's discovery documents.
+        judged_as: the document's method that it was held against; empty where there is no document.
     """
 
     caller: str
@@ -41,6 +48,8 @@ class Call:
     request: Message | str
     faults: tuple[str, ...] = ()
     body: bytes = b""
+    violations: tuple[str, ...] = ()
+    judged_as: str = ""
 
     def __str__(self) -> str:
         text = self.request if isinstance(self.request, str) else json_format.MessageToJson(self.request, indent=None)
@@ -49,15 +58,27 @@ class Call:
 
 @dataclass
 class Notes:
-    """All calls of a rehearsal, from every recorder."""
+    """All calls of a rehearsal, from every recorder.
+
+    Args:
+        calls: what was asked.
+        malformed: requests over HTTP of which none could be made; their ``request`` is the path, their ``body`` the
+            body.
+    """
 
     calls: list[Call] = field(default_factory=list)
+    malformed: list[Call] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, call: Call) -> None:
         """Note one."""
         with self._lock:
             self.calls.append(call)
+
+    def refuse(self, call: Call) -> None:
+        """Note a request of which no call could be made."""
+        with self._lock:
+            self.malformed.append(call)
 
     def of(self, caller: str) -> list[Call]:
         """The calls of one caller."""
@@ -70,17 +91,46 @@ class Notes:
         with self._lock:
             return [call for call in self.calls if call.faults]
 
+    @property
+    def refused(self) -> list[Call]:
+        """Both, and requests of which no call could be made."""
+        with self._lock:
+            return [call for call in (*self.calls, *self.malformed) if call.faults or call.violations]
+
+    @property
+    def violating(self) -> list[Call]:
+        """Those that are not as Google's discovery documents say."""
+        with self._lock:
+            return [call for call in (*self.calls, *self.malformed) if call.violations]
+
+    @property
+    def judged(self) -> Counter[str]:
+        """How many requests were held against each method of the documents."""
+        with self._lock:
+            return Counter(call.judged_as for call in (*self.calls, *self.malformed) if call.judged_as)
+
+    @property
+    def unjudged(self) -> list[Call]:
+        """Those that were held against no document, though nothing says why."""
+        with self._lock:
+            return [
+                call
+                for call in self.calls
+                if not call.judged_as and not call.violations and call.method not in discovery.OUTSIDE
+            ]
+
 
 class Recorder(Server):
     """Serves the surface of one service.
 
     Args:
         caller: whose calls come in here.
-        service: its name, for the log.
+        service: its name, which tells its discovery documents.
         rpcs: its surface.
         answer: answers what is in order.
         notes: where calls are noted.
         judges: asked about every call that is in order in form.
+        documented: whether requests are held against Google's discovery documents.
     """
 
     def __init__(
@@ -93,9 +143,18 @@ class Recorder(Server):
         routes: Sequence[web.RouteDef] = (),
         stop: Callable[[], Awaitable[None]] | None = None,
         judges: Sequence["Judge"] = (),
+        *,
+        documented: bool = True,
     ) -> None:
-        super().__init__(f"{service} for {caller}", Api(rpcs, [], routes=list(routes), stop=stop))
+        # The last one comes before that of the base class, which would make calls of requests that nobody has seen.
+        every = [*routes, web.route("*", "/{asked:.*}", self._rest)]
+        super().__init__(
+            f"{service} for {caller}", Api(rpcs, [], routes=[self._seen(route) for route in every], stop=stop)
+        )
+        self._router = RestRouter(rpcs, self.call)
         self._caller = caller
+        self._service = service
+        self._documented = documented
         self._answer = answer
         self._notes = notes
         self._judges = judges
@@ -104,10 +163,11 @@ class Recorder(Server):
         """Judge it, note it, answer it."""
         wrong = tuple(faults(rpc, request))
         method = f"{rpc.service}.{rpc.name}"
-        call = Call(self._caller, method, request, wrong)
+        verdict = discovery.of_rpc(self._service, rpc, request) if self._documented else discovery.UNJUDGED
+        call = Call(self._caller, method, request, wrong, violations=verdict.faults, judged_as=verdict.method)
         self._notes.add(call)
-        if wrong:
-            raise invalid("; ".join(wrong))
+        if wrong or verdict.faults:
+            raise invalid("; ".join((*wrong, *verdict.faults)))
         for judge in self._judges:
             judge.before(call)
         await self.faults.check(method)
@@ -116,6 +176,37 @@ class Recorder(Server):
         for judge in reversed(self._judges):
             answer = judge.after(call, answer)
         return answer
+
+    def _seen(self, route: web.RouteDef) -> web.RouteDef:
+        """A route whose requests are judged first, as they are on the wire: in the call that is made of one, what that
+        call does not know is gone, or refused in other words."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            verdict = discovery.UNJUDGED
+            if self._documented:
+                path, _, query = request.raw_path.partition("?")
+                body = await request.read()
+                verdict = discovery.of_http(self._service, request.method, path, query, request.headers, body)
+            if verdict.faults:
+                method = verdict.method or f"{request.method} {request.path}"
+                self._notes.refuse(
+                    Call(self._caller, method, request.path_qs, (), body, verdict.faults, verdict.method)
+                )
+                return _refused(invalid("; ".join(verdict.faults)))
+            request[JUDGED_AS] = verdict.method
+            return await route.handler(request)  # type: ignore[operator, misc]
+
+        return web.route(route.method, route.path, handler, **route.kwargs)
+
+    async def _rest(self, request: web.Request) -> web.StreamResponse:
+        return await self._router.answer(request)
+
+
+def _refused(error: ServiceError) -> web.Response:
+    """An error as both the JSON API of Cloud Storage and the other APIs write it."""
+    body = error.body()
+    body["error"]["errors"] = [{"message": error.message}]
+    return web.json_response(body, status=error.http_status)
 
 
 def forwarding(address: str) -> tuple[Answer, Callable[[], Awaitable[None]]]:
@@ -145,14 +236,13 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
 
     async def forward(request: web.Request) -> web.StreamResponse:
         content = await request.read()
-        call = Call(caller, _storage_method(request), request.path_qs, body=content)
+        call = Call(caller, _storage_method(request), request.path_qs, body=content, judged_as=request[JUDGED_AS])
         notes.add(call)
         try:
             for judge in judges:
                 judge.before(call)
         except ServiceError as error:
-            refused = {"code": error.http_status, "message": error.message, "errors": [{"message": error.message}]}
-            return web.json_response({"error": refused}, status=error.http_status)
+            return _refused(error)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in HOP_BY_HOP}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
@@ -161,11 +251,14 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
             ) as response,
         ):
             body = await response.read()
+            here = f"{request.scheme}://{request.host}"
+            if response.content_type == "application/json" and request.query.get("alt") != "media":
+                body = body.replace(base.encode(), here.encode())  # a client downloads from an object's mediaLink
             for judge in reversed(judges):
                 body = judge.after_storage(call, response.status, body)
             answered = {key: value for key, value in response.headers.items() if key.lower() not in HOP_BY_HOP}
             if "Location" in answered:  # a resumable upload goes on where it began
-                answered["Location"] = answered["Location"].replace(base, f"{request.scheme}://{request.host}")
+                answered["Location"] = answered["Location"].replace(base, here)
             return web.Response(status=response.status, headers=answered, body=body)
 
     return [

@@ -59,13 +59,20 @@ class Stage:
         project: answers for what the laptop does not serve.
         laptop: the addresses of the laptop's servers; empty: an empty project, which can only be looked at.
         judges: asked about every call of every caller.
+        documented: whether every request is held against Google's discovery documents.
     """
 
     def __init__(
-        self, project: Project, laptop: dict[str, dict[str, str]] | None = None, judges: Sequence[Judge] = ()
+        self,
+        project: Project,
+        laptop: dict[str, dict[str, str]] | None = None,
+        judges: Sequence[Judge] = (),
+        *,
+        documented: bool = True,
     ) -> None:
         self.project = project
         self._judges = judges
+        self._documented = documented
         self.notes = Notes()
         self._laptop = laptop or {}
         self._loop = asyncio.new_event_loop()
@@ -108,7 +115,10 @@ class Stage:
         answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
-        recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges)
+        recorder = Recorder(
+            caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges,
+            documented=self._documented,
+        )  # fmt: skip
         await recorder.start()
         self._running.append(recorder)
         return {"http": f"http://{HOST}:{recorder.http_port}", "grpc": f"{HOST}:{recorder.grpc_port}"}

@@ -19,8 +19,8 @@ class TrainingRun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     cycle: str
-    """``<use case>:<week number of the epoch>``, or with ``:forced:<execution id>`` in its place when a person
-    started it, with ``:early:<week number>`` when live quality did."""
+    """``<use case>:<week in which its period begins>``, in weeks since the epoch; or with ``:forced:<execution id>``
+    in its place when a person started it, with ``:early:<week of that day>`` when live quality did."""
     run_id: str
     use_case: str
     state: RunState

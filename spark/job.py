@@ -19,6 +19,7 @@ from telemetry.logs import Severity, configure, write
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 FOLDER = re.compile(r"models/\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+EVALUATION_DAYS = 28
 
 EXAMPLE = """example:
   spark-submit --py-files lunation_spark.zip {program}.py --use-case flights \\
@@ -50,6 +51,8 @@ class Job:
     """Folder of the run to repeat, like ``champion``; None for a run of its own."""
     limits: CheckLimits = field(default_factory=CheckLimits)
     """Of the data checks."""
+    evaluation_days: int = EVALUATION_DAYS
+    """Length of the evaluation window."""
 
     @property
     def work(self) -> str:
@@ -107,6 +110,12 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         type=_limits,
         help='limits of the data checks as JSON, for example {"unseen": 0.3}; what is left out has its default',
     )
+    parser.add_argument(
+        "--evaluation-days",
+        default=EVALUATION_DAYS,
+        type=_days,
+        help=f"length of the evaluation window, 7 to 366; {EVALUATION_DAYS} if it is not given",
+    )
     given = parser.parse_args(argv)
     configure("", unit=program, use_case=given.use_case, run_id=given.run_id)
     return Job(
@@ -118,6 +127,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         champion=given.champion,
         like=given.like,
         limits=given.checks,
+        evaluation_days=given.evaluation_days,
     )
 
 
@@ -150,6 +160,12 @@ def _day(text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day of the form YYYY-MM-DD") from None
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 7 <= int(text) <= 366:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 7 to 366")
+    return int(text)
 
 
 def _folder(text: str) -> str | None:

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
 from spark.job import JobFailed
 
@@ -27,16 +27,23 @@ def md5s(storage: Any, folder: str) -> dict[str, str]:
 def write_once(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:
     """Create ``gs://bucket/path``. The same content already there is a success: a run was started again.
 
+    There already, is 412; or 403, for to replace an object takes a permission that no job of ours has, and which of the
+    two Cloud Storage looks at first is not documented (https://cloud.google.com/storage/docs/json_api/v1/objects/insert).
+
     Raises:
         JobFailed: another content is there; nothing is overwritten.
+        google.api_core.exceptions.Forbidden: there is nothing, and it may not be created.
     """
     blob = _blob(storage, uri)
     # Readers that see a parsed body only, such as a workflow, take the hash from here.
     blob.metadata = {"sha256": hashlib.sha256(content).hexdigest()}
     try:
         blob.upload_from_string(content, content_type=content_type, if_generation_match=0)
-    except PreconditionFailed:
-        if read(storage, uri) != content:
+    except (PreconditionFailed, Forbidden) as error:
+        there = read(storage, uri)
+        if there is None and isinstance(error, Forbidden):
+            raise
+        if there != content:
             raise JobFailed(
                 f"{uri} exists with another content, and nothing here is ever overwritten; "
                 "start the run again with a new run id"

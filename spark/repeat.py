@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from schemas.model_manifest import ModelManifest
 from spark import objects
-from spark.job import Job, JobFailed
+from spark.job import EVALUATION_DAYS, Job, JobFailed
 
 INPUTS = "inputs.json"
 """Every object that a run was made of, with its MD5, in the model's folder."""
@@ -31,6 +31,11 @@ class Original:
 
         known = {parameter.name for parameter in GBTClassifier().params}
         return {name: value for name, value in self.manifest.parameters.items() if name in known}
+
+    @property
+    def evaluation_days(self) -> int:
+        """The length of its evaluation window."""
+        return int(self.manifest.parameters.get("evaluation_days", EVALUATION_DAYS))
 
     @property
     def champion(self) -> str | None:

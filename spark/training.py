@@ -3,8 +3,8 @@
 Writes ``model.onnx``, ``reasons.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder,
 Spark's own probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
 
-The evaluation window is the last 28 days, up to the last day that has labels; trained is on the records before it
-whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
+The evaluation window is so many days as the job says, up to the last one that has labels; trained is on the records
+before it whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
 The same Parquet gives the same trees: seed, order of categories and rows, and partitions are fixed, whatever the
 cluster, and no rows are sampled. (Sums over more than two partitions, see :data:`ROWS_A_PARTITION`, are added in the
 order in which Spark merges them, fixed on one machine; on several executors the last bit of a leaf may differ.)
@@ -39,7 +39,6 @@ from spark.repeat import original
 from spark.snapshot import Snapshot
 from spark.watched import TRAINING
 
-EVALUATION_DAYS = 28
 STRAY_SHARE = 0.01
 """Of all labelled rows: fewer than that, more than an evaluation window after all others, have a wrong date."""
 SEED = 20130101
@@ -90,11 +89,12 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     converted = snapshot.read(storage, job, job.run_id)
     if converted is None:
         raise JobFailed(f"{job.work}/convert.json is not there; run convert.py with the same --run-id first")
+    evaluation_days = job.evaluation_days
     repeated = original(storage, job)
     if repeated is not None:
-        parameters = repeated.parameters
+        parameters, evaluation_days = repeated.parameters, repeated.evaluation_days
     labelled = _labelled(spark, job, converted)
-    first, begin, last = _bounds(job, converted)
+    first, begin, last = _bounds(job, converted, evaluation_days)
     # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
     # listed in, on however many cores.
     training_rows = (
@@ -159,7 +159,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         "rows": {name: counts[name] for name in ("train", "evaluate")},
         "windows": {name: day.isoformat() for name, day in vars(windows).items()},
         "seed": SEED,
-        "parameters": {"model": "pyspark.ml.GBTClassifier", "evaluation_days": EVALUATION_DAYS, **parameters},
+        "parameters": {"model": "pyspark.ml.GBTClassifier", "evaluation_days": evaluation_days, **parameters},
         "seconds": seconds,
     }
     objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
@@ -185,7 +185,7 @@ def _labelled(spark: SparkSession, job: Job, converted: Snapshot) -> DataFrame:
     )
 
 
-def _bounds(job: Job, converted: Snapshot) -> tuple[date, date, date]:
+def _bounds(job: Job, converted: Snapshot, evaluation_days: int) -> tuple[date, date, date]:
     """The first day with labels, the first of the evaluation window, and its last."""
     days = {date.fromisoformat(day): where.labelled for day, where in converted.days.items() if where.labelled}
     if not days:
@@ -193,8 +193,8 @@ def _bounds(job: Job, converted: Snapshot) -> tuple[date, date, date]:
             f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
-    first, last = min(days), newest_day(days)
-    return first, last - timedelta(days=EVALUATION_DAYS - 1), last
+    first, last = min(days), newest_day(days, evaluation_days)
+    return first, last - timedelta(days=evaluation_days - 1), last
 
 
 def _labels(converted: Snapshot, first: date, last: date) -> int:
@@ -212,9 +212,9 @@ def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) ->
     ).collect()
     if counts.train == 0:
         raise JobFailed(
-            f"all labelled records are of {first} or later, within the evaluation window of {EVALUATION_DAYS} days up "
-            f"to {last}, or their labels came within it: none is left to train on; wait for more history, or backfill "
-            "it"
+            f"all labelled records are of {first} or later, within the evaluation window of {(last - begin).days + 1} "
+            f"days up to {last}, or their labels came within it: none is left to train on; wait for more history, or "
+            "backfill it"
         )
     if counts.positive in (0, counts.train):
         only = job.case.labels[0] if counts.positive == 0 else job.case.positive
@@ -225,22 +225,23 @@ def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) ->
     return Windows(first, counts.train_to, begin, last), counts.asDict()
 
 
-def newest_day(labelled: Mapping[date, int]) -> date:
+def newest_day(labelled: Mapping[date, int], evaluation_days: int) -> date:
     """The newest day with labels, left out what a wrong clock dated into the future: a few rows after a gap.
 
     One such record would else be the whole evaluation window, of this run and of all that follow.
 
     Args:
         labelled: labelled rows by day; at least one day.
+        evaluation_days: so many days without labels make a gap.
     """
     days = sorted(labelled)
     few = STRAY_SHARE * sum(labelled.values())
     for place in range(len(days) - 1, 0, -1):
         if sum(labelled[day] for day in days[place:]) >= few:
             break
-        if days[place] - days[place - 1] > timedelta(days=EVALUATION_DAYS):
+        if days[place] - days[place - 1] > timedelta(days=evaluation_days):
             progress(f"train: what is labelled from {days[place]} on is left out: a few rows, long after all others")
-            return newest_day({day: labelled[day] for day in days[:place]})
+            return newest_day({day: labelled[day] for day in days[:place]}, evaluation_days)
     return days[-1]
 
 

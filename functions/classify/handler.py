@@ -14,6 +14,7 @@ from functions.runtime.batcher import Overloaded
 from functions.runtime.body import Bodies, BodyTooLarge
 from functions.runtime.datastore import entity, values
 from functions.runtime.log import bind, note
+from functions.runtime.paths import HEALTH
 from functions.runtime.push import NotNow, crashed, read_record, receive
 from functions.runtime.watched import ANSWERS
 from schemas import Classification, Envelope, UseCase
@@ -42,7 +43,7 @@ KIND = "Classification"
 UNINDEXED = frozenset(unindexed(Classification))
 
 CLASSIFY = "/v1/classify"
-ROUTES = {CLASSIFY: "POST", "/v1/model": "GET", "/healthz": "GET", "/openapi.json": "GET"}
+ROUTES = {CLASSIFY: "POST", "/v1/model": "GET", HEALTH: "GET", "/openapi.json": "GET"}
 
 
 class ClassifyHttp:
@@ -109,7 +110,7 @@ class ClassifyHttp:
             if method in ("GET", "HEAD"):
                 if path == "/v1/model":
                     return await self._model()
-                if path == "/healthz":
+                if path == HEALTH:
                     return self._health()
                 if path == "/openapi.json":
                     return self._openapi()

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
 from functions.runtime.collector import settle
+from functions.runtime.sleeping import never_kill_sleepers
 from functions.runtime.watched import watch
 from schemas import NamedModel, use_case
 
@@ -22,6 +23,7 @@ from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
 watch("classify", SETTINGS)
+never_kill_sleepers(os.environ)
 
 # What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
 

@@ -13,6 +13,7 @@ from functions.runtime.collector import settle
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
+from functions.runtime.sleeping import never_kill_sleepers
 from functions.runtime.watched import watch
 from schemas import use_case
 
@@ -21,6 +22,7 @@ from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
 watch("ingest_fast", SETTINGS)
+never_kill_sleepers(os.environ)
 
 
 @cache

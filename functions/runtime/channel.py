@@ -13,8 +13,12 @@ OPTIONS: list[tuple[str, int]] = [
     # gRPC waits up to two minutes between attempts to connect; a function must notice at once that
     # the service is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # No pause, whatever it is called, but the least time that an attempt is given: its MIN_CONNECT_TIMEOUT, 20 s if it
+    # is not set (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). Longer than a call of ours waits,
+    # for an instance that has just been woken takes seconds for a TLS handshake; not much longer, for an attempt that
+    # gets no answer at all is to be given up and made anew.
+    ("grpc.min_reconnect_backoff_ms", 5000),
 ]
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from functions.runtime.answers import JSON, PROBLEM
+from functions.runtime.paths import HEALTH
 
 VERSION = "3.1.0"
 PROBLEM_SCHEMA: dict[str, Any] = {
@@ -76,10 +77,10 @@ def about_itself(health: Any) -> dict[str, Any]:
     """The paths that every function over HTTP has.
 
     Args:
-        health: schema of what ``/healthz`` answers.
+        health: schema of what :data:`.paths.HEALTH` answers.
     """
     return {
-        "/healthz": {
+        HEALTH: {
             "get": {
                 "operationId": "health",
                 "summary": "200 as long as the process lives.",
@@ -123,6 +124,7 @@ def body(one: str, limit: int, lines: str) -> dict[str, Any]:
     }
 
 
-def parameter(name: str, where: str, schema: Any, description: str) -> dict[str, Any]:
-    """A parameter."""
-    return {"name": name, "in": where, "required": where == "path", "schema": schema, "description": description}
+def parameter(name: str, where: str, schema: Any, description: str, *, required: bool = False) -> dict[str, Any]:
+    """A parameter. One in the path is always required."""
+    needed = required or where == "path"
+    return {"name": name, "in": where, "required": needed, "schema": schema, "description": description}

@@ -17,6 +17,7 @@ from functions.runtime.answers import json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
 from functions.runtime.body import Bodies, BodyTooLarge
 from functions.runtime.log import bind
+from functions.runtime.paths import HEALTH
 from functions.runtime.publisher import MessageRefused, Publisher
 from functions.runtime.push import crashed
 from functions.runtime.rpc import RpcError
@@ -37,7 +38,10 @@ MAX_WAITED_FOR = 100
 """Records of one request that may be waited for."""
 LINES = "application/x-ndjson"
 RECORDS, CLASSIFICATIONS = "/v1/records", "/v1/classifications"
-WHAT_THERE_IS = "POST /v1/records, GET /v1/records/{id}, GET /v1/classifications/{id}, GET /healthz, GET /openapi.json"
+WHAT_THERE_IS = (
+    f"POST {RECORDS}, GET {RECORDS}?record_id=, GET {CLASSIFICATIONS}?record_id=, GET {RECORDS}/{{id}}, "
+    f"GET {CLASSIFICATIONS}/{{id}}, GET {HEALTH}, GET /openapi.json"
+)
 
 _RECORD_ID: Any = TypeAdapter(RecordId)
 Result = dict[str, Any]
@@ -74,14 +78,18 @@ class Submit:
         folder, _, record_id = path.rpartition("/")
         reads = {RECORDS: self._read_record, CLASSIFICATIONS: self._read_classification}
         allowed = "GET"
-        if path == RECORDS:
-            if method == "POST":
-                return await self._submit(request)
-            allowed = "POST"
+        if path in reads:
+            if method in ("GET", "HEAD"):
+                # An id may end in z, or be two dots: no path that ends in it would be sure to come through.
+                return await self._read(reads[path], request.query_params.get("record_id", ""))
+            if path == RECORDS:
+                if method == "POST":
+                    return await self._submit(request)
+                allowed = "GET, POST"
         elif folder in reads:
             if method in ("GET", "HEAD"):
                 return await self._read(reads[folder], record_id)
-        elif path == "/healthz":
+        elif path == HEALTH:
             if method in ("GET", "HEAD"):
                 return json_answer(b'{"status":"ok"}')
         elif path == "/openapi.json":
@@ -133,7 +141,7 @@ class Submit:
         if result["status"] == "refused":
             return problem(422, result["detail"])
         answer = json_answer(orjson.dumps(result), 200 if result["status"] == "classified" else 202)
-        answer.headers["location"] = f"{CLASSIFICATIONS}/{read.record_id}"
+        answer.headers["location"] = f"{CLASSIFICATIONS}?record_id={read.record_id}"
         return answer
 
     async def _results(self, read: Sequence[Accepted | Refused], seconds: float) -> list[Result]:
@@ -167,7 +175,7 @@ class Submit:
         try:
             _RECORD_ID.validate_python(record_id)
         except ValidationError:
-            return problem(422, "the path ends in no record id: 1 to 128 of A-Z a-z 0-9 . _ : -, not first __")
+            return problem(422, "there is no record id: expected 1 to 128 of A-Z a-z 0-9 . _ : -, not first __")
         return await read(record_id)
 
     async def _read_record(self, record_id: str) -> Response:

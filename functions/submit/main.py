@@ -10,6 +10,7 @@ from starlette.responses import Response
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup
 from functions.runtime.publisher import Publisher
+from functions.runtime.sleeping import never_kill_sleepers
 from functions.runtime.watched import watch
 from schemas import use_case
 
@@ -19,6 +20,7 @@ from .waiting import Waiting
 
 SETTINGS = Settings.read(os.environ)
 watch("submit", SETTINGS)
+never_kill_sleepers(os.environ)
 
 
 @cache

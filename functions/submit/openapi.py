@@ -52,7 +52,30 @@ def document(case: UseCase) -> dict[str, Any]:
         {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
         f"Hold the answer so many seconds for the classifications of up to {MAX_WAITED_FOR} records.",
     )
-    by_id = [parameter("record_id", "path", TypeAdapter(RecordId).json_schema(), "The record's id.")]
+    record_id = TypeAdapter(RecordId).json_schema()
+    by_id = [parameter("record_id", "query", record_id, "The record's id, whatever it is.", required=True)]
+    by_path = [
+        parameter(
+            "record_id",
+            "path",
+            {**record_id, "not": {"pattern": r"(^\.{1,2}|z)$"}},
+            "The record's id, if it is not . or .. and does not end in z: such paths do not reach the function.",
+        )
+    ]
+    record = {
+        "summary": "The mirrored record, as it was sent.",
+        "responses": {
+            "200": answer("The fast copy.", ref("StoredRecord")),
+            **problems(s404="not yet, or no longer", s422="no record id", s503="Datastore is out of reach"),
+        },
+    }
+    classification = {
+        "summary": "The answer that was served for a record.",
+        "responses": {
+            "200": answer("The first answer, which stays.", ref("Classification")),
+            **problems(s404="not yet", s422="no record id", s503="Datastore is out of reach"),
+        },
+    }
     paths = {
         "/v1/records": {
             "post": {
@@ -72,29 +95,13 @@ def document(case: UseCase) -> dict[str, Any]:
                         s503="not confirmed by Pub/Sub: send the same again after Retry-After seconds",
                     ),
                 },
-            }
+            },
+            "get": {"operationId": "record", "parameters": by_id, **record},
         },
-        "/v1/records/{record_id}": {
-            "get": {
-                "operationId": "record",
-                "summary": "The mirrored record, as it was sent.",
-                "parameters": by_id,
-                "responses": {
-                    "200": answer("The fast copy.", ref("StoredRecord")),
-                    **problems(s404="not yet, or no longer", s422="no record id", s503="Datastore is out of reach"),
-                },
-            }
-        },
+        "/v1/classifications": {"get": {"operationId": "classification", "parameters": by_id, **classification}},
+        "/v1/records/{record_id}": {"get": {"operationId": "record_by_path", "parameters": by_path, **record}},
         "/v1/classifications/{record_id}": {
-            "get": {
-                "operationId": "classification",
-                "summary": "The answer that was served for a record.",
-                "parameters": by_id,
-                "responses": {
-                    "200": answer("The first answer, which stays.", ref("Classification")),
-                    **problems(s404="not yet", s422="no record id", s503="Datastore is out of reach"),
-                },
-            }
+            "get": {"operationId": "classification_by_path", "parameters": by_path, **classification}
         },
         **about_itself({"type": "object"}),
     }

@@ -13,7 +13,12 @@ ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 MAX_TIMEOUT_SECONDS = 3600
 MAX_CONCURRENCY = 1000
 MAX_INSTANCES_HERE = 8
-RESERVED = {"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE"}
+RESERVED = {
+    "PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE",
+    # Not in the documentation's list; whether the service takes it, ignores it or refuses it is nowhere said.
+    "CLOUD_RUN_TIMEOUT_SECONDS",
+}  # fmt: skip
+"""https://cloud.google.com/run/docs/configuring/services/overview-environment-variables, and one more."""
 READ_ONLY = ("state", "update_time", "create_time", "state_messages", "url", "environment", "satisfies_pzs")
 WRITABLE = {"description", "build_config", "service_config", "labels"}
 

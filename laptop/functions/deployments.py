@@ -236,6 +236,7 @@ class Deployments:
             "K_REVISION": declared.service_config.revision,
             "FUNCTION_TARGET": declared.build_config.entry_point,
             "FUNCTION_SIGNATURE_TYPE": "http",
+            "CLOUD_RUN_TIMEOUT_SECONDS": str(declared.service_config.timeout_seconds),
         }
         return environment | dict(declared.service_config.environment_variables)
 

@@ -5,6 +5,9 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+import httptools
 
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
@@ -120,6 +123,20 @@ def _no_room() -> Refused:
     return Refused(429, text, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
 
 
+def _look_at_path(target: bytes) -> None:
+    """Keep from the instances what Cloud Run keeps: https://cloud.google.com/run/docs/known-issues#ah.
+
+    "Some paths" that end in z, it says there, and that all of them are best avoided: here all of them are kept.
+    """
+    try:
+        # Cloud Run decodes, too, so an escaped z is one.
+        path = unquote_to_bytes(httptools.parse_url(target).path or b"/")
+    except httptools.HttpParserInvalidURLError:
+        return
+    if path == b"/eventlog" or path.startswith(b"/_ah/") or path.endswith(b"z"):
+        raise Refused(404, "The requested URL was not found on this server.")
+
+
 class Door:
     """A listening port.
 
@@ -181,6 +198,7 @@ class Door:
 
     async def _answer(self, request: Request, caller: Caller) -> None:
         try:
+            _look_at_path(request.target)
             self._authorize(request)
             await self._faults.check("laptop.functions.Invoke")
             revision = self.revision

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import re
 import shutil
 import stat
 import zipfile
@@ -12,6 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 MAX_FILES = 20_000
 MAX_UNPACKED_BYTES = 500 * 1024 * 1024
 RUNTIME = "python311"
+_HASHES = re.compile(r"(^|\s)--hash=\w+:[0-9a-f]+")
 
 
 class BuildError(Exception):
@@ -69,11 +71,21 @@ async def check(folder: Path) -> None:
 
 
 def unmet(requirements: str) -> list[str]:
-    """What is wrong with each line of a requirements.txt that the running environment does not meet."""
+    """What is wrong with each line of a requirements.txt that the running environment does not meet.
+
+    A backslash continues a line, as pip has it. Hashes are of files, and nothing is installed from files here, so they
+    are not looked at.
+    """
     problems = []
+    continued = False
     for number, line in enumerate(requirements.splitlines(), 1):
-        text = line.partition(" #")[0].strip()
+        text = _HASHES.sub("", line.partition(" #")[0]).strip()
+        before, continued = continued, text.endswith("\\")
+        text = text.removesuffix("\\").strip()
         if not text or text.startswith("#"):
+            continue
+        if before:
+            problems.append(f"line {number}: {text!r} continues a line; only hashes are read in such a place")
             continue
         if text.startswith("-"):
             problems.append(f"line {number}: options such as {text.split()[0]} are not read here")

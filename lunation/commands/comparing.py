@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 def compare(
     model_version: Annotated[str | None, typer.Argument(help="Only this shadow.")] = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Records of the last so many days.")] = 28,
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=1, max=366, help="Records of the last so many days.", show_default="a cycle"),
+    ] = None,
     since: Annotated[
         datetime | None, typer.Option(help="Records of that day or later, UTC, in place of --days.")
     ] = None,
@@ -28,8 +31,9 @@ def compare(
     from lunation import comparing
     from schemas import use_case
 
-    first = since.date() if since is not None else comparing.since(days)
     with session(target) as (settings, clients):
+        window = settings.schedule.cycle_days if days is None else days
+        first = since.date() if since is not None else comparing.since(window)
         found = comparing.compare(clients, use_case(settings.use_case), first=first, shadow=model_version)
     if as_json:
         print_json([asdict(one) for one in found])

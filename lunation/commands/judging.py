@@ -116,7 +116,9 @@ def _short(value: object) -> object:
 
 
 def quality(
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Answers of so many days.")] = 28,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, max=366, help="Answers of so many days.", show_default="a cycle")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many answers, the newest.")] = 100_000,
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Start a training if a bound is crossed; once in a week.")
@@ -137,7 +139,8 @@ def quality(
     started = None
     with session(target) as (settings, clients):
         case = use_case(settings.use_case)
-        found = live.measure(clients, case, settings.quality, days=days, limit=limit)
+        window = settings.schedule.cycle_days if days is None else days
+        found = live.measure(clients, case, settings.quality, days=window, limit=limit)
         if retrain and found.findings:
             started = workflow_runs.start(clients, early=True).name
     if as_json:

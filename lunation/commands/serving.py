@@ -59,7 +59,7 @@ def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOp
         print_json({"pointer": now and document(now), "history": [document(move) for move in history]})
         return
     if now is None:
-        out.print("No model yet: the first cycle has not been promoted. `lunation retrain --force` starts one.")
+        out.print("No model yet: the first cycle has not been promoted. `lunation retrain` starts what is due.")
         return
     out.print(
         f"[bold]{plain(now.model_version)}[/] serves since {clock(now.moved_at)} UTC, generation {now.generation}"

@@ -25,7 +25,7 @@ def an_example(target: Target) -> str:
 
 @contextmanager
 def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settings, "Clients"]]:
-    """The settings, and the clients of ``target`` (None: the default one).
+    """The settings as they are for ``target`` (None: the default one), and its clients.
 
     Args:
         examples: whether a target that is only an example will do; its clients then see an empty project, rehearsed.
@@ -48,7 +48,7 @@ def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settin
         with _stand_in(chosen) if chosen.sample else nullcontext(chosen) as served:
             clients = Clients(served)
             _check_reachable(clients)
-            yield settings, clients
+            yield settings.of(chosen), clients
     except (SettingsError, ApplyError, ValueError, TimeoutError) as error:
         fail(str(error))
     except (GoogleAPICallError, RetryError, GoogleAuthError, requests.RequestException) as error:

@@ -64,8 +64,8 @@ def runs(
 
 
 def _outcome(result: str) -> str | None:
-    """What the workflow answered: the verdict, or why it did nothing (``NOT_DUE``; ``DONE`` or ``RUNNING``: another
-    execution has, or had, the cycle)."""
+    """What the workflow answered: the verdict, or why it did nothing (``NOT_DUE``: the period's cycle has succeeded, or
+    the first one has not begun; ``DONE`` or ``RUNNING``: another execution has, or had, the cycle)."""
     answered = json.loads(result) if result else None
     return answered.get("outcome") if isinstance(answered, dict) else None
 
@@ -96,14 +96,14 @@ def _print_steps(execution: str, steps: list[Any], as_json: bool) -> None:
 
 
 def retrain(
-    force: Annotated[bool, typer.Option("--force", help="Also when this is not the week of a cycle.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also when no cycle is due.")] = False,
     like: Annotated[
         str | None, typer.Option("--like", metavar="RUN", help="Repeat this run, to be compared with it.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended.")] = False,
     target: TargetOption = None,
 ) -> None:
-    """Start the retraining workflow."""
+    """Start the retraining workflow: it trains the cycle that is due, if there is one, as the weekly schedule does."""
     from lunation import runs as workflow_runs
     from lunation import trained
 

@@ -51,7 +51,8 @@ class NotificationChannel(Resource):
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Set the fields that changed."""
-        request = {"notification_channel": self._message(clients), "update_mask": {"paths": changed}}
+        paths = [field.rstrip("_") for field in changed]  # the package calls it type_, the API type
+        request = {"notification_channel": self._message(clients), "update_mask": {"paths": paths}}
         clients.notification_channels.update_notification_channel(request=request)
 
     def delete(self, clients: Clients) -> None:

@@ -19,7 +19,7 @@ FUNCTIONS = ("ingest_fast", "classify", "submit")
 SHARED = ("schemas", "telemetry")
 """What every unit may import, and is shipped with."""
 _TIMESTAMP = (2000, 1, 1, 0, 0, 0)
-_LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+_LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache", "requirements.in"}
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     Args:
         shipped: what is deployed. None: what is staged now from the sources, under ``build/``.
     """
+    settings = settings.of(target)
     shipped = shipped or staged()
     archive, models, build = archive_bucket(target), models_bucket(target), build_bucket(target)
 
@@ -237,6 +238,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             "MODELS_BUCKET": models,
             "USE_CASE": settings.use_case,
             "FIRST_CYCLE_WEEK": week,
+            "CYCLE_WEEKS": str(settings.schedule.cycle_weeks),
         }
 
     workflow = Workflow(
@@ -426,6 +428,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "SPARK_CODE": spark_code,
                     "USE_CASE": settings.use_case,
                     "CHECKS": settings.checks.model_dump_json(),
+                    "EVALUATION_DAYS": str(settings.schedule.evaluation_days),
                     "SERVICE_ACCOUNT": runs_as("train"),
                     "METRICS_ENDPOINT": metrics_endpoint(clients),
                 },

@@ -9,10 +9,13 @@ TOPIC = 'resource.type = "pubsub_topic"'
 RUN = 'resource.type = "cloud_run_revision"'
 JOB = 'resource.type = "dataflow_job" AND resource.labels.job_name = "lunation-archive"'
 WORKFLOW = 'resource.type = "workflows.googleapis.com/Workflow" AND resource.labels.workflow_id = "retrain"'
+SCHEDULER = 'resource.type = "cloud_scheduler_job" AND resource.labels.job_id = "lunation-retrain"'
 
 POINTER_NOT_FOLLOWED = "the pointer is not followed"
 MODEL_NOT_SERVED = "model is not served"
 """What classify logs (functions/classify/serving.py); a test holds the two together."""
+CYCLE_OVERDUE = "a training cycle is overdue"
+"""What the workflow logs (workflows/retrain.yaml), likewise."""
 
 
 def rows(settings: Settings) -> list[Resource]:
@@ -55,7 +58,25 @@ def rows(settings: Settings) -> list[Resource]:
                 reducer="REDUCE_SUM",
                 group_by="resource.labels.workflow_id",
             ),
-            advice="The serving model stays. `lunation runs` tells the cause; `lunation retrain --force` tries again.",
+            advice="The serving model stays. `lunation runs` tells the cause. `lunation retrain` tries again at once; "
+            "what was scheduled is tried again in the next week, too.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            # Each attempt that fails is an entry of its own, which does not say whether another follows: so this tells
+            # of the first one, and of an outage that the retries have outlasted, too.
+            "cycle not started",
+            condition=logged(f"{SCHEDULER} AND severity >= ERROR"),
+            advice="Cloud Scheduler could not start the weekly execution of the workflow. It tries six times in all, "
+            "within some two hours. `lunation runs` tells whether one came through; if none did, `lunation retrain` "
+            "starts what is due, and so does the next week.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "cycle overdue",
+            condition=logged(f'{WORKFLOW} AND severity >= WARNING AND jsonPayload.message = "{CYCLE_OVERDUE}"'),
+            advice="The cycle that the log entry names has not succeeded in its week: it FAILED, or was MISSED, as no "
+            "execution was started. It is being made up for now. `lunation runs` tells what became of it.",
             channel=channel,
         ),
         AlertPolicy(

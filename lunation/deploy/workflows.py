@@ -92,8 +92,15 @@ class Workflow(Resource):
         return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.desired(clients)})
 
 
+RETRIES = 5
+"""The most that there may be. https://cloud.google.com/scheduler/docs/configuring/retry-jobs"""
+
+
 class SchedulerJob(Resource):
     """A job that starts executions of a workflow.
+
+    Without a retry policy an attempt that fails is the week's only one. Retries are for an answer that is no 2xx, or
+    none at all; more than one attempt may come through, so the workflow has to see to it that it works once.
 
     Args:
         name: its id.
@@ -135,6 +142,13 @@ class SchedulerJob(Resource):
                 "headers": {"Content-Type": "application/json"},
                 "body": base64.b64encode(body.encode()).decode(),
                 "oauth_token": {"service_account_email": self._service_account},
+            },
+            # After 5, 10, 20, 40 and 60 minutes.
+            "retry_config": {
+                "retry_count": RETRIES,
+                "min_backoff_duration": "300s",
+                "max_backoff_duration": "3600s",
+                "max_doublings": 4,
             },
         }
 

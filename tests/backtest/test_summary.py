@@ -11,6 +11,7 @@ import pytest
 from backtest.archive import History
 from backtest.cycles import Cycle, Gain, Measured
 from backtest.summary import as_rows, chart, summarise
+from lunation.settings import Schedule
 
 
 def cycle(number: int, retrained: float, frozen: float, low: float, high: float) -> Cycle:
@@ -67,7 +68,7 @@ def test_the_gain_leaves_out_the_cycle_in_which_both_are_one_model() -> None:
 
 def test_the_chart_is_one_svg_that_needs_nothing_else() -> None:
     """Well-formed, with the cycles on its axis, and no script or address in it."""
-    content = chart("flights", CYCLES)
+    content = chart("flights", CYCLES, Schedule())
     root = ElementTree.fromstring(content)
     assert root.tag.endswith("svg")
     text = content.decode()

@@ -10,6 +10,7 @@ from tests.dataflow.conftest import PROJECT, Cloud
 
 WINDOW = IntervalWindow(60, 120)
 KEY = ("records", "2013-01-31", 0)
+ACCOUNT = "lunation-archive@local-dev.iam.gserviceaccount.com"
 
 
 def sink(cloud: Cloud) -> WriteObjects:
@@ -49,12 +50,50 @@ def test_an_upload_whose_answer_was_lost_is_tried_again(cloud: Cloud) -> None:
     assert cloud.objects() == {name: [b"a"]}
 
 
+def refuse(cloud: Cloud, words: str, times: int = 1) -> None:
+    """Let the next uploads be answered 403, before anything is looked at."""
+    cloud.storage.fault(rpc="storage.objects.insert", code="PERMISSION_DENIED", message=words, times=times)
+
+
 def test_a_refusal_is_not_taken_for_written(cloud: Cloud) -> None:
-    """Anything but 412 fails the bundle, so that it comes again."""
-    cloud.storage.fault(rpc="storage.objects.insert", code="PERMISSION_DENIED")
-    with pytest.raises(Forbidden):
+    """Who may not create is refused under every name, which fails the bundle, so that it comes again; the words are
+    those of the service."""
+    refuse(cloud, f"{ACCOUNT} does not have storage.objects.create access to the Google Cloud Storage object.", 2)
+    with pytest.raises(Forbidden, match=r"storage\.objects\.create access"):
         list(sink(cloud).process((KEY, [[b"a"]]), WINDOW, PANE_INFO_UNKNOWN))
     assert cloud.objects() == {}
+    assert all(one["fired"] == one["times"] for one in cloud.storage.faults())
+
+
+def test_a_refusal_to_replace_means_written(cloud: Cloud) -> None:
+    """403 for want of the right to delete is 412 in other words: nothing is written twice."""
+    (name,) = sink(cloud).process((KEY, [[b"a"]]), WINDOW, PANE_INFO_UNKNOWN)
+    refuse(cloud, f"{ACCOUNT} does not have storage.objects.delete access to the Google Cloud Storage object.")
+    assert list(sink(cloud).process((KEY, [[b"a"]]), WINDOW, PANE_INFO_UNKNOWN)) == [name]
+    assert cloud.objects() == {name: [b"a"]}
+
+
+def test_a_refusal_in_other_words_loses_nothing(cloud: Cloud) -> None:
+    """What it means cannot be read out of it, as when a retention policy holds the object that is there: the lines are
+    written beside, and a stream does not stand still for it."""
+    (name,) = sink(cloud).process((KEY, [[b"a"]]), WINDOW, PANE_INFO_UNKNOWN)
+    refuse(cloud, "Object is subject to the bucket's retention policy and cannot be overwritten.")
+    (beside,) = sink(cloud).process((KEY, [[b"a"]]), WINDOW, PANE_INFO_UNKNOWN)
+    assert cloud.objects() == {name: [b"a"], beside: [b"a"]}
+    assert beside.startswith(name.removesuffix(".json"))
+    assert beside.endswith(".json")
+
+
+def test_a_bundle_that_is_tried_again_with_other_lines_loses_none(cloud: Cloud) -> None:
+    """A runner may group anew what was not committed: what the first attempt wrote stays, and the second writes all
+    that it has under a name of its own."""
+    step = sink(cloud)
+    attempts = [[[b"a", b"b"]], [[b"b"], [b"c"]], [[b"a"]]]
+    for lines in attempts:
+        (name,) = step.process((KEY, lines), WINDOW, PANE_INFO_UNKNOWN)
+        assert cloud.objects()[name] == sorted(line for part in lines for line in part)
+    assert set(cloud.lines("records")) == {b"a", b"b", b"c"}
+    assert len(cloud.objects()) == len(attempts)
 
 
 def test_panes_and_windows_have_names_of_their_own(cloud: Cloud) -> None:

@@ -274,7 +274,7 @@ def test_before_the_first_model_the_answer_is_503_with_the_reason():
             assert answer.status_code == 503
             assert answer.json()["detail"] == "no model has been promoted yet"
             assert answer.headers["retry-after"] == "1"
-        health = await client.get("/healthz")
+        health = await client.get("/v1/health")
         assert health.status_code == 200
         assert health.json() == {"status": "ok", "model_version": None, "generation": None, "stale": False}
 
@@ -290,7 +290,7 @@ def test_the_model_tells_about_itself():
         assert (report["generation"], report["stale"], report["trouble"]) == (7, False, None)
         assert report["pointer_age_seconds"] < 5
         assert [entry["outcome"] for entry in report["history"]] == ["serving"]
-        assert (await client.get("/healthz")).json()["generation"] == 7
+        assert (await client.get("/v1/health")).json()["generation"] == 7
 
     ask(talk)
 
@@ -298,7 +298,7 @@ def test_the_model_tells_about_itself():
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", "/", 404, "POST /v1/classify, GET /v1/model, GET /healthz, GET /openapi.json"),
+        ("GET", "/", 404, "POST /v1/classify, GET /v1/model, GET /v1/health, GET /openapi.json"),
         ("POST", "/v1/classify/", 404, "there is no /v1/classify/"),
         ("GET", "/v1/classify", 405, "/v1/classify takes POST"),
         ("DELETE", "/v1/model", 405, "/v1/model takes GET"),

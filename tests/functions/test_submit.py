@@ -59,7 +59,7 @@ def test_a_record_is_published_as_it_was_sent(google, run):
         answer = await client(google).post("/v1/records", content=document)
         assert answer.status_code == 202
         assert answer.json() == {"record_id": "r1", "status": "accepted"}
-        assert answer.headers["location"] == "/v1/classifications/r1"
+        assert answer.headers["location"] == "/v1/classifications?record_id=r1"
         assert google.messages("records") == [(document, {"record_id": "r1"})]
 
     run(scenario)
@@ -316,17 +316,41 @@ def test_the_fast_path_can_be_read(google, run):
     run(scenario)
 
 
+@pytest.mark.parametrize("record_id", ["r1", "2013-03-02T10:00:00z", "z", ".", "..", "a:b._-"])
+def test_every_id_can_be_asked_for(google, run, record_id):
+    """Also one that as the end of a path would not come through Cloud Run, or that a client takes for a step in it;
+    where the answer will be is told in that form."""
+
+    async def scenario() -> None:
+        caller = client(google)
+        answer = await caller.post("/v1/records", json=models.record(record_id))
+        assert answer.status_code == 202
+        there = classified(google, record_id)
+        answer = await caller.get(answer.headers["location"])
+        assert Classification.model_validate_json(answer.content) == there
+        at = datetime(2013, 3, 2, tzinfo=UTC)
+        values = {"payload": "{}", "event_time": at, "stored_at": at, "expire_at": at}
+        stored = entity("local-dev", "Record", record_id, values)
+        google.entities[path(stored.key)] = stored
+        assert (await caller.get("/v1/records", params={"record_id": record_id})).json()["record_id"] == record_id
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("method", "path_", "status", "words"),
     [
         ("GET", "/", 404, "POST /v1/records"),
-        ("GET", "/v1/records", 405, "takes POST"),
+        ("PUT", "/v1/records", 405, "takes GET, POST"),
+        ("GET", "/v1/records", 422, "no record id"),
+        ("GET", "/v1/classifications?record_id=__r1__", 422, "no record id"),
+        ("POST", "/v1/classifications", 405, "takes GET"),
         ("POST", "/v1/classifications/r1", 405, "takes GET"),
         ("GET", "/v1/classifications/a%20b", 422, "no record id"),
         ("GET", "/v1/records/..%2F..%2Fx", 404, "there is no"),
         ("GET", "/v1/records/", 422, "no record id"),
         ("GET", "/v1/records/__r1__", 422, "no record id"),
-        ("PUT", "/healthz", 405, "takes GET"),
+        ("PUT", "/v1/health", 405, "takes GET"),
     ],
 )
 def test_other_paths_and_methods_are_told_what_there_is(google, run, method, path_, status, words):
@@ -336,7 +360,7 @@ def test_other_paths_and_methods_are_told_what_there_is(google, run, method, pat
         answer = await client(google).request(method, path_)
         assert answer.status_code == status
         assert words in answer.json()["detail"]
-        assert (await client(google).get("/healthz")).json() == {"status": "ok"}
+        assert (await client(google).get("/v1/health")).json() == {"status": "ok"}
 
     run(scenario)
 

@@ -349,6 +349,28 @@ def test_the_door_checks_who_calls(google: Google, steady: Function, tmp_path: P
         google.client.set_iam_policy(request={"resource": steady.name, "policy": policy})
 
 
+@pytest.mark.parametrize("kept", ["/healthz", "/eventlog", "/_ah/health", "/v1/records/fuzz", "/fu%7A", "/z?a=b"])
+def test_the_door_keeps_the_paths_that_cloud_run_keeps(google: Google, steady: Function, kept: str) -> None:
+    """They are 404 whoever asks, with a token or without, and the function does not see them."""
+    ask = google.caller(steady)
+    assert ask(kept) == call(steady.url + kept) == 404
+
+
+@pytest.mark.parametrize("path_", ["/healthz/", "/v1/records?record_id=fuzz", "/eventlogs", "/_ah", "/Z", "/z/a"])
+def test_the_door_keeps_no_other_path(google: Google, steady: Function, path_: str) -> None:
+    """What comes near to one of them reaches the function."""
+    assert google.caller(steady)(path_)["path"] == path_.partition("?")[0]
+
+
+def test_an_instance_is_told_how_long_a_request_may_take(google: Google, steady: Function) -> None:
+    """In the variable by which Cloud Run does, which no declaration can set."""
+    main = SOURCE.replace('os.environ.get("WORD")', 'os.environ.get("CLOUD_RUN_TIMEOUT_SECONDS")')
+    made = google.create("told", source(main__py=f"VERSION = 1\n{main}"), timeout_seconds=77)
+    assert google.caller(made)()["word"] == "77"
+    with pytest.raises(exceptions.BadRequest, match="CLOUD_RUN_TIMEOUT_SECONDS is set by the platform"):
+        google.create("refused", environment_variables={"CLOUD_RUN_TIMEOUT_SECONDS": "0"})
+
+
 def test_a_request_beyond_the_limits_is_turned_away(google: Google) -> None:
     """429 when no instance has room in time, 504 when the function takes too long; then it answers again."""
     made = google.create("limited", timeout_seconds=2, max_instance_count=1, max_instance_request_concurrency=1)

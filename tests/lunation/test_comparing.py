@@ -1,6 +1,7 @@
 """A shadow is judged on the very records that were served, by what came true."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ class Archive:
         content = "".join(json.dumps(one) + "\n" for one in documents)
         self._bucket.blob(name).upload_from_string(content)
 
-    def compare(self, *arguments: str) -> str:
+    def compare(self, *arguments: str, **variables: str) -> str:
         """What ``lunation compare`` prints."""
-        variables = {**VARIABLES, "LUNATION_TARGETS__LAPTOP__ENDPOINTS": self._endpoints}
-        result = CliRunner().invoke(app, ["compare", *arguments], env=variables, catch_exceptions=False)
+        environment = {**VARIABLES, "LUNATION_TARGETS__LAPTOP__ENDPOINTS": self._endpoints, **variables}
+        result = CliRunner().invoke(app, ["compare", *arguments], env=environment, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.stdout
 
@@ -89,3 +90,9 @@ def test_both_are_scored_on_the_same_records(archive: Archive) -> None:
     printed = archive.compare("--since", "2013-03-02")
     for words in ("shadow s", "served champion", "shadow other", "50.0%", "1.0000", "0.2877"):
         assert words in printed
+
+
+def test_records_of_a_cycle_are_compared_unless_days_are_said(archive: Archive) -> None:
+    """As long a time as ``[schedule] cycle_weeks`` says, today among it."""
+    first = (datetime.now(UTC) - timedelta(days=13)).date()
+    assert f"since {first}" in archive.compare(LUNATION_SCHEDULE__CYCLE_WEEKS="2")

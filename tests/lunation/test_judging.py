@@ -57,9 +57,9 @@ class Operator:
         self.clients = clients
         self._variables = variables
 
-    def run(self, *arguments: str, code: int = 0) -> Result:
+    def run(self, *arguments: str, code: int = 0, **variables: str) -> Result:
         """The command."""
-        result = CliRunner().invoke(app, arguments, env=self._variables, catch_exceptions=False)
+        result = CliRunner().invoke(app, arguments, env={**self._variables, **variables}, catch_exceptions=False)
         assert result.exit_code == code, result.output
         return result
 
@@ -201,6 +201,19 @@ def test_answers_that_do_not_come_true_start_an_early_training(operator: Operato
 
     assert json.loads(eventually(ended).result) == {"early": True, "force": False}
     assert len(runs.executions(operator.clients)) == 1
+
+
+def test_answers_of_a_cycle_are_judged_unless_days_are_said(operator: Operator) -> None:
+    """As long a time as ``[schedule] cycle_weeks`` says."""
+
+    def days(*arguments: str, **variables: str) -> float:
+        found = json.loads(operator.run("quality", "--json", *arguments, **variables).stdout)
+        return (datetime.now(UTC) - datetime.fromisoformat(found["since"])) / timedelta(days=1)
+
+    operator.forget()
+    assert days() == pytest.approx(28, abs=0.01)
+    assert days(LUNATION_SCHEDULE__CYCLE_WEEKS="2") == pytest.approx(14, abs=0.01)
+    assert days("--days", "3") == pytest.approx(3, abs=0.01)
 
 
 def test_few_outcomes_and_no_answers_judge_nothing(operator: Operator) -> None:

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -12,9 +14,10 @@ from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.images import Image
 from lunation.deploy.plan import Change, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import APIS, resources, template_image
+from lunation.deploy.table import APIS, SCHEDULER_JOB, WORKFLOW, resources, template_image
 from lunation.deploy.units import UNITS
-from lunation.settings import Settings, load
+from lunation.deploy.workflows import Workflow
+from lunation.settings import Schedule, Settings, load
 from rehearsal.offline import empty_project
 from tests.support import ROOT
 
@@ -80,6 +83,57 @@ def test_more_records_cost_more(planned: Planned) -> None:
     assert total[10_000_000] > 3 * total[1_000_000]
 
 
+def test_what_is_paid_for_beside_the_table_is_estimated(planned: Planned) -> None:
+    """The way out of the cluster's machines is no row; who deploys no cluster does not pay for it."""
+    without = [row for row in planned.rows if row.kind != "workflow-template"]
+    named = [{cost.address for cost in costs.estimate(rows, planned.settings)} for rows in (planned.rows, without)]
+    assert ["Cloud NAT" in addresses for addresses in named] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("address", "price"),
+    [
+        ("database/(default)", "datastore-recovery"),
+        ("function/ingest-fast", "logging"),
+        ("dataflow-job/lunation-archive", "dataflow-disk"),
+        ("workflow-template/lunation-train", "pd-balanced"),
+        ("Cloud NAT", "nat-address"),
+    ],
+)
+def test_every_part_of_a_price_counts(
+    planned: Planned, monkeypatch: pytest.MonkeyPatch, address: str, price: str
+) -> None:
+    """Ten times the price of one part makes the row dearer."""
+
+    def now() -> float:
+        found = {cost.address: cost.usd for cost in costs.estimate(planned.rows, planned.settings)}
+        return found[address]
+
+    before = now()
+    dearer = replace(costs.PRICES[price], usd=10 * costs.PRICES[price].usd)
+    monkeypatch.setitem(costs.PRICES, price, dearer)
+    assert now() > before
+
+
+def test_every_price_is_used() -> None:
+    """A price that nothing reads would look like something that is counted."""
+    source = (ROOT / "lunation" / "deploy" / "costs.py").read_text()
+    assert [name for name in costs.PRICES if f'PRICES["{name}"]' not in source] == []
+
+
+def test_more_trainings_cost_more(planned: Planned) -> None:
+    """The estimate follows the rhythm: four times as many cycles, four times the cluster."""
+    weekly = planned.settings.model_copy(update={"schedule": Schedule(cycle_weeks=1)})
+
+    def cluster(settings: Settings) -> float:
+        (found,) = [
+            one for one in costs.estimate(planned.rows, settings) if one.address.startswith("workflow-template/")
+        ]
+        return found.usd
+
+    assert cluster(weekly) == pytest.approx(4 * cluster(planned.settings))
+
+
 def test_every_row_is_told_in_the_plan(planned: Planned) -> None:
     """By its address, which no other has, and what it will be."""
     assert lacking(planned.rows, lambda row: row.summary(planned.clients)) == []
@@ -128,6 +182,24 @@ def test_what_an_alert_waits_for_in_a_log_is_what_is_logged() -> None:
     source = (ROOT / "functions" / "classify" / "serving.py").read_text()
     for text in (watch.POINTER_NOT_FOLLOWED, watch.MODEL_NOT_SERVED):
         assert f'"{text}"' in source
+
+
+def test_the_alerts_of_the_rhythm_watch_what_is_deployed() -> None:
+    """The workflow and the job by the names that the table gives them."""
+    assert f'workflow_id = "{WORKFLOW}"' in watch.WORKFLOW
+    assert f'job_id = "{SCHEDULER_JOB}"' in watch.SCHEDULER
+
+
+def test_the_workflow_gets_the_rhythm_of_the_settings(planned: Planned) -> None:
+    """The weeks of a cycle, and the week that periods are counted from: of a date, where one is given."""
+    schedule = Schedule(cycle_weeks=2, first_cycle=date(2026, 12, 2))
+    settings = planned.settings.model_copy(update={"schedule": schedule})
+    rows = resources(settings, planned.clients.target)
+    found = [
+        row.desired(planned.clients)["user_env_vars"] for row in (*planned.rows, *rows) if isinstance(row, Workflow)
+    ]
+    assert [one["CYCLE_WEEKS"] for one in found] == ["4", "2"]
+    assert found[1]["FIRST_CYCLE_WEEK"] == str((date(2026, 12, 2) - date(1970, 1, 1)).days // 7)
 
 
 def test_a_sample_is_planned_as_it_would_be_at_googles(planned: Planned) -> None:

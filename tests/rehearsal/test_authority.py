@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 from google.api_core import exceptions
+from google.cloud.dataflow_v1beta3 import types as dataflow
 from google.cloud.iam_admin_v1 import types as iam
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.pubsub_v1 import types as pubsub
@@ -17,6 +18,7 @@ from laptop.errors import ServiceError
 from lunation.clients import Clients
 from lunation.deploy.access import Access, BucketPolicy, Condition, Grant, account_policy, project_policy, topic_policy
 from lunation.deploy.accounts import CustomRole, ServiceAccount, account
+from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.monitoring import AlertPolicy, logged
 from lunation.deploy.pubsub import Topic
@@ -34,7 +36,7 @@ from tests.support import ServerProcess
 P = "example-production"
 PLACE = f"projects/{P}"
 BUILD = account(P, "build")
-MEMORY = ("iam", "resourcemanager", "artifactregistry", "cloudbuild", "monitoring")
+MEMORY = ("iam", "serviceusage", "resourcemanager", "artifactregistry", "cloudbuild", "monitoring")
 ARCHIVE = f"us-central1-docker.pkg.dev/{P}/lunation/archive:1"
 
 
@@ -177,19 +179,33 @@ def test_a_service_agent_that_nobody_has_made_is_in_no_policy(rehearse: Rehearse
 
 def test_a_service_agent_has_its_role_when_it_was_made_by_use_and_not_when_it_was_asked_for() -> None:
     """So whoever asks for one has to grant it the role that it would have had."""
-    deploys = Call("owner", "google.devtools.cloudbuild.v1.CloudBuild.CreateBuild", _build())
-    tokens = ("iam.serviceAccounts.getAccessToken", f"{PLACE}/serviceAccounts/{BUILD}")
-    agent = AGENTS["cloudbuild"]
+    launch = dataflow.LaunchFlexTemplateRequest.pb()(project_id=P, location="us-central1")
+    launches = Call("owner", "google.dataflow.v1beta3.FlexTemplatesService.LaunchFlexTemplate", launch)
+    machines = ("compute.instances.create", PLACE)
+    agent = AGENTS["dataflow"]
     used = Authority(Project(P), refuses=False)
-    used.before(deploys)
-    assert used.allows(agent.email, *tokens)
+    used.before(launches)
+    assert used.allows(agent.email, *machines)
     asked = Authority(Project(P), refuses=False)
-    asked.before(_asked_for("cloudbuild"))
-    asked.before(deploys)
-    assert not asked.allows(agent.email, *tokens)
-    assert any(one.account == agent.email and one.permission == tokens[0] for one in asked.denied)
+    asked.before(_asked_for("dataflow"))
+    asked.before(launches)
+    assert not asked.allows(agent.email, *machines)
+    assert Denial(agent.email, *machines, "FlexTemplatesService.LaunchFlexTemplate") in asked.denied
     _grant(asked, PLACE, agent.role, f"serviceAccount:{agent.email}")
-    assert asked.allows(agent.email, *tokens)
+    assert asked.allows(agent.email, *machines)
+
+
+def test_cloud_build_s_agent_comes_with_its_api(rehearse: Rehearse) -> None:
+    """And has its role, where everybody sees it."""
+    rehearsed = rehearse()
+    clients = rehearsed.clients()
+    Api("pubsub.googleapis.com").create(clients)
+    agent = AGENTS["cloudbuild"]
+    assert not rehearsed.authority.allows(agent.email, "cloudbuild.builds.update", PLACE)
+    Api("cloudbuild.googleapis.com").create(clients)
+    assert rehearsed.authority.allows(agent.email, "cloudbuild.builds.update", PLACE)
+    (binding,) = [one for one in project_policy().get(clients).bindings if one.role == agent.role]
+    assert binding.members == [f"serviceAccount:{agent.email}"]
 
 
 def test_a_planner_that_lost_its_roles_is_denied_what_it_reads(rehearse: Rehearse) -> None:

@@ -9,8 +9,9 @@ from rehearsal.life import rehearse
 
 REPORTED = {
     "resources", "created", "second_plan_changes", "edit_plan_changes", "after_crash_created", "destroyed",
-    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "seconds",
+    "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions",
     "deployer_missing_permissions", "deployer_superfluous_permissions", "unknown_permissions", "denied_when_used",
+    "front_door_faults", "seconds",
 }  # fmt: skip
 
 
@@ -31,4 +32,4 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, monkeypatch: pytes
     assert report.after_crash_created > 0
     assert report.destroyed > 80
     assert report.to_json().keys() >= REPORTED
-    assert len(said) == 5, "each step is told"
+    assert len(said) == 6, "each step is told"

@@ -434,11 +434,15 @@ def test_a_champion_that_is_not_whole_stops_the_evaluation(desk, record, label):
 
 
 def test_a_run_is_repeated_from_what_its_folder_says(desk, record, label):
-    """With more data in the archive since, and other defaults, the repetition gives the same bytes and says so; it is
-    never promoted. An object that changed or is gone stops it."""
+    """With more data in the archive since, other defaults and another rhythm, the repetition gives the same bytes and
+    says so; it is never promoted. An object that changed or is gone stops it."""
     for topic, lines in zip(("records", "labels"), history(record, label, days=35, a_day=30), strict=True):
         desk.put(topic, lines)
+    other = desk.job
+    desk.job = replace(other, evaluation_days=14)
     first = run(desk)
+    assert (first.windows["evaluate_from"], first.windows["evaluate_to"]) == ("2024-03-22", "2024-04-04")
+    desk.job = other
     for topic, lines in zip(("records", "labels"), history(record, label, first=35, days=7, seed=5), strict=True):
         desk.put(topic, lines, "later.json", day="2024-04-05")
     original = desk.job

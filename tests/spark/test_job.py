@@ -33,6 +33,12 @@ def test_no_champion_is_none():
     assert parse("train", "", line()).champion is None
 
 
+def test_the_evaluation_window_has_four_weeks_unless_it_is_said() -> None:
+    """A command line of an earlier release has no such argument."""
+    assert parse("train", "", line()).evaluation_days == 28
+    assert parse("train", "", line(evaluation_days="7")).evaluation_days == 7
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -44,6 +50,8 @@ def test_no_champion_is_none():
         {"run_id": "a" * 65},
         {"training_date": "2024-02-30"},
         {"champion": "models/2024-02-01/a b"},
+        {"evaluation_days": "6"},
+        {"evaluation_days": "four weeks"},
     ],
 )
 def test_a_bad_argument_ends_with_2_and_says_which(changed, capsys):

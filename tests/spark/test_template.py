@@ -23,6 +23,7 @@ VALUES = {
     "SPARK_CODE": "gs://acme-build/spark/abc",
     "USE_CASE": "flights",
     "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
+    "EVALUATION_DAYS": "14",
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
     "METRICS_ENDPOINT": "https://telemetry.googleapis.com/v1/metrics",
 }
@@ -32,6 +33,12 @@ GIVEN = {
     "CHAMPION": "models/2013-02-25/run-1",
     "LIKE": "none",
 }
+
+
+def locked() -> list[str]:
+    """``name==version`` of each package in spark/requirements.txt."""
+    lines = (FOLDER / "requirements.txt").read_text().splitlines()
+    return [line.split()[0] for line in lines if "==" in line]
 
 
 @pytest.fixture
@@ -69,6 +76,7 @@ def test_the_parameters_reach_the_drivers(template):
         assert job.work == "gs://acme-archive/parquet/flights/run=20130325-060000-1a2b3c4d"
         assert job.champion == "models/2013-02-25/run-1"
         assert job.limits.unseen == 0.3
+        assert job.evaluation_days == 14
 
 
 @pytest.mark.parametrize(
@@ -99,17 +107,14 @@ def test_the_cluster_ends_by_itself_and_has_no_public_address(template):
 
 
 def test_the_cluster_installs_the_drivers_requirements(template):
-    """The property lists spark/requirements.txt, pin by pin."""
-    lines = (FOLDER / "requirements.txt").read_text().splitlines()
-    required = [line for line in lines if line and not line.startswith("#")]
+    """The property lists the lock, pin by pin: what a package needs is as fixed as the package."""
     properties = template.placement.managed_cluster.config.software_config.properties
-    assert properties["dataproc:pip.packages"].split(",") == required
+    assert properties["dataproc:pip.packages"].split(",") == locked()
 
 
 def test_a_run_notes_the_versions_of_what_the_cluster_installs():
     """A cluster's pyspark comes with its Spark and not by pip, so it has no version to ask for; Spark itself tells."""
-    installed = {line.partition("==")[0] for line in (FOLDER / "requirements.txt").read_text().splitlines()}
-    assert set(PACKAGES) <= installed
+    assert set(PACKAGES) <= {pin.partition("==")[0] for pin in locked()}
     noted = versions("3.5.3")
     assert noted["spark"] == "3.5.3"
     assert set(noted) == {"python", "spark", *PACKAGES}

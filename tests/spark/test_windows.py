@@ -22,9 +22,15 @@ MARCH = {date(2013, 3, 1) + timedelta(days=day): 100 for day in range(31)}
 )
 def test_a_few_records_of_a_wrong_clock_do_not_move_the_window(strays: dict[date, int], newest: date) -> None:
     """One labelled record of the year 2999 would be the evaluation window of every run from then on."""
-    assert newest_day(MARCH | strays) == newest
+    assert newest_day(MARCH | strays, 28) == newest
+
+
+def test_a_shorter_window_calls_a_shorter_gap_a_wrong_clock() -> None:
+    """One record after it would be the whole window."""
+    strays = {date(2013, 4, 20): 1}
+    assert newest_day(MARCH | strays, 7) == date(2013, 3, 31)
 
 
 def test_a_single_day_is_the_newest() -> None:
     """There is nothing to compare it with."""
-    assert newest_day({date(2013, 3, 1): 1}) == date(2013, 3, 1)
+    assert newest_day({date(2013, 3, 1): 1}, 28) == date(2013, 3, 1)

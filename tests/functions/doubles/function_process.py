@@ -70,7 +70,7 @@ class FunctionProcess:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                with urllib.request.urlopen(self.url + "/healthz", timeout=5):
+                with urllib.request.urlopen(self.url + "/v1/health", timeout=5):
                     return
             except urllib.error.HTTPError:
                 return

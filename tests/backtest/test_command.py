@@ -1,0 +1,57 @@
+"""How long a cycle of the backtest is, and how many of them there are: what the settings say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backtest import cycles
+from lunation.settings import Schedule
+from spark.job import Job, JobFailed
+from tests.support import ROOT
+
+
+def backtest(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command; none of these comes as far as Spark."""
+    command = [sys.executable, "-m", "backtest", *arguments]
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "dumb", **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "weeks", "words"),
+    [
+        (("--cycles", "14"), "4", "a year has 13 cycles"),
+        (("--cycles", "27"), "2", "a year has 26 cycles"),
+        ((), "26", "a year has 2 cycles"),
+    ],
+)
+def test_more_cycles_than_a_year_has_are_refused(arguments: tuple[str, ...], weeks: str, words: str) -> None:
+    """By the rhythm of the settings; so is a rhythm that leaves too few to compare."""
+    done = backtest(*arguments, LUNATION_SCHEDULE__CYCLE_WEEKS=weeks)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(("weeks", "begins", "window"), [(4, ["01-01", "01-29"], 28), (1, ["01-01", "01-08"], 7)])
+def test_a_cycle_has_the_weeks_of_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weeks: int, begins: list[str], window: int
+) -> None:
+    """One begins where the other ends, and each is judged on a window that is no longer."""
+    jobs: list[Job] = []
+
+    def nothing_to_learn_from(spark: Any, storage: Any, job: Job) -> None:
+        jobs.append(job)
+        raise JobFailed("none")
+
+    monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
+    examples = [({"record_id": "a", "event_time": "2024-01-01T10:00:00Z"}, None)]
+    case: Any = SimpleNamespace(name="case", history=lambda _: examples)
+    machine: Any = SimpleNamespace(buckets=tmp_path, spark=None, storage=None)
+    found = list(cycles.run(machine, case, 2, Schedule(cycle_weeks=weeks)))
+    assert [one.begins for one in found] == [f"2024-{day}" for day in begins]
+    assert [job.evaluation_days for job in jobs] == [window, window]

@@ -282,6 +282,9 @@ def _needs(call: Call, known: Known, project: str) -> Iterator[Need]:
         if runs is None:
             raise UnknownMethodError(f"{request.name}: no call of this rehearsal started that operation")
         yield from (Need(permission, request.name) for permission in _OPERATIONS[runs])
+    elif call.method == "google.cloud.location.Locations.ListLocations" and call.judged_as:
+        # Every service has this one; which it is tells the document that the request was held against.
+        yield Need(f"{call.judged_as.partition('.')[0]}.locations.list", request.name)
     elif service == "google.iam.v1.IAMPolicy":  # Pub/Sub's, for each of its kinds
         kind = request.resource.split("/")[2]
         yield Need(f"pubsub.{kind}.{name[0].lower()}{name[1:]}", request.resource)

@@ -133,7 +133,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
             f"cloudfunctions.functions.{verb}"
             for verb in ("create", "delete", "get", "invoke", "list", "update", "sourceCodeGet", "sourceCodeSet")
         ),
-        *("cloudfunctions.operations.*", "run.jobs.run", "run.routes.invoke"),
+        *("cloudfunctions.locations.list", "cloudfunctions.operations.*", "run.jobs.run", "run.routes.invoke"),
         *(f"run.services.{verb}" for verb in ("create", "delete", "get", "getIamPolicy", "list", "update")),
     ),
     "roles/cloudscheduler.admin": (

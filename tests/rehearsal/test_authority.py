@@ -91,26 +91,28 @@ def rehearse(tmp_path: Path, serve: Callable[..., ServerProcess]) -> Iterator[Re
         stage.__exit__(None, None, None)
 
 
-def test_the_deployer_may_do_what_the_documents_give_it_and_nothing_else(rehearse: Rehearse) -> None:
-    """It is refused in Google's words, with the permission as a machine reads it."""
+def test_a_caller_may_do_what_its_roles_give_it_and_nothing_else(rehearse: Rehearse) -> None:
+    """The deployer's and the planner's are those that the documents name. A refusal has Google's words, and the
+    permission as a machine reads it; an alert on log entries needs one more than Monitoring's roles have."""
     rehearsed = rehearse()
-    clients = rehearsed.clients()
-    ServiceAccount("train", "trains").create(clients)
+    ServiceAccount("train", "trains").create(rehearsed.clients())
+    planner = rehearsed.clients("planner")
     alert = AlertPolicy("stale", condition=logged('jsonPayload.message = "x"'), advice="Look.", channel=None)
-    with pytest.raises(
-        exceptions.Forbidden, match=r"Permission 'logging\.notificationRules\.create' denied on"
-    ) as told:
-        alert.create(clients)
-    assert told.value.reason == "IAM_PERMISSION_DENIED"
-    assert told.value.metadata["permission"] == "logging.notificationRules.create"
-    (denied,) = rehearsed.authority.denied
-    assert (denied.permission, denied.method) == (
-        "logging.notificationRules.create",
-        "AlertPolicyService.CreateAlertPolicy",
-    )
-    _grant(rehearsed.authority, PLACE, "roles/logging.configWriter", _member("deployer"))
-    alert.create(clients)
-    assert len(rehearsed.authority.denied) == 1
+    for permission, role in (
+        ("monitoring.alertPolicies.create", "roles/monitoring.alertPolicyEditor"),
+        ("logging.notificationRules.create", "roles/logging.configWriter"),
+    ):
+        with pytest.raises(exceptions.Forbidden) as told:
+            alert.create(planner)
+        assert told.value.message == f"Permission '{permission}' denied on resource '{PLACE}' (or it may not exist)."
+        assert told.value.reason == "IAM_PERMISSION_DENIED"
+        assert told.value.metadata["permission"] == permission
+        _grant(rehearsed.authority, PLACE, role, _member("planner"))
+    alert.create(planner)
+    assert [(one.permission, one.method) for one in rehearsed.authority.denied] == [
+        ("monitoring.alertPolicies.create", "AlertPolicyService.CreateAlertPolicy"),
+        ("logging.notificationRules.create", "AlertPolicyService.CreateAlertPolicy"),
+    ]
 
 
 def test_a_build_that_may_not_read_its_source_is_refused_until_it_may(rehearse: Rehearse) -> None:

@@ -7,6 +7,7 @@ from google.cloud.dataflow_v1beta3 import types as dataflow
 from google.cloud.dataproc_v1 import types as dataproc
 from google.cloud.devtools.cloudbuild_v1 import types as cloudbuild
 from google.cloud.functions_v2 import types as functions
+from google.cloud.location import locations_pb2
 from google.cloud.monitoring_v3 import types as monitoring
 from google.pubsub_v1 import types as pubsub
 
@@ -57,6 +58,16 @@ def test_an_operation_needs_what_its_service_asks_for() -> None:
     assert own(needed(method, Request(name), known)) == {("workflows.operations.get", name)}
     with pytest.raises(UnknownMethodError, match="no call of this rehearsal started that operation"):
         needed(method, Request(name))
+
+
+def test_where_a_service_is_needs_a_permission_of_that_service() -> None:
+    """All services have the same method for it; without a document that tells which one it is, it is an error."""
+    method = "google.cloud.location.Locations.ListLocations"
+    request = locations_pb2.ListLocationsRequest(name="projects/p")
+    call = Call("deployer", method, request, judged_as="workflows.projects.locations.list")
+    assert needs(call, {}, "p") == [Need("workflows.locations.list", "projects/p")]
+    with pytest.raises(UnknownMethodError, match="ListLocations"):
+        needed(method, request)
 
 
 def test_a_function_is_made_by_who_may_act_as_both_its_accounts() -> None:

@@ -6,9 +6,8 @@ nobody has made may do nothing, and no policy may name it.
 """
 
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,6 @@ from laptop.errors import ServiceError, invalid
 from lunation.deploy.accounts import account
 from lunation.deploy.units import UNITS
 from rehearsal import agents, documented
-from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.needs import Need, UnknownMethodError, needs, storage_path
 from rehearsal.predefined import NOT_IN_A_PROJECT, PERMISSIONS, ROLES, current
@@ -30,7 +28,7 @@ from rehearsal.project import Project
 from rehearsal.recorder import Call
 
 _IAM = "google.iam.admin.v1.IAM"
-_CLAUSE = re.compile(r'resource\.name(?P<starts>\.startsWith\()?(?: == )?"(?P<text>[^"]*)"\)?')
+_CLAUSE = re.compile(r'resource\.name(?: == "(?P<name>[^"]*)"|\.startsWith\("(?P<beginning>[^"]*)"\))')
 _Key = tuple[str, str, str, str]  # a grant: the resource, the role, the member, the condition
 _BASIC = {"projectViewer": "roles/viewer", "projectEditor": "roles/editor", "projectOwner": "roles/owner"}
 
@@ -58,31 +56,19 @@ class Denial:
 
 
 class Authority(Judge):
-    """Judges every call by the policies recorded up to it.
+    """Judges every call by the policies recorded up to it, so it has to see a project from its beginning.
+
+    A grant is known at once, everywhere: that it takes minutes is another judge's to say.
 
     Args:
         project: whose accounts and roles there are, and where the policies of what it keeps are read.
-        refuses: False only notes what would be refused, so that one run tells all there is. What is granted and not
-            known yet is refused all the same.
-        clock: the time by which a grant becomes effective.
-        slow: seconds until a service knows of a grant, by the first part of its API's name, as in
-            ``{"cloudbuild": 120}``. One that is not named knows at once.
+        refuses: False only notes what would be refused, so that one run tells all there is.
     """
 
-    def __init__(
-        self,
-        project: Project,
-        *,
-        refuses: bool = True,
-        clock: Clock | None = None,
-        slow: Mapping[str, float] | None = None,
-    ) -> None:
+    def __init__(self, project: Project, *, refuses: bool = True) -> None:
         self.project = project
         self._refuses = refuses
-        self._clock = clock or Clock()
-        self._slow = slow or {}
         self._policies: dict[str, policy_pb2.Policy] = {}
-        self._since: dict[_Key, float] = {}
         self._untouched: set[str] = set()
         self.accounts = accounts(project.project)
         """The address of each caller. Somebody else calls as the project's owner, who may do everything."""
@@ -92,11 +78,7 @@ class Authority(Judge):
         """What was not allowed when it was needed, each once, in the order in which it was seen."""
         self.unknown: dict[str, list[str]] = {}
         """Permissions that no list of Google's has, each with the custom roles that name it."""
-        self.late: list[Denial] = []
-        """What was granted, and not yet known to the service that looked."""
         self._agents: set[str] = set()
-        self._held: dict[str, set[_Key]] = {}
-        """The grants of a resource whose policy is about to be replaced."""
         self._void: set[_Key] = set()
         """What was granted to an account that was deleted: another one of its name has nothing of it."""
 
@@ -109,7 +91,6 @@ class Authority(Judge):
             laptop.errors.ServiceError: PERMISSION_DENIED, or INVALID_ARGUMENT for a permission, a role or a member
                 that does not exist; UNIMPLEMENTED for a method of which nobody has written down what it needs.
         """
-        self._make_agents(call)
         try:
             wanted = needs(call, self.known, self.project.project)
         except UnknownMethodError as error:
@@ -119,6 +100,7 @@ class Authority(Judge):
         for need in wanted:
             if not need.account and caller is not None:
                 self._judge(need, caller, call)
+        self._make_agents(call)
         self._judge_role(call)
         self._judge_policy(call)
         for need in wanted:
@@ -136,7 +118,7 @@ class Authority(Judge):
                 if isinstance(value, str):
                     self._forget(value)
             if name == "DeleteServiceAccount":
-                self._void |= set(self._keys(f"serviceAccount:{request.name.rsplit('/', 1)[1]}"))
+                self._void |= set(self._granted(f"serviceAccount:{request.name.rsplit('/', 1)[1]}"))
         if isinstance(answer, operations_pb2.Operation):
             self.known.setdefault(answer.name, call.method.rpartition(".")[0])
             # A workflow is told by the request: the operation's answer is seen by nobody but its caller.
@@ -170,14 +152,22 @@ class Authority(Judge):
 
     # --- permissions
 
-    def allows(self, who: str, permission: str, resource: str, by: str = "") -> bool:
-        """Whether ``who`` may do that now.
-
-        Args:
-            who: an account's address.
-            by: the service that looks.
-        """
-        return self._since_when(who, permission, resource) + self._slow.get(by, 0.0) <= self._clock.now
+    def allows(self, who: str, permission: str, resource: str) -> bool:
+        """Whether the account of the address ``who`` may do that now."""
+        if not self._exists(who):
+            return False
+        for place in (*_ancestors(resource), f"projects/{self.project.project}"):
+            policy = self._policy(place)
+            for binding in policy.bindings if policy is not None else ():
+                for member in binding.members:
+                    if (
+                        self._is(who, member)
+                        and permission in self.gives(binding.role)
+                        and (place, binding.role, member, binding.condition.expression) not in self._void
+                        and holds(binding.condition, resource)
+                    ):
+                        return True
+        return False
 
     def grants(self) -> Iterator[tuple[str, policy_pb2.Binding]]:
         """Every binding in force, with the resource whose policy has it."""
@@ -201,27 +191,11 @@ class Authority(Judge):
             return frozenset()
         return frozenset(current(one) for one in kept.included_permissions)
 
-    def _since_when(self, who: str, permission: str, resource: str) -> float:
-        """Since when it is allowed; never: infinity."""
-        if not self._exists(who):
-            return math.inf
-        found = [math.inf]
-        for place in (*_ancestors(resource), f"projects/{self.project.project}"):
-            policy = self._policy(place)
-            for binding in policy.bindings if policy is not None else ():
-                for member in binding.members:
-                    if self._is(who, member) and permission in self.gives(binding.role):
-                        key = (place, binding.role, member, binding.condition.expression)
-                        if key not in self._void and holds(binding.condition, resource):
-                            found.append(self._since.get(key, -math.inf))
-        return min(found)
-
-    def _keys(self, member: str | None = None, resource: str | None = None) -> Iterator[_Key]:
-        """The grants in force, those of one member or on one resource."""
+    def _granted(self, member: str) -> Iterator[_Key]:
+        """What a member is granted anywhere."""
         for place, binding in self.grants():
-            for one in binding.members:
-                if member in (None, one) and resource in (None, place):
-                    yield place, binding.role, one, binding.condition.expression
+            if member in binding.members:
+                yield place, binding.role, member, binding.condition.expression
 
     def _is(self, who: str, member: str) -> bool:
         kind, _, name = member.partition(":")
@@ -245,17 +219,11 @@ class Authority(Judge):
     # --- judging
 
     def _judge(self, need: Need, who: str, call: Call) -> None:
-        since = self._since_when(who, need.permission, need.resource)
-        if since + self._slow.get(need.by, 0.0) <= self._clock.now or self._not_there(need):
+        if self.allows(who, need.permission, need.resource) or self._not_there(need):
             return
         short = need.resource.partition("/objects/")[0]
         permission = need.permission if self._exists(who) else ""
         denial = Denial(who, permission, short, _method(call))
-        if since < math.inf:
-            if not need.follows:
-                self.late.append(denial)
-                raise _refusal(need, who)
-            return
         if need.must:
             self.denied.setdefault(denial)
         if self._refuses and not need.follows and (need.must or not need.account):
@@ -290,7 +258,6 @@ class Authority(Judge):
             resource, policy = request.resource, request.policy
         else:
             return
-        self._held[resource] = set(self._keys(resource=resource)) - self._void
         judged = {f"serviceAccount:{one}" for one in self.accounts.values()}
         for binding in policy.bindings:
             for member in binding.members:
@@ -309,28 +276,17 @@ class Authority(Judge):
     # --- remembering
 
     def _set(self, resource: str, policy: policy_pb2.Policy) -> None:
-        """Keep a policy, and since when each grant in it is there."""
-        before = self._held.pop(resource, set())
+        """Keep a policy. What it grants is granted anew, also to an account that has taken a deleted one's name."""
         kept = policy_pb2.Policy()
         kept.CopyFrom(policy)
         self._policies[resource] = kept
-        there = {
-            (resource, binding.role, member, binding.condition.expression)
-            for binding in kept.bindings
-            for member in binding.members
-        }
-        for key in [key for key in self._since if key[0] == resource and key not in there]:
-            del self._since[key]
-        for key in there - before:
-            self._since[key] = self._clock.now
-        self._void -= there
+        self._void = {key for key in self._void if key[0] != resource}
 
     def _forget(self, name: str) -> None:
         """What is deleted takes its policy, and what lies in it, along; an account, what it was granted."""
         for mine in (self.known, self._policies):
             for key in [key for key in mine if key == name or key.startswith(f"{name}/")]:
                 del mine[key]  # type: ignore[attr-defined]
-        self._since = {key: one for key, one in self._since.items() if not f"{key[0]}/".startswith(f"{name}/")}
 
     def _make_agents(self, call: Call) -> None:
         for agent in agents.made_by(call):
@@ -414,8 +370,8 @@ def holds(condition: expr_pb2.Expr, resource: str) -> bool:
         told = _CLAUSE.fullmatch(clause.strip())
         if told is None:
             raise invalid(f"{condition.title}: rehearsal/authority.py reads resource.name only, and not {clause!r}")
-        text = told["text"]
-        found |= resource.startswith(text) if told["starts"] else resource == text
+        beginning = told["beginning"]
+        found |= resource == told["name"] if beginning is None else resource.startswith(beginning)
     return found
 
 

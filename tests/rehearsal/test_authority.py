@@ -9,6 +9,8 @@ import pytest
 import requests
 from google.api_core import exceptions
 from google.cloud.dataflow_v1beta3 import types as dataflow
+from google.cloud.dataproc_v1 import types as dataproc
+from google.cloud.functions_v2 import types as functions
 from google.cloud.iam_admin_v1 import types as iam
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.pubsub_v1 import types as pubsub
@@ -26,7 +28,6 @@ from lunation.deploy.storage import Bucket, StagedFile
 from lunation.settings import Target, load
 from rehearsal.agents import AGENTS
 from rehearsal.authority import Authority, Denial, holds, summary
-from rehearsal.clock import Clock
 from rehearsal.documented import done_by_hand
 from rehearsal.project import Project
 from rehearsal.recorder import Call
@@ -37,7 +38,6 @@ P = "example-production"
 PLACE = f"projects/{P}"
 BUILD = account(P, "build")
 MEMORY = ("iam", "serviceusage", "resourcemanager", "artifactregistry", "cloudbuild", "monitoring")
-ARCHIVE = f"us-central1-docker.pkg.dev/{P}/lunation/archive:1"
 
 
 class Rehearsed:
@@ -311,30 +311,6 @@ def test_a_policy_names_roles_that_there_are(rehearse: Rehearse) -> None:
     assert not rehearsed.authority.allows(account(P, "train"), "logging.logEntries.create", PLACE)
 
 
-def test_a_grant_reaches_a_slow_service_after_a_while() -> None:
-    """IAM itself knows at once; Cloud Build when the clock says so. Being late is no want of a grant."""
-    clock = Clock()
-    authority = Authority(_with(BUILD), clock=clock, slow={"cloudbuild": 120.0})
-    bucket = Call("owner", "storage.buckets.insert", f"/storage/v1/b?project={P}", body=b'{"name": "sources"}')
-    authority.after_storage(bucket, 200, b"{}")
-    build = Call("owner", "google.devtools.cloudbuild.v1.CloudBuild.CreateBuild", _build())
-    for role in ("roles/storage.objectViewer", "roles/logging.logWriter", "roles/artifactregistry.writer"):
-        _grant(authority, PLACE, role, _member("build"))
-    assert authority.allows(BUILD, "storage.objects.get", PLACE)
-    for second in (0.0, 119.0):
-        clock.now = second
-        with pytest.raises(ServiceError, match="could not resolve source"):
-            authority.before(build)
-    assert {one.permission for one in authority.late} == {"storage.objects.get"}
-    clock.sleep(1)
-    authority.before(build)
-    assert not authority.denied
-    # Written once more, it is no new grant.
-    clock.now = 130.0
-    _grant(authority, PLACE, "roles/pubsub.publisher", _member("build"))
-    authority.before(build)
-
-
 def test_what_follows_from_a_call_is_noted_and_refuses_nobody() -> None:
     """A message is published, though the agent that pushes it may not sign a token, or is not there at all."""
     project = _with(account(P, "push"))
@@ -361,6 +337,32 @@ def test_what_follows_from_a_call_is_noted_and_refuses_nobody() -> None:
     authority.denied.clear()
     authority.before(publish)
     assert not authority.denied
+
+
+def test_each_service_refuses_in_its_own_words_what_an_account_of_ours_lacks() -> None:
+    """A function's build fails once its source has been put away; Dataproc looks before it makes a cluster."""
+    authority = Authority(_with(BUILD, account(P, "train")))
+    built = {"build_config": {"service_account": f"{PLACE}/serviceAccounts/{BUILD}"}}
+    parent = f"{PLACE}/locations/us-central1"
+    function = functions.CreateFunctionRequest(parent=parent, function_id="f", function=built)
+    request = functions.CreateFunctionRequest.pb(function)
+    with pytest.raises(ServiceError) as told:
+        authority.before(Call("owner", "google.cloud.functions.v2.FunctionService.CreateFunction", request))
+    assert str(told.value) == (
+        "Build failed with status: FAILURE and message: failed to Fetch: Access to bucket gcf-v2-sources-123456789012-"
+        f"us-central1 denied. You must grant Storage Object Viewer permission to {BUILD}."
+    )
+    name = f"{PLACE}/regions/us-central1/workflowTemplates/t"
+    config = {"gce_cluster_config": {"service_account": account(P, "train")}}
+    placement = {"managed_cluster": {"cluster_name": "c", "config": config}}
+    template = dataproc.WorkflowTemplate.pb(dataproc.WorkflowTemplate(name=name, placement=placement))
+    service = "google.cloud.dataproc.v1.WorkflowTemplateService"
+    authority.after(Call("owner", f"{service}.CreateWorkflowTemplate", template), template)
+    starts = dataproc.InstantiateWorkflowTemplateRequest.pb()(name=name)
+    with pytest.raises(ServiceError) as told:
+        authority.before(Call("owner", f"{service}.InstantiateWorkflowTemplate", starts))
+    who = account(P, "train")
+    assert str(told.value) == f"Service account '{who}' is missing required permissions: [dataproc.agents.create]."
 
 
 def test_a_judge_that_only_notes_lets_everything_pass(rehearse: Rehearse) -> None:
@@ -461,14 +463,3 @@ def _grant(authority: Authority, resource: str, role: str, member: str) -> None:
     call = Call("owner", "google.iam.admin.v1.IAM.SetIamPolicy", request)
     authority.before(call)
     authority.after(call, authority.project.set_policy(resource, policy) if resource == PLACE else policy)
-
-
-def _build() -> Any:
-    from google.cloud.devtools.cloudbuild_v1 import types
-
-    build = {
-        "source": {"storage_source": {"bucket": "sources", "object_": "a.zip"}},
-        "images": [ARCHIVE],
-        "service_account": f"{PLACE}/serviceAccounts/{BUILD}",
-    }
-    return types.CreateBuildRequest.pb(types.CreateBuildRequest(parent=PLACE, build=build))

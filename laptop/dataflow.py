@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client, types
+from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client, MessagesV1Beta3Client, types
 
 from laptop.children import Child, Guard, tail
 from laptop.errors import ServiceError, invalid, not_found
@@ -30,6 +30,7 @@ from laptop.store import Store
 Job: Any = types.Job.pb()
 LaunchFlexTemplateResponse: Any = types.LaunchFlexTemplateResponse.pb()
 ListJobsResponse: Any = types.ListJobsResponse.pb()
+ListJobMessagesResponse: Any = types.ListJobMessagesResponse.pb()
 State = types.JobState
 
 SCHEMA = """
@@ -193,6 +194,19 @@ class Dataflow:
         anywhere.CopyFrom(request)
         anywhere.location = ""
         return await self.list_jobs(anywhere)
+
+    async def list_job_messages(self, request: Any) -> Any:
+        """Why a job failed: the end of what its process wrote."""
+        job = self._job(request)
+        if job.current_state != State.JOB_STATE_FAILED:
+            return ListJobMessagesResponse()
+        message = types.JobMessage.pb()(
+            id="failed",
+            time=job.current_state_time,
+            message_text=tail(self._context.state / "logs" / f"job-{job.name}.log", 1500),
+            message_importance=types.JobMessageImportance.JOB_MESSAGE_ERROR,
+        )
+        return ListJobMessagesResponse(job_messages=[message])
 
     async def update_job(self, request: Any) -> Any:
         """Drain or cancel a job. The answer does not wait for its end."""
@@ -403,7 +417,7 @@ def build(context: Context) -> Api:
     store = Store(context.folder("dataflow") / "state.sqlite", SCHEMA)
     service = Dataflow(context, store)
     return Api(
-        rpcs=surfaces(FlexTemplatesServiceClient, JobsV1Beta3Client),
+        rpcs=surfaces(FlexTemplatesServiceClient, JobsV1Beta3Client, MessagesV1Beta3Client),
         handlers=[service],
         start=service.start,
         stop=service.stop,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
-from lunation.deploy.dataflow import launch, running_jobs, wait_for
+from lunation.deploy.dataflow import complaints, launch, running_jobs, wait_for
 from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_image, template_spec
 from lunation.settings import Settings
 
@@ -33,7 +33,8 @@ def backfill(
         BackfillError: a pattern matches nothing, nothing is deployed, or the job failed.
     """
     target = clients.target
-    deployed = next(running_jobs(clients, ARCHIVE_JOB), None)
+    # One that starts has no labels yet.
+    deployed = next((job for job in running_jobs(clients, ARCHIVE_JOB) if "source" in job.labels), None)
     if deployed is None:
         raise BackfillError(f"the archive job does not run in project {target.project}: run `lunation deploy` first")
     nonce = uuid.uuid4().hex[:8]
@@ -60,7 +61,7 @@ def backfill(
     )
     state = wait_for(clients, job, {"JOB_STATE_DONE"}, seconds)
     if state != "JOB_STATE_DONE":
-        raise BackfillError(f"job {job} is {state}; its log tells why")
+        raise BackfillError(f"job {job} ended as {state}: {complaints(clients, job)}")
     return job
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import google.auth.transport.requests
 import grpc
 import requests
-from google.auth import impersonated_credentials
+from google.auth import external_account_authorized_user, impersonated_credentials
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.cloud import datastore, pubsub_v1, storage  # type: ignore[attr-defined]
-from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client
+from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, JobsV1Beta3Client, MessagesV1Beta3Client
 from google.cloud.dataproc_v1 import JobControllerClient, WorkflowTemplateServiceClient
 from google.cloud.datastore_admin_v1 import DatastoreAdminClient
 from google.cloud.datastore_v1 import DatastoreClient
@@ -19,6 +19,7 @@ from google.cloud.functions_v2 import FunctionServiceClient
 from google.cloud.scheduler_v1 import CloudSchedulerClient
 from google.cloud.workflows.executions_v1 import ExecutionsClient
 from google.cloud.workflows_v1 import WorkflowsClient
+from google.oauth2.credentials import Credentials as PersonalCredentials
 
 from lunation.settings import Target
 
@@ -34,14 +35,18 @@ if TYPE_CHECKING:  # what only a deployment calls is imported when it does
     from google.cloud.service_usage_v1 import ServiceUsageClient
     from google.pubsub_v1 import SchemaServiceClient
 
+PERSONS = (PersonalCredentials, external_account_authorized_user.Credentials)
+"""What ``gcloud auth application-default login`` leaves, and the same by an identity provider of one's own."""
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-# Google's public endpoints, for what is configured with an address of its own (functions, workflow, scheduler).
+# Google's public endpoints, for what is configured with an address of its own (functions, workflow, scheduler), and for
+# methods that no client package has.
 PUBLIC = {
     "datastore": "https://datastore.googleapis.com",
     "pubsub": "https://pubsub.googleapis.com",
     "storage": "https://storage.googleapis.com",
     "workflows": "https://workflowexecutions.googleapis.com",
     "telemetry": "https://telemetry.googleapis.com",
+    "serviceusage": "https://serviceusage.googleapis.com",
 }
 
 
@@ -70,12 +75,17 @@ class Clients:
     def credentials(self) -> Credentials:
         """Application Default Credentials, or short-lived ones of the service account that the target impersonates.
 
+        A person's calls are counted against a quota project, whose APIs have to be on, and gcloud has put any of that
+        person's into the credentials: here it is the target's own, which takes ``serviceusage.services.use`` on it. A
+        service account's are counted against its own project without a word, and need no such permission
+        (https://cloud.google.com/docs/quotas/quota-project).
+
         Raises:
             google.auth.exceptions.GoogleAuthError: there are none on this machine.
         """
         source, _ = google.auth.default(scopes=[SCOPE])
         if self.target.impersonate is None:
-            return source
+            return source.with_quota_project(self.project) if isinstance(source, PERSONS) else source
         return impersonated_credentials.Credentials(
             source_credentials=source, target_principal=self.target.impersonate, target_scopes=[SCOPE]
         )
@@ -106,6 +116,17 @@ class Clients:
         if service in addresses:
             return addresses[service]["http"]
         return PUBLIC.get(service) or f"https://{self.target.region}-{service}.googleapis.com"
+
+    def own_url(self, service: str) -> str:
+        """The same for a call that is made here and now: a sample's goes to no service of Google's."""
+        addresses = self.target.addresses()
+        return addresses[service]["http"] if service in addresses else PUBLIC[service]
+
+    def session(self, service: str) -> requests.Session:
+        """Plain HTTP with the target's credentials, for a method of ``service`` that no client has."""
+        if service in self.target.addresses():
+            return requests.Session()
+        return google.auth.transport.requests.AuthorizedSession(self.credentials)
 
     def grpc_url(self, service: str) -> str:
         """Base URL of a service's gRPC API; the scheme says whether the channel is encrypted."""
@@ -181,6 +202,11 @@ class Clients:
         return self._rest(JobsV1Beta3Client, "dataflow")
 
     @cached_property
+    def dataflow_messages(self) -> MessagesV1Beta3Client:
+        """What Dataflow says of a job, such as why it failed."""
+        return self._rest(MessagesV1Beta3Client, "dataflow")
+
+    @cached_property
     def workflow_templates(self) -> WorkflowTemplateServiceClient:
         """Dataproc workflow templates."""
         regional = {"client_options": {"api_endpoint": f"{self.target.region}-dataproc.googleapis.com:443"}}
@@ -209,10 +235,8 @@ class Clients:
 
     @cached_property
     def http(self) -> requests.Session:
-        """Plain HTTP with the target's credentials, for the one call that no client has (step entries)."""
-        if "workflows" in self.target.addresses():
-            return requests.Session()
-        return google.auth.transport.requests.AuthorizedSession(self.credentials)
+        """Plain HTTP to Workflow Executions, whose client has no step entries."""
+        return self.session("workflows")
 
     # --- what only a deployment calls
 

@@ -48,6 +48,8 @@ class Project:
         self.things: dict[str, Any] = {}
         self.policies: dict[str, policy_pb2.Policy] = {}
         self.deleted: list[str] = []
+        self.lacks: set[str] = set()
+        """Permissions that whoever asks does not have on the project."""
         self._ids = itertools.count(1)
 
     async def answer(self, rpc: Rpc, request: Message) -> Message:
@@ -58,6 +60,8 @@ class Project:
         """
         method = f"{rpc.service}.{rpc.name}"
         handler = _HANDLERS.get(method)
+        if rpc.name == "TestIamPermissions":
+            return self.permissions(rpc, request)
         if rpc.name == "GetIamPolicy":
             return self.policy(request.resource)  # type: ignore[attr-defined]
         if rpc.name == "SetIamPolicy":
@@ -177,6 +181,11 @@ class Project:
         kept.etag = hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
         self.policies[resource] = kept
         return kept
+
+    def permissions(self, rpc: Rpc, request: Any) -> Message:
+        """Those of the asked ones that whoever asks has."""
+        self.policy(request.resource)
+        return rpc.response(permissions=[one for one in request.permissions if one not in self.lacks])
 
     def _check_member(self, member: str) -> None:
         email = member.removeprefix("serviceAccount:")
@@ -345,6 +354,14 @@ def _create_schema(project: Project, request: Any) -> Message:
 def _commit_schema(project: Project, request: Any) -> Message:
     project.get(request.name)
     return project.put(request.name, request.schema)
+
+
+@answers(f"{SCHEMAS}.ListSchemaRevisions")
+def _list_revisions(project: Project, request: Any) -> Message:
+    """The newest: what was before it is not kept."""
+    from google.pubsub_v1 import types
+
+    return types.ListSchemaRevisionsResponse.pb()(schemas=[project.get(request.name)])
 
 
 @answers(f"{SCHEMAS}.DeleteSchema")
@@ -538,6 +555,7 @@ def _update_dashboard(project: Project, request: Any) -> Message:
 
 DATAFLOW = "google.dataflow.v1beta3"
 RUNNING, UPDATED, DRAINED = 2, 6, 8  # google.dataflow.v1beta3.JobState
+ENDED = {3, 4, 5, UPDATED, DRAINED}
 
 
 @answers(f"{DATAFLOW}.FlexTemplatesService.LaunchFlexTemplate")
@@ -559,6 +577,7 @@ def _launch(project: Project, request: Any) -> Message:
         current_state=RUNNING,
         labels=wanted.environment.additional_user_labels,
     )
+    job.create_time.GetCurrentTime()
     for old in running:
         old.current_state = UPDATED
     return types.LaunchFlexTemplateResponse.pb()(job=project.add(f"jobs/{job.id}", job))
@@ -580,13 +599,22 @@ def _get_job(project: Project, request: Any) -> Message:
     return project.get(f"jobs/{request.job_id}")
 
 
-@answers(f"{DATAFLOW}.JobsV1Beta3.ListJobs")
+@answers(f"{DATAFLOW}.JobsV1Beta3.ListJobs", f"{DATAFLOW}.JobsV1Beta3.AggregatedListJobs")
 def _list_jobs(project: Project, request: Any) -> Message:
     from google.cloud.dataflow_v1beta3 import types
 
     active = request.filter == types.ListJobsRequest.Filter.ACTIVE
-    jobs = [job for job in project.below("jobs/") if not active or job.current_state == RUNNING]
+    jobs = [job for job in project.below("jobs/") if not active or job.current_state not in ENDED]
     return types.ListJobsResponse.pb()(jobs=jobs)
+
+
+@answers(f"{DATAFLOW}.MessagesV1Beta3.ListJobMessages")
+def _list_job_messages(project: Project, request: Any) -> Message:
+    """None: a judge says what went wrong."""
+    from google.cloud.dataflow_v1beta3 import types
+
+    project.get(f"jobs/{request.job_id}")
+    return types.ListJobMessagesResponse.pb()()
 
 
 @answers(f"{DATAFLOW}.JobsV1Beta3.UpdateJob")

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from laptop.service import HOST, surfaces
 from laptop.surface import HttpRoute, Rpc, rpcs_of
+from rehearsal.identities import identity_routes
 from rehearsal.judge import Judge
 from rehearsal.project import Empty, Project
 from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes, telemetry_routes
@@ -32,6 +33,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "dataflow": (
         "google.cloud.dataflow_v1beta3.FlexTemplatesServiceClient",
         "google.cloud.dataflow_v1beta3.JobsV1Beta3Client",
+        "google.cloud.dataflow_v1beta3.MessagesV1Beta3Client",
     ),
     "resourcemanager": ("google.cloud.resourcemanager_v3.ProjectsClient",),
     "serviceusage": ("google.cloud.service_usage_v1.ServiceUsageClient",),
@@ -134,6 +136,8 @@ class Stage:
                 storage_routes(caller, self._laptop[service]["http"], self.notes, self._judges),
                 None,
             )
+        if service == "serviceusage":
+            return self.project.answer, identity_routes(caller, self.project, self.notes, self._judges), None
         if service == "telemetry":
             return self.project.answer, telemetry_routes(caller, self.notes, self._judges), None
         if service in LAPTOP:
@@ -172,4 +176,7 @@ def _no_buckets() -> list[web.RouteDef]:
         error = {"code": 404, "message": f"{request.path}: not there", "errors": [{"reason": "notFound"}]}
         return web.json_response({"error": error}, status=404)
 
-    return [web.route("*", "/storage/v1/{path:.*}", missing)]
+    async def none(request: web.Request) -> web.Response:
+        return web.json_response({"kind": "storage#buckets"})
+
+    return [web.get("/storage/v1/b", none), web.route("*", "/storage/v1/{path:.*}", missing)]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,8 @@ MARKS = {
     "keep": "[blue]=[/]",
 }
 
+FEW = 3
+"""What stays for one reason, up to so many things, gets a line each."""
 NO_PROJECT = f"no project at Google's is configured. {HOW_TO_CONFIGURE}"
 
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write the plan to this file, for `deploy --plan`.")]
@@ -55,10 +57,12 @@ def plan(
     Exit code 0: nothing to do; 2: something; 1: an error.
     """
     from lunation.deploy import plan as deployment
+    from lunation.deploy.place import check_project
     from lunation.deploy.table import resources
 
     _check_release(release, origin)
     with session(target, examples=True) as (settings, clients):
+        check_project(clients)
         shipped = _shipped(settings, clients, release, origin)
         rows = resources(settings, clients.target, shipped)
         changes = deployment.plan(rows, clients)
@@ -82,6 +86,7 @@ def deploy(
 ) -> None:
     """Make the target as lunation.toml says. Run twice, the second run changes nothing."""
     from lunation.deploy import plan as deployment
+    from lunation.deploy.place import check_project
     from lunation.deploy.table import resources
 
     _check_release(release, origin)
@@ -90,6 +95,7 @@ def deploy(
         release, origin = agreed["release"], agreed["from"]
     target = target or (agreed["target"] if agreed else _project_to_deploy_to(release))
     with session(target, examples=True) as (settings, clients):
+        check_project(clients)
         shipped = _shipped(settings, clients, release, origin)
         if agreed is not None and agreed["release"] != shipped.id:
             if release is not None:
@@ -127,30 +133,33 @@ def deploy(
                 if len(done) < len(rows):
                     status.update(f"{len(done) + 1}/{len(rows)} {plain(rows[len(done)].address)}")
 
-            deployment.apply(rows, clients, report, expected)
+            deployment.apply(rows, clients, report, expected, say=_once())
         out.print(f"Deployed: {len(rows)} resources in project {clients.project}, release {shipped.id}.")
 
 
 def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: DataOption = None) -> None:
     """Take the deployment down. Buckets with data, and Datastore, stay unless they are named; the list says which."""
     from lunation.deploy import plan as deployment
+    from lunation.deploy.place import check_project
     from lunation.deploy.table import resources
 
     named = delete_data or []
     with session(target, examples=True) as (settings, clients):
         if clients.target.sample:
             fail(f"{target}: there is nothing to take down. {NO_PROJECT}")
+        check_project(clients)
         rows = resources(settings, clients.target)
         what = f"Records and models stay{', except ' + ', '.join(named) if named else ''}; "
         what += "messages that wait in a subscription go with it."
         if not yes and not typer.confirm(f"Take down project {clients.project}? {what}"):
             raise typer.Exit(1)
         with err.status("draining and deleting …"):
-            done = deployment.destroy(rows, clients, _show, named)
+            done = deployment.destroy(rows, clients, _show, named, say=_once())
     kept = [change for change in done if change.action == "keep"]
     out.print(f"Deleted {len(done) - len(kept)} resources. What remains:")
-    for change in kept:
-        out.print(f"  {plain(change.address)}: {plain(change.summary)}")
+    for why, changes in _by_reason(kept).items():
+        for addresses in [changes] if len(changes) > FEW else [[one] for one in changes]:
+            out.print(f"  {plain(', '.join(addresses))}: {plain(why)}")
     if not any(change.address.startswith("database/") for change in kept):
         out.print("  the entities in Datastore" if not named else "  nothing else")
 
@@ -348,6 +357,26 @@ def _who(member: str) -> str:
 def _role(role: str) -> str:
     """A role, our own by its id."""
     return re.sub(r"^projects/[^/]+/roles/", "", role)
+
+
+def _by_reason(kept: Sequence["Change"]) -> dict[str, list[str]]:
+    """The addresses of what stays, by why it does."""
+    found: dict[str, list[str]] = {}
+    for change in kept:
+        found.setdefault(change.summary, []).append(change.address)
+    return found
+
+
+def _once() -> Callable[[str], None]:
+    """Tells what is waited for, however often that is tried, once."""
+    told: set[str] = set()
+
+    def say(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            err.print(f"[dim]… {plain(text)}[/]")
+
+    return say
 
 
 def _show(change: "Change") -> None:

@@ -2,6 +2,7 @@
 
 A policy is read, changed and written with its etag, so two changes at a time cannot undo each other. On a resource of
 our own, whatever is not declared is taken away; on the project, only what our own service accounts have and should not.
+What is not ours stays as it is, byte for byte.
 """
 
 from abc import ABC, abstractmethod
@@ -14,9 +15,15 @@ from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.type import expr_pb2
 
 from lunation.clients import Clients
-from lunation.deploy.accounts import PREFIX
+from lunation.deploy.accounts import PREFIX, CustomRole, ServiceAccount, account
+from lunation.deploy.errors import unless_off
 from lunation.deploy.resource import Resource, State
+from lunation.deploy.units import UNITS
 
+ACCOUNT = "serviceAccount:"
+DELETED = "deleted:"
+"""What a member becomes when it is deleted, ``deleted:serviceAccount:…?uid=…``: a policy that names both that and a
+new one of the same name is refused (https://github.com/GoogleCloudPlatform/k8s-config-connector/issues/279)."""
 CONVENIENCE = ("projectOwner:", "projectEditor:", "projectViewer:")
 """What Cloud Storage puts into a new bucket's policy for the project's basic roles."""
 
@@ -34,13 +41,13 @@ class Grant:
     """A role, and who has it.
 
     Args:
-        role: ``roles/…`` or ``projects/P/roles/…``.
+        role: ``roles/…``, or one of our own, whose full name may change.
         member: for example ``serviceAccount:…``; a function for one whose name Google chooses.
         why: what the member does with it, in half a sentence.
         condition: None holds always.
     """
 
-    role: str
+    role: str | CustomRole
     member: str | Callable[[Clients], str]
     why: str
     condition: Condition | None = None
@@ -165,16 +172,20 @@ class Access(Resource):
         self.managed_with = policy.managed_with  # type: ignore[misc]
 
     def desired(self, clients: Clients) -> State:
-        """Members by role; a role with a condition is told apart by the condition's title."""
+        """Members by role; a role with a condition is told apart by the condition's title.
+
+        A role of our own is named as it is declared, whichever id it has, which a plan may not know yet.
+        """
         wanted: dict[str, set[str]] = {}
         for grant in self.grants:
-            wanted.setdefault(_key(grant.role, grant.condition), set()).add(_member(grant, clients))
+            wanted.setdefault(_key(_role(grant, clients), grant.condition), set()).add(_member(grant, clients))
         return {role: sorted(members) for role, members in sorted(wanted.items())}
 
     def summary(self, clients: Clients) -> str:
         """Who may do what."""
-        return "; ".join(f"{_short(member)} {_role(grant.role)}" for grant in self.grants
-                         for member in [_member(grant, clients)])  # fmt: skip
+        return "; ".join(
+            f"{_short(_member(grant, clients))} {_role(grant, clients).rsplit('/', 1)[1]}" for grant in self.grants
+        )
 
     def differences(self, clients: Clients, actual: State) -> list[tuple[str, Any, Any]]:
         """A role that is not declared differs, too."""
@@ -188,12 +199,13 @@ class Access(Resource):
             policy = self.policy.get(clients)
         except NotFound:
             return None
-        found = {}
+        ours, key_of = self._ours(clients), self._keys(clients)
+        found: dict[str, set[str]] = {}
         for binding in policy.bindings:
-            members = sorted(member for member in binding.members if self._ours(member, clients))
+            members = {member for member in binding.members if ours(member)}
             if members:
-                found[_key(binding.role, binding.condition if binding.HasField("condition") else None)] = members
-        return found or None
+                found.setdefault(key_of(binding), set()).update(members)
+        return {key: sorted(members) for key, members in found.items()} or None
 
     def create(self, clients: Clients) -> None:
         """Grant it."""
@@ -207,37 +219,61 @@ class Access(Resource):
         """Take it all away."""
         self._write(clients, {})
 
-    def _ours(self, member: str, clients: Clients) -> bool:
+    def _ours(self, clients: Clients) -> Callable[[str], bool]:
+        """Tells whether a member is ours to grant to and to take from."""
         if self.policy.exclusive:
-            return not member.startswith(CONVENIENCE)
-        declared = {_member(grant, clients) for grant in self.grants}
-        suffix = f"@{clients.project}.iam.gserviceaccount.com"
-        own = member.startswith(f"serviceAccount:{PREFIX}") and member.endswith(suffix)
-        deployer = member == f"serviceAccount:{clients.target.impersonate}"
-        return member in declared or (own and not deployer and _unit(member) != "deployer")
+            return lambda member: not member.startswith(CONVENIENCE)
+        own = {_member(grant, clients) for grant in self.grants}
+        own |= {f"{ACCOUNT}{account(clients.project, unit)}" for unit in UNITS}
+        # And those that an earlier release had, as long as they are there and carry our mark.
+        nothing: list[str] = []
+        marked = unless_off(lambda: [row.name for row in ServiceAccount.ours(clients)], nothing)
+        own |= {f"{ACCOUNT}{account(clients.project, name.removeprefix(PREFIX))}" for name in marked}
+        own.discard(f"{ACCOUNT}{clients.target.impersonate}")
+        return lambda member: _as_it_was(member) in own
+
+    def _keys(self, clients: Clients) -> Callable[[policy_pb2.Binding], str]:
+        """Gives the key of a binding, as :meth:`desired` has it."""
+        own = [grant.role for grant in self.grants if isinstance(grant.role, CustomRole)]
+        declared = {role.path(clients): role.declared(clients) for role in own}
+
+        def key_of(binding: policy_pb2.Binding) -> str:
+            role = declared.get(binding.role, binding.role)
+            if binding.role not in declared and role in declared.values():
+                role = f"{role} (deleted)"  # its id is another one by now
+            return _key(role, binding.condition if binding.HasField("condition") else None)
+
+        return key_of
 
     def _write(self, clients: Clients, wanted: State) -> None:
+        """Change the policy in place: what is not ours is not touched, not even in its order."""
         policy = self.policy.get(clients)
-        conditions = {_key(grant.role, grant.condition): grant.condition for grant in self.grants}
-        kept: dict[str, tuple[policy_pb2.Binding, list[str]]] = {}
+        ours, key_of = self._ours(clients), self._keys(clients)
+        grants = {_key(_role(grant, clients), grant.condition): grant for grant in self.grants}
+        missing = {key: set(members) for key, members in wanted.items()}
         for binding in policy.bindings:
-            key = _key(binding.role, binding.condition if binding.HasField("condition") else None)
-            kept[key] = (binding, [member for member in binding.members if not self._ours(member, clients)])
-        updated = policy_pb2.Policy(version=3, etag=policy.etag)
-        for key in sorted({*kept, *wanted}):
-            before, others = kept.get(key, (None, []))
-            members = sorted({*others, *wanted.get(key, ())})
+            key = key_of(binding)
+            stay = [member for member in binding.members if not ours(member) or member in wanted.get(key, ())]
+            if stay != list(binding.members):
+                binding.members[:] = stay
+            missing.get(key, set()).difference_update(stay)
+        for key, members in sorted(missing.items()):
             if not members:
                 continue
-            condition = conditions.get(key)
-            if before is not None and before.HasField("condition"):
-                expression = before.condition
-            elif condition is not None:
-                expression = expr_pb2.Expr(title=condition.title, expression=condition.expression)
-            else:
-                expression = None
-            updated.bindings.add(role=key.partition(" [")[0], members=members, condition=expression)
-        self.policy.set(clients, updated)
+            role, condition = grants[key].role, grants[key].condition
+            expression = "" if condition is None else condition.expression
+            same = (one for one in policy.bindings if key_of(one) == key and one.condition.expression == expression)
+            binding = next(same, None)
+            if binding is None:
+                binding = policy.bindings.add(role=role.path(clients) if isinstance(role, CustomRole) else role)
+                if condition is not None:
+                    binding.condition.CopyFrom(expr_pb2.Expr(title=condition.title, expression=expression))
+            binding.members.extend(sorted(members))
+        kept = [binding for binding in policy.bindings if binding.members]
+        del policy.bindings[:]
+        policy.bindings.extend(kept)
+        policy.version = 3
+        self.policy.set(clients, policy)
 
 
 def topic_policy(name: str) -> Policy:
@@ -329,8 +365,17 @@ def _member(grant: Grant, clients: Clients) -> str:
     return grant.member if isinstance(grant.member, str) else grant.member(clients)
 
 
+def _role(grant: Grant, clients: Clients) -> str:
+    return grant.role if isinstance(grant.role, str) else grant.role.declared(clients)
+
+
 def _key(role: str, condition: Any) -> str:
     return f"{role} [{condition.title}]" if condition is not None else role
+
+
+def _as_it_was(member: str) -> str:
+    """A deleted member, by the name that it had."""
+    return member.removeprefix(DELETED).partition("?uid=")[0] if member.startswith(DELETED) else member
 
 
 def _condition(binding: policy_pb2.Binding) -> dict[str, Any]:
@@ -345,7 +390,3 @@ def _unit(member: str) -> str:
 
 def _short(member: str) -> str:
     return _unit(member) if member.startswith(f"serviceAccount:{PREFIX}") else member
-
-
-def _role(role: str) -> str:
-    return role.rsplit("/", 1)[1]

@@ -228,6 +228,7 @@ def _flat(usd: float, why: str) -> Estimate:
 FREE = _flat(0.0, "free")
 ESTIMATES: dict[str, Estimate] = {
     "api": FREE,
+    "service-agents": FREE,
     "service-account": FREE,
     "role": FREE,
     "access": FREE,

@@ -1,15 +1,36 @@
 """The streaming archive job on Dataflow."""
 
+import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.dataflow_v1beta3 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import SYSTEM, Resource, State, fingerprint
+from lunation.deploy.job_files import STAGING, TEMP, sweep
+from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, fingerprint
 
-ACTIVE = {"JOB_STATE_RUNNING", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
+RUNNING = "JOB_STATE_RUNNING"
+STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING"}
+"""What becomes RUNNING or FAILED by itself. A launcher's machine queues the job, which has no labels yet then."""
+ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
+ENDED = {"JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED"}
+START_SECONDS = 900
+RELAUNCH_SECONDS = 900.0
+"""For how long a job is launched again that failed for want of a permission: a grant takes minutes to reach Dataflow,
+and so does a launch. The tests of Terraform's provider sleep for 300 s between the two (wait_bind_iam_roles in
+https://github.com/GoogleCloudPlatform/magic-modules, resource_dataflow_flex_template_job_test.go.tmpl)."""
+_DENIED = re.compile(
+    # Said by the services themselves, https://cloud.google.com/dataflow/docs/guides/troubleshoot-permissions
+    r"PERMISSION_DENIED|[Pp]ermission '?[\w.]+'? denied|does not have .{0,60}\b(access|permission)|"
+    r"[Mm]issing permission|Access Denied|\b403\b|cannot act as service account|"
+    # and by Dataflow, of files that the worker's account may not read: professional-services#218 and
+    # python-docs-samples#4894 of https://github.com/GoogleCloudPlatform, data-science-on-gcp#151
+    r"is inaccessible|Unable to open (template )?file",
+)
 
 
 def launch(
@@ -52,8 +73,8 @@ def launch(
                     "max_workers": max_workers,
                     "enable_streaming_engine": streaming,
                     "ip_configuration": "WORKER_IP_PRIVATE",
-                    "temp_location": f"gs://{clients.project}-build/dataflow/temp",
-                    "staging_location": f"gs://{clients.project}-build/dataflow/staging",
+                    "temp_location": f"gs://{_build_bucket(clients)}/{TEMP}",
+                    "staging_location": f"gs://{_build_bucket(clients)}/{STAGING}",
                 },
                 "update": update,
             },
@@ -71,7 +92,7 @@ def wait_for(clients: Clients, job_id: str, states: set[str], seconds: float) ->
     deadline = time.monotonic() + seconds
     while True:
         state = job_state(clients, job_id)
-        if state in states or state in {"JOB_STATE_FAILED", "JOB_STATE_CANCELLED"}:
+        if state in states or state in ENDED:
             return state
         if time.monotonic() > deadline:
             raise TimeoutError(f"Dataflow job {job_id} is {state} after {seconds:.0f} s, expected {', '.join(states)}")
@@ -82,6 +103,25 @@ def job_state(clients: Clients, job_id: str) -> str:
     """The state a job is in, by its name in the API."""
     request = {"project_id": clients.project, "location": clients.target.region, "job_id": job_id}
     return types.JobState(clients.dataflow_jobs.get_job(request=request).current_state).name
+
+
+def complaints(clients: Clients, job_id: str) -> str:
+    """Why a job failed: the errors that Dataflow keeps with it, and where there is more."""
+    request = {
+        "project_id": clients.project,
+        "location": clients.target.region,
+        "job_id": job_id,
+        "minimum_importance": types.JobMessageImportance.JOB_MESSAGE_ERROR,
+    }
+    try:
+        messages = [one.message_text for one in clients.dataflow_messages.list_job_messages(request=request)]
+    except GoogleAPICallError as error:
+        messages = [f"its messages cannot be read ({error.message})"]
+    said = "; ".join(dict.fromkeys(messages)) or "it left no message"
+    return (
+        f'{said}. All that it logged: gcloud logging read \'resource.type="dataflow_step" AND '
+        f'resource.labels.job_id="{job_id}"\' --project={clients.project}'
+    )
 
 
 class StreamingJob(Resource):
@@ -101,6 +141,7 @@ class StreamingJob(Resource):
     service = "dataflow"
     api = "dataflow.googleapis.com"
     managed_with = "roles/dataflow.developer"
+    told = frozenset({"state"})
 
     def __init__(
         self,
@@ -120,14 +161,17 @@ class StreamingJob(Resource):
         self._service_account = service_account
         self.image = image
         self._max_workers = max_workers
+        self._denied_since: float | None = None
+        """When it was launched first and had not the permissions that it needs."""
 
     def desired(self, clients: Clients) -> State:
-        """Its labels; the job does not tell its parameters, so they are hashed into one."""
+        """Its labels, and that it runs; the job does not tell its parameters, so they are hashed into one label."""
         return {
             "labels": {
                 **self._labels,
                 "parameters": fingerprint({**self._parameters, "max_workers": self._max_workers}),
-            }
+            },
+            "state": RUNNING,
         }
 
     def summary(self, clients: Clients) -> str:
@@ -135,21 +179,32 @@ class StreamingJob(Resource):
         return f"streams {self._spec} as {self._service_account}"
 
     def read(self, clients: Clients) -> State | None:
-        """The active job of this name."""
+        """The job of this name that has not ended. One that failed is no longer there, and is launched again."""
         job = self._find(clients)
-        return None if job is None else {"labels": dict(job.labels)}
+        return None if job is None else {"labels": dict(job.labels), "state": _state(job)}
 
     def create(self, clients: Clients) -> None:
         """Launch it and wait until it runs."""
         self._launch(clients, update=False)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Replace it by ``update``: what was read and not yet written is handed over."""
-        self._launch(clients, update=True)
+        """Replace it by ``update``: what was read and not yet written is handed over.
+
+        Raises:
+            NotReady: it starts, which may be all that was missing; or it ends, and another can be launched after that.
+            RuntimeError: somebody paused it.
+        """
+        job = self._settled(clients)
+        if job is None:
+            self._launch(clients, update=False)
+        elif _state(job) != RUNNING:
+            raise RuntimeError(f"somebody brought job {job.id} into the state {_state(job)}: let it run, or drain it")
+        elif "labels" in changed:
+            self._launch(clients, update=True)
 
     def delete(self, clients: Clients) -> None:
         """Drain it: what it has read is written, then it ends."""
-        job = self._find(clients)
+        job = self._settled(clients)
         if job is None:
             return
         clients.dataflow_jobs.update_job(
@@ -163,6 +218,12 @@ class StreamingJob(Resource):
         wait_for(clients, job.id, {"JOB_STATE_DRAINED"}, 900)
 
     def _launch(self, clients: Clients, *, update: bool) -> None:
+        """Launch it, and wait until it runs; then clear up after those before it.
+
+        Raises:
+            NotReady: it failed for want of a permission, which it may have by now.
+            RuntimeError: it failed.
+        """
         job_id = launch(
             clients,
             self.name,
@@ -175,9 +236,23 @@ class StreamingJob(Resource):
             streaming=True,
             update=update,
         )
-        state = wait_for(clients, job_id, {"JOB_STATE_RUNNING"}, 600)
-        if state != "JOB_STATE_RUNNING":
-            raise RuntimeError(f"{self.address}: the job is {state}; its log tells why (job {job_id})")
+        state = wait_for(clients, job_id, {RUNNING}, START_SECONDS)
+        if state != RUNNING:
+            why = f"job {job_id} ended as {state}: {complaints(clients, job_id)}"
+            self._denied_since = self._denied_since or time.monotonic()
+            if _DENIED.search(why) and time.monotonic() - self._denied_since < RELAUNCH_SECONDS:
+                raise NotReady(why, f"Dataflow knows what {self._service_account} may do")
+            raise RuntimeError(why)
+        sweep(clients, _build_bucket(clients), datetime.now(UTC))
+
+    def _settled(self, clients: Clients) -> Any:
+        """The job, if it neither starts nor ends; None if there is none."""
+        job = self._find(clients)
+        if job is not None and _state(job) in STARTING:
+            raise NotReady(f"job {job.id} is {_state(job)}", "the job runs")
+        if job is not None and _state(job) in ENDING:
+            raise NotReady(f"job {job.id} is {_state(job)}", "the job has ended")
+        return job
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -187,13 +262,31 @@ class StreamingJob(Resource):
                 yield cls.named(job.name)
 
     def _find(self, clients: Clients) -> Any:
-        return next((job for job in running_jobs(clients, self.name)), None)
+        """The youngest that has not ended: while one replaces another there are two."""
+        oldest = datetime.min.replace(tzinfo=UTC)
+        return max(_unfinished(clients, self.name), key=lambda job: job.create_time or oldest, default=None)
 
 
 def running_jobs(clients: Clients, name: str | None = None) -> Iterator[Any]:
-    """The jobs that run, with all that the service tells of them: those with our label, or the one of this name."""
+    """The jobs that run or start, with all that the service tells of them: those with our label, or the one of this
+    name."""
+    for job in _unfinished(clients, name):
+        ours = name is not None or job.labels.get("system") == SYSTEM["system"]
+        if ours and _state(job) in STARTING | {RUNNING}:
+            yield job
+
+
+def _unfinished(clients: Clients, name: str | None = None) -> Iterator[Any]:
+    """The jobs that have not ended: all, or those of one name. A list of jobs tells no labels."""
     request = {"project_id": clients.project, "location": clients.target.region}
     for job in clients.dataflow_jobs.list_jobs(request={**request, "filter": "ACTIVE"}):
-        ours = job.name == name if name is not None else job.labels.get("system") == SYSTEM["system"]
-        if ours and types.JobState(job.current_state).name in ACTIVE:
+        if name in (None, job.name) and _state(job) not in ENDED:
             yield clients.dataflow_jobs.get_job(request={**request, "job_id": job.id, "view": "JOB_VIEW_ALL"})
+
+
+def _state(job: Any) -> str:
+    return types.JobState(job.current_state).name
+
+
+def _build_bucket(clients: Clients) -> str:
+    return f"{clients.project}-build"

@@ -1,14 +1,20 @@
 """Datastore: the database, its composite indexes, and which property ends an entity's life."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from google.api_core.exceptions import AlreadyExists
 from google.cloud.datastore_admin_v1 import Index
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import NotReady, Resource, State, if_found, message_of, state_of
 
 if TYPE_CHECKING:
     from google.cloud.firestore_admin_v1.types import Field
+
+BUILD_SECONDS = 1200
+"""How long the operation of an index or a time to live is waited for. With data it may take hours, and goes on by
+itself: Terraform's provider gives up after as long
+(https://github.com/hashicorp/terraform-provider-google/issues/7842)."""
 
 
 class Database(Resource):
@@ -34,6 +40,30 @@ class Database(Resource):
             "point_in_time_recovery_enablement": "POINT_IN_TIME_RECOVERY_ENABLED",
             "delete_protection_state": "DELETE_PROTECTION_ENABLED",
         }
+
+    def differences(self, clients: Clients, actual: State) -> list[tuple[str, Any, Any]]:
+        """What is not as declared.
+
+        Raises:
+            ValueError: it is of the other mode, or in another place. It keeps data, so it stays what it is.
+        """
+        kind, place = actual.get("type_"), actual.get("location_id")
+        region, project = clients.target.region, clients.project
+        if kind != "DATASTORE_MODE":
+            # "Mode changes are only allowed if the database is empty": DatabaseType in the API's reference,
+            # https://docs.cloud.google.com/sdk/gcloud/reference/firestore/databases/update
+            raise ValueError(
+                f"the project's default database is of the kind {kind}, and Lunation's entities need DATASTORE_MODE. "
+                f"If it is empty: gcloud firestore databases update --type=datastore-mode --project={project}; if it "
+                "holds somebody's data, take a project of its own"
+            )
+        if place != region:
+            raise ValueError(
+                f"the project's default database is in {place}, and the target's region is {region}; a database never "
+                f"moves. Set `region` of the target to {place} if that is a region, or take another project. Nobody "
+                f"needs it: gcloud firestore databases delete --database='(default)' --project={project}"
+            )
+        return super().differences(clients, actual)
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -83,6 +113,7 @@ class TimeToLive(Resource):
     api = "firestore.googleapis.com"
     managed_with = "roles/datastore.owner"
     needed_by_none = True
+    told = frozenset({"state"})
 
     def __init__(self, kind_name: str, property_name: str) -> None:
         super().__init__(f"{kind_name}.{property_name}")
@@ -92,24 +123,32 @@ class TimeToLive(Resource):
         return f"projects/{clients.project}/databases/(default)/collectionGroups/{kind_name}/fields/{property_name}"
 
     def desired(self, clients: Clients) -> State:
-        """On."""
-        return {"expires": True}
+        """On, for every entity that there is."""
+        return {"expires": True, "state": "ACTIVE"}
 
     def read(self, clients: Clients) -> State | None:
         """On, or not there."""
         found = if_found(lambda: clients.firestore_admin.get_field(name=self._path(clients)))
-        if found is None or "ttl_config" not in found or found.ttl_config.state.name == "NEEDS_REPAIR":
+        if found is None or "ttl_config" not in found:
             return None
-        return {"expires": True}
+        return {"expires": True, "state": found.ttl_config.state.name}
 
     def create(self, clients: Clients) -> None:
-        """Switch it on. The service takes up to a day until it deletes."""
+        """Switch it on, and wait until it is on for every entity. The service takes up to a day until it deletes."""
         from google.cloud.firestore_admin_v1.types import Field
 
         self._set(clients, Field(name=self._path(clients), ttl_config=Field.TtlConfig()))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Switch it on again."""
+        """Switch off what failed for some entities, and on again.
+
+        Raises:
+            NotReady: it is still being switched on.
+        """
+        found = self.read(clients)
+        if found is not None and found["state"] == "CREATING":
+            raise NotReady("the time to live is CREATING", "every entity has its time to live")
+        self.delete(clients)
         self.create(clients)
 
     def delete(self, clients: Clients) -> None:
@@ -119,8 +158,10 @@ class TimeToLive(Resource):
         self._set(clients, Field(name=self._path(clients)))
 
     def _set(self, clients: Clients, field: "Field") -> None:
+        """Until this is done, Datastore answers 409 to whoever creates an index
+        (https://github.com/hashicorp/terraform-provider-google/issues/16664)."""
         request = {"field": field, "update_mask": {"paths": ["ttl_config"]}}
-        clients.firestore_admin.update_field(request=request)  # works on for hours, there is no use in waiting
+        clients.firestore_admin.update_field(request=request).result(timeout=BUILD_SECONDS)
 
 
 class CompositeIndex(Resource):
@@ -137,6 +178,7 @@ class CompositeIndex(Resource):
     api = "datastore.googleapis.com"
     managed_with = "roles/datastore.indexAdmin"
     needed_by_none = True
+    told = frozenset({"state"})
 
     def __init__(self, kind_name: str, *properties: str) -> None:
         super().__init__(f"{kind_name}({', '.join(properties)})")
@@ -147,36 +189,67 @@ class CompositeIndex(Resource):
         ]
 
     def desired(self, clients: Clients) -> State:
-        """The kind and its properties."""
-        return {"kind": self._kind_name, "properties": self._properties}
+        """The kind and its properties, and that queries can use it."""
+        return {"kind": self._kind_name, "properties": self._properties, "state": "READY"}
 
     def read(self, clients: Clients) -> State | None:
         """The index with these properties; an index has no name that one chooses."""
-        return None if self._find(clients) is None else self.desired(clients)
-
-    def _find(self, clients: Clients) -> Index | None:
-        for index in clients.datastore_admin.list_indexes(request={"project_id": clients.project}):
-            properties = [{"name": one.name, "direction": one.direction.name} for one in index.properties]
-            if index.kind == self._kind_name and properties == self._properties and index.state != Index.State.DELETING:
-                return index
-        return None
+        found = self._find(clients)
+        if found is None or found.state == Index.State.DELETING:
+            return None
+        return {**self.desired(clients), "state": found.state.name}
 
     def create(self, clients: Clients) -> None:
-        """Create it and wait until it is built."""
+        """Create it and wait.
+
+        Raises:
+            NotReady: the service says that it is done a little before queries can use it
+                (https://github.com/googleapis/google-cloud-dotnet/pull/13624); or one like it is being deleted.
+        """
+        self._not_while(clients, Index.State.DELETING)
         index = Index(
             kind=self._kind_name,
             ancestor=Index.AncestorMode.NONE,
             properties=[{"name": one["name"], "direction": one["direction"]} for one in self._properties],
         )
-        clients.datastore_admin.create_index(request={"project_id": clients.project, "index": index}).result()
+        request = {"project_id": clients.project, "index": index}
+        try:
+            clients.datastore_admin.create_index(request=request).result(timeout=BUILD_SECONDS)
+        except AlreadyExists:
+            if self._find(clients) is None:
+                raise
+        self._not_while(clients, Index.State.CREATING)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Never called: an index with other properties is another index."""
-        raise ValueError(f"{self.address}: an index cannot be changed")
+        """Delete what could not be built, and build it again. In the state ERROR it cannot be used by queries, and
+        nothing is under way with it, says the API's reference.
+
+        Raises:
+            NotReady: it is still being built.
+        """
+        self._not_while(clients, Index.State.CREATING)
+        self.delete(clients)
+        self.create(clients)
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
         index = self._find(clients)
-        if index is not None:
+        if index is not None and index.state != Index.State.DELETING:
             request = {"project_id": clients.project, "index_id": index.index_id}
-            clients.datastore_admin.delete_index(request=request).result()
+            clients.datastore_admin.delete_index(request=request).result(timeout=BUILD_SECONDS)
+
+    def _not_while(self, clients: Clients, state: Any) -> None:
+        found = self._find(clients)
+        if found is not None and found.state == state:
+            raise NotReady(f"the index is {found.state.name}", f"the index is no longer {found.state.name}")
+
+    def _find(self, clients: Clients) -> Index | None:
+        """The one that is, or will be; one that is being deleted if there is no other."""
+        found = None
+        for index in clients.datastore_admin.list_indexes(request={"project_id": clients.project}):
+            properties = [{"name": one.name, "direction": one.direction.name} for one in index.properties]
+            if index.kind == self._kind_name and properties == self._properties:
+                if index.state != Index.State.DELETING:
+                    return index
+                found = index
+        return found

@@ -8,8 +8,6 @@ from google.api_core.exceptions import (
     Aborted,
     Forbidden,
     GoogleAPICallError,
-    InvalidArgument,
-    NotFound,
     PreconditionFailed,
     RetryError,
     TooManyRequests,
@@ -18,13 +16,18 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 
 from lunation.clients import Clients
-from lunation.deploy.resource import Resource
+from lunation.deploy.deployer import BESIDE
+from lunation.deploy.resource import NotReady, Resource
 
 T = TypeVar("T")
 _PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
-_NEW_ACCOUNT = re.compile(r"[Ss]ervice account \S+ (does not exist|was not found)|serviceAccounts\.actAs")
-_DISABLED = re.compile(r"has not been used in project|is disabled|SERVICE_DISABLED|accessNotConfigured")
+ACTING = "iam.serviceAccounts.actAs"
+_ACTING = re.compile(r"iam\.service[aA]ccounts\.actAs|(cannot|not authorized to) act as service account")
+"""Dataflow and Dataproc say it in words of their own: https://cloud.google.com/iam/docs/service-accounts-actas."""
+_NO_PROJECT = re.compile(r"USER_PROJECT_DENIED|CONSUMER_INVALID|permission to use project|User project specified")
+"""What is said of a project that is not there, or that one may not use, where it is the one whose quota is used."""
+_DISABLED = re.compile(r"has not been used in project|\bAPI\b.{0,80} is disabled|SERVICE_DISABLED|accessNotConfigured")
 
 
 def api_is_off(error: Exception) -> bool:
@@ -44,11 +47,20 @@ def unless_off(look: Callable[[], T], nothing: T) -> T:
         raise
 
 
-def settling(error: Exception) -> bool:
-    """Whether a call failed because what was made a moment ago is not known everywhere yet."""
-    if api_is_off(error):
-        return True
-    return isinstance(error, InvalidArgument | NotFound | Forbidden) and bool(_NEW_ACCOUNT.search(str(error)))
+def permission_lacked(error: Exception) -> str:
+    """The permission for want of which a call was refused, as the error names it; empty if it is about none."""
+    text = str(error)
+    if not isinstance(error, GoogleAPICallError) or not (isinstance(error, Forbidden) or _ACTING.search(text)):
+        return ""
+    if _ACTING.search(text):
+        return ACTING
+    named = (one for one in _PERMISSION.findall(text) if not one.endswith(".com"))  # an address of an account is none
+    return _metadata(error).get("permission") or next(named, "")
+
+
+def project_denied(error: Exception) -> bool:
+    """Whether a call failed because there is no such project, or none that one may call services for."""
+    return isinstance(error, GoogleAPICallError) and bool(_NO_PROJECT.search(f"{_reason(error)} {error}"))
 
 
 def explain(error: Exception, resource: Resource, clients: Clients) -> str:
@@ -59,12 +71,17 @@ def explain(error: Exception, resource: Resource, clients: Clients) -> str:
 def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
     project = clients.project
     text = str(getattr(error, "message", "") or error)
-    if isinstance(error, DefaultCredentialsError):
-        return "there are no credentials on this machine. Sign in: gcloud auth application-default login"
-    if isinstance(error, RefreshError | Unauthenticated):
-        return _credentials(text, clients)
-    if isinstance(error, GoogleAuthError):
-        return f"{type(error).__name__}: {text}"
+    if isinstance(error, GoogleAuthError | Unauthenticated):
+        return credentials_cause(error, clients)
+    if project_denied(error):
+        return (
+            f"project {project} is not there, or {clients.principal} may not call services for it "
+            f"(serviceusage.services.use): {text}. Is the id in lunation.toml right? Then: gcloud projects "
+            f"add-iam-policy-binding {project} --member={clients.principal} "
+            "--role=roles/serviceusage.serviceUsageConsumer"
+        )
+    if permission_lacked(error) == ACTING:  # Dataflow names a policy of the organisation where a role is missing
+        return _forbidden(error, text, resource, clients)
     constraint = _CONSTRAINT.search(text) or _CONSTRAINT.search(str(getattr(error, "details", "")))
     if constraint:
         name = constraint.group().removeprefix("constraints/")
@@ -87,26 +104,30 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
         return _forbidden(error, text, resource, clients)
     if isinstance(error, Aborted | PreconditionFailed):
         return f"somebody else changed it at the same time: {text}. Plan again, and look at what they did"
+    if isinstance(error, NotReady):
+        return text
     if isinstance(error, RetryError | GoogleAPICallError):
         return f"{type(error).__name__}: {text}"
     return text if isinstance(error, ValueError | TimeoutError | RuntimeError) else f"{type(error).__name__}: {text}"
 
 
 def _forbidden(error: Exception, text: str, resource: Resource, clients: Clients) -> str:
-    permission = _metadata(error).get("permission") or next(iter(_PERMISSION.findall(text)), "")
-    role = resource.managed_with
+    permission = permission_lacked(error)
+    role = BESIDE.get(permission, resource.managed_with)
     missing = f"permission {permission} is" if permission else "a permission is"
-    acting = "iam.serviceAccounts.actAs" in permission or "iam.serviceaccounts.actAs" in text
-    if acting:
-        role = "roles/iam.serviceAccountUser"
     return (
         f"{missing} missing, or there is no project {clients.project}: {text}. {role} gives it: gcloud projects "
         f"add-iam-policy-binding {clients.project} --member={clients.principal} --role={role}"
     )
 
 
-def _credentials(text: str, clients: Clients) -> str:
-    account = clients.target.impersonate
+def credentials_cause(error: GoogleAuthError | Unauthenticated, clients: Clients) -> str:
+    """What is wrong with the credentials, and how to sign in."""
+    text, account = str(getattr(error, "message", "") or error), clients.target.impersonate
+    if isinstance(error, DefaultCredentialsError):
+        return "there are no credentials on this machine. Sign in: gcloud auth application-default login"
+    if not isinstance(error, RefreshError | Unauthenticated):
+        return f"{type(error).__name__}: {text}"
     if account is not None:
         return (
             f"cannot act as {account}: {text}. Whoever deploys needs roles/iam.serviceAccountTokenCreator on it: "

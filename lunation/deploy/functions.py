@@ -1,14 +1,21 @@
 """Cloud Functions, 2nd generation."""
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from google.cloud.functions_v2 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, if_found, message_of, state_of
 from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
+
+DEPLOYED = ("build_config", "service_config", "labels")
+"""All that a deployment sends."""
+UNDER_WAY = ("DEPLOYING", "DELETING")
+"""States that pass by themselves. An update of a function in one of them is refused with 409."""
+_UNITS = {"": "1", "m": "0.001", "k": "1E3", "M": "1E6", "G": "1E9", "Ki": "1024", "Mi": "1048576", "Gi": "1073741824"}
 
 
 class Function(Resource):
@@ -33,6 +40,13 @@ class Function(Resource):
     api = "cloudfunctions.googleapis.com"
     managed_with = "roles/cloudfunctions.developer"
     exact = frozenset({"service_config.environment_variables"})
+    # The service copies the zip, and answers with the copy: bucket gcf-v2-sources-NUMBER-REGION, object
+    # NAME/function-source.zip, and its generation (https://github.com/GoogleCloudPlatform/magic-modules, in
+    # mmv1/templates/terraform/custom_flatten/cloudfunctions2_function_source_{bucket,object,generation}.go.tmpl, and
+    # https://github.com/hashicorp/terraform-provider-google/issues/15405). So what a function was built from, its label
+    # alone tells. A source that somebody uploads by hand under the old label cannot be told.
+    rewritten = frozenset({"build_config.source"})
+    told = frozenset({"state"})
 
     def __init__(
         self,
@@ -90,7 +104,12 @@ class Function(Resource):
                 "environment_variables": self._environment(clients),
             },
             "labels": {**SYSTEM, "source": self._source.label},
+            "state": "ACTIVE",
         }
+
+    def differences(self, clients: Clients, actual: State) -> list[tuple[str, Any, Any]]:
+        """What is not as declared. A size in another unit is the same size: 1 CPU may come back as ``1000m``."""
+        return [one for one in super().differences(clients, actual) if not _same_size(*one)]
 
     def summary(self, clients: Clients) -> str:
         """What it runs, as whom, and how much of it."""
@@ -108,16 +127,37 @@ class Function(Resource):
     def create(self, clients: Clients) -> None:
         """Deploy it and wait until it serves."""
         request = {"parent": clients.location, "function_id": self.name, "function": self._message(clients)}
-        clients.functions.create_function(request=request).result(timeout=600)
+        clients.functions.create_function(request=request).result(timeout=900)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Deploy a new revision and wait until it serves."""
-        request = {"function": self._message(clients), "update_mask": {"paths": changed}}
-        clients.functions.update_function(request=request).result(timeout=600)
+        """Deploy a new revision and wait until it serves. A function that could not be deployed is deployed again, with
+        all that is declared.
+
+        Raises:
+            NotReady: it is being deployed, or deleted, by a run that was cut off or by somebody else.
+        """
+        found = self._settled(clients)
+        if found is None:
+            self.create(clients)
+            return
+        paths = [path for path, _, _ in self.differences(clients, found)]
+        anew = "state" in paths or "labels.source" in paths
+        fields = DEPLOYED if anew else tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+        if fields:
+            request = {"function": self._message(clients), "update_mask": {"paths": list(fields)}}
+            clients.functions.update_function(request=request).result(timeout=900)
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
-        clients.functions.delete_function(name=self.path(clients)).result(timeout=600)
+        if self._settled(clients) is not None:
+            clients.functions.delete_function(name=self.path(clients)).result(timeout=600)
+
+    def _settled(self, clients: Clients) -> State | None:
+        """What it is, with nothing under way; None if it is gone."""
+        found = self.read(clients)
+        if found is not None and found.get("state") in UNDER_WAY:
+            raise NotReady(f"the function is {found['state']}", "what is under way with the function ends")
+        return found
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -127,4 +167,24 @@ class Function(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return message_of(types.Function, {"name": self.path(clients), "environment": "GEN_2", **self.desired(clients)})
+        return message_of(types.Function, {"name": self.path(clients), "environment": "GEN_2", **self.sent(clients)})
+
+
+def _same_size(path: str, one: Any, other: Any) -> bool:
+    """Whether two quantities of Kubernetes, in which Cloud Run counts, are the same.
+
+    A function of 0.1666 CPU was seen to come back as ``167m``:
+    https://github.com/GoogleCloudPlatform/terraformer/pull/1755
+    """
+    sized = path in ("service_config.available_cpu", "service_config.available_memory")
+    return sized and (size := _size(one)) is not None and size == _size(other)
+
+
+def _size(quantity: Any) -> Decimal | None:
+    text = str(quantity)
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = _UNITS.get(text[len(number) :])
+    try:
+        return None if unit is None else Decimal(number) * Decimal(unit)
+    except InvalidOperation:
+        return None

@@ -8,7 +8,15 @@ BUILDER = "gcr.io/cloud-builders/docker"
 
 
 class Repository(Resource):
-    """An Artifact Registry repository for container images. Old ones are deleted, but the last ten of each."""
+    """An Artifact Registry repository for container images.
+
+    Old ones are deleted, but the last ten of each, and those that run: a Dataflow worker that is replaced pulls its
+    image again, however old that is (after a roll-back it may be none of the last ten).
+
+    Args:
+        name: its id.
+        running: ``<package>:<tag>`` of what runs now.
+    """
 
     kind = "repository"
     about = "container images of the functions and of the archive pipeline"
@@ -16,17 +24,33 @@ class Repository(Resource):
     api = "artifactregistry.googleapis.com"
     managed_with = "roles/artifactregistry.admin"
     fixed = frozenset({"format_"})
+    exact = frozenset({"cleanup_policies"})
+
+    def __init__(self, name: str, *, running: tuple[str, ...] = ()) -> None:
+        super().__init__(name)
+        self._running = running
 
     def path(self, target: Target) -> str:
         """Full resource name."""
         return f"{target.location}/repositories/{self.name}"
 
     def desired(self, clients: Clients) -> State:
-        """Format and clean-up."""
+        """Format and clean-up. What a policy keeps, no other deletes:
+        https://cloud.google.com/artifact-registry/docs/repositories/cleanup-policy-overview"""
+        running = {
+            f"keep-{package}": {
+                "id": f"keep-{package}",
+                "action": "KEEP",
+                "condition": {"tag_state": "TAGGED", "tag_prefixes": [tag], "package_name_prefixes": [package]},
+            }
+            for package, _, tag in (image.partition(":") for image in self._running)
+        }
         return {
             "format_": "DOCKER",
             "labels": SYSTEM,
+            "cleanup_policy_dry_run": False,
             "cleanup_policies": {
+                **running,
                 "keep-last": {
                     "id": "keep-last",
                     "action": "KEEP",
@@ -42,7 +66,7 @@ class Repository(Resource):
 
     def summary(self, clients: Clients) -> str:
         """What it holds."""
-        return "Docker images; the last ten of each stay, others for 90 days"
+        return "Docker images; what runs and the last ten of each stay, others for 90 days"
 
     def read(self, clients: Clients) -> State | None:
         """As it is."""
@@ -60,7 +84,7 @@ class Repository(Resource):
         ).result(timeout=300)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Set the fields that changed."""
+        """Set the fields that changed. The answer is the repository, not an operation."""
         from google.cloud.artifactregistry_v1.types import Repository as Message
 
         wanted = message_of(Message, {"name": self.path(clients.target), **self.desired(clients)})

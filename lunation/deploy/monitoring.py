@@ -27,6 +27,7 @@ class NotificationChannel(Resource):
             "display_name": f"Lunation: {self.name}",
             "labels": {"email_address": self._email},
             "user_labels": {**SYSTEM, "row": self.name},
+            "enabled": True,
         }
 
     def summary(self, clients: Clients) -> str:
@@ -63,7 +64,7 @@ class NotificationChannel(Resource):
     def ours(cls, clients: Clients) -> Iterator[Resource]:
         """Those with our label."""
         for found in clients.notification_channels.list_notification_channels(name=f"projects/{clients.project}"):
-            if found.user_labels.get("system") == SYSTEM["system"]:
+            if found.user_labels.get("system") == SYSTEM["system"] and "row" in found.user_labels:
                 yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:
@@ -154,7 +155,7 @@ class AlertPolicy(Resource):
     def ours(cls, clients: Clients) -> Iterator[Resource]:
         """Those with our label."""
         for found in clients.alert_policies.list_alert_policies(name=f"projects/{clients.project}"):
-            if found.user_labels.get("system") == SYSTEM["system"]:
+            if found.user_labels.get("system") == SYSTEM["system"] and "row" in found.user_labels:
                 yield cls.named(found.user_labels["row"])
 
     def _find(self, clients: Clients) -> Any:

@@ -10,11 +10,14 @@ from google.api_core.exceptions import Conflict, GoogleAPICallError
 
 from lunation.clients import Clients
 from lunation.deploy.access import Access
-from lunation.deploy.errors import explain, settling, unless_off
+from lunation.deploy.errors import explain, unless_off
 from lunation.deploy.resource import UNKNOWN, Resource
+from lunation.deploy.settling import LONGEST, NAME_FREE, PAUSES, POLICIES, NotYet, settling
 
-SETTLING_SECONDS = (2, 5, 10, 20, 30, 60, 60)
-"""Pauses while what was just made becomes known everywhere: Google says seconds, and up to some minutes."""
+Wait = Callable[[float], None]
+"""Lets seconds pass."""
+Say = Callable[[str], None]
+"""Tells a person what is waited for."""
 Action = Literal["create", "change", "replace", "unchanged", "delete", "keep"]
 
 
@@ -55,13 +58,17 @@ class Outdated(ApplyError):
     """What there is, or what is declared, is no longer what the plan was made of."""
 
 
-def compare(resource: Resource, clients: Clients) -> Change:
+def compare(resource: Resource, clients: Clients, *, apis_on: bool = False) -> Change:
     """What has to happen to ``resource``.
+
+    Args:
+        apis_on: its API was switched on; if it answers that it is off, that is an error, and no sign that nothing is
+            there.
 
     Raises:
         ApplyError: it cannot become what is declared without losing data.
     """
-    actual = unless_off(lambda: resource.read(clients), None)
+    actual = resource.read(clients) if apis_on else unless_off(lambda: resource.read(clients), None)
     if actual is None:
         summary = unless_off(lambda: resource.summary(clients), UNKNOWN)
         return Change(resource.address, "create", summary=summary, owner=resource.owner)
@@ -170,15 +177,21 @@ def apply(
     clients: Clients,
     report: Callable[[Change], None] = lambda _: None,
     planned: Sequence[Change] | None = None,
+    *,
+    wait: Wait = time.sleep,
+    say: Say = lambda _: None,
 ) -> list[Change]:
     """Make every resource as declared, in order, then delete what is no longer declared.
 
-    Each one is compared anew at its turn, since a value such as a function's URL is only known by then. The first
-    failure ends it, unless nothing needs the resource: then the others are made first.
+    Each one is compared anew at its turn, since a value such as a function's URL is only known by then. A refusal that
+    passes by itself (:mod:`lunation.deploy.settling`) is waited out, for ten minutes at most. The first failure ends
+    it, unless nothing needs the resource: then the others are made first.
 
     Args:
         report: called after each resource.
         planned: do this and nothing else; None: whatever is needed.
+        wait: lets time pass between two attempts.
+        say: called before each pause, with what is waited for.
 
     Raises:
         ApplyError: names the resource and the cause.
@@ -189,7 +202,8 @@ def apply(
     failures: list[str] = []
     for resource in rows:
         try:
-            change = _make(resource, clients, done, expected)
+            with _explained(resource, clients):
+                change = _make(resource, clients, expected, wait, say)
         except Outdated:
             raise
         except ApplyError as error:
@@ -206,39 +220,39 @@ def apply(
         if expected is not None and resource.address not in expected:
             continue
         with _explained(resource, clients):
-            resource.delete(clients)
+            _patiently(partial(resource.delete, clients), resource, clients, wait, say)
         done.append(change)
         report(change)
     return done
 
 
-def _make(resource: Resource, clients: Clients, done: Sequence[Change], expected: dict[str, Change] | None) -> Change:
-    """Make one resource as declared, if that was planned."""
-    with _explained(resource, clients):
-        change = compare(resource, clients)
-        if expected is not None and change.action != "unchanged":
-            check([expected[change.address]] if change.address in expected else [], [change])
-        made = any(one.action == "create" and one.address.startswith(("api/", "service-account/")) for one in done)
+def _make(resource: Resource, clients: Clients, expected: dict[str, Change] | None, wait: Wait, say: Say) -> Change:
+    """Make one resource as declared, if that was planned. Each attempt begins by looking what there is."""
+    planned = None if expected is None else expected.get(resource.address)
+    first: list[Change] = []
+    # Planned as a replacement and not there, it was deleted by a run that was cut short.
+    deleted = False
 
-        def unknown_yet(error: GoogleAPICallError) -> bool:
-            """An API or an account that this run just made is not known everywhere."""
-            return made and settling(error)
-
-        def taken_yet(error: GoogleAPICallError) -> bool:
-            """Or the name of what was just deleted is not free everywhere."""
-            return isinstance(error, Conflict) or unknown_yet(error)
-
-        if change.action == "create":
-            # Planned as a replacement, it was deleted by a run that was cut short.
-            planned = None if expected is None else expected.get(change.address)
-            deleted = planned is not None and planned.action == "replace"
-            _patiently(partial(resource.create, clients), taken_yet if deleted else unknown_yet)
-        elif change.action == "change":
-            _patiently(partial(resource.update, clients, _top_level(change.fields)), unknown_yet)
-        elif change.action == "replace":
+    def attempt() -> None:
+        nonlocal deleted
+        change = compare(resource, clients, apis_on=True)
+        # What a failed attempt left half done is our own; a policy is written as a whole, and by others, too.
+        if expected is not None and change.action != "unchanged" and (not first or resource.kind in POLICIES):
+            check([planned] if planned is not None else [], [change])
+        first.append(change)
+        if change.action == "change":
+            resource.update(clients, _top_level(change.fields))
+        elif change.action == "replace" and not deleted:
             resource.delete(clients)
-            _patiently(partial(resource.create, clients), taken_yet)
-    return change
+        deleted = deleted or change.action == "replace" or (planned is not None and planned.action == "replace")
+        if change.action in ("create", "replace"):
+            resource.create(clients)
+
+    def name_taken(error: GoogleAPICallError) -> NotYet | None:
+        return NAME_FREE if deleted and isinstance(error, Conflict) else None
+
+    _patiently(attempt, resource, clients, wait, say, name_taken)
+    return first[0]
 
 
 def destroy(
@@ -246,9 +260,16 @@ def destroy(
     clients: Clients,
     report: Callable[[Change], None] = lambda _: None,
     named: Collection[str] = (),
+    *,
+    wait: Wait = time.sleep,
+    say: Say = lambda _: None,
 ) -> list[Change]:
     """Take down what ``apply`` made, in reverse order, after what an earlier deployment made and the table no longer
     has. What keeps data stays, unless its address is in ``named``.
+
+    Args:
+        wait: lets time pass between two attempts at the same thing.
+        say: called before each pause, with what is waited for.
 
     Raises:
         ApplyError: names the resource and the cause, or a name that is none.
@@ -267,22 +288,45 @@ def destroy(
             if resource.address in kept or resource.stays:
                 change = Change(resource.address, "keep", summary=resource.stays or "it keeps data")
             else:
-                resource.delete(clients)
+                _patiently(partial(resource.delete, clients), resource, clients, wait, say)
                 change = Change(resource.address, "delete", owner=resource.owner)
         done.append(change)
         report(change)
     return done
 
 
-def _patiently(work: Callable[[], None], passes: Callable[[GoogleAPICallError], bool]) -> None:
-    """Do ``work``; again for some minutes, while it fails with what will pass."""
-    for pause in (*SETTLING_SECONDS, None):
+def _patiently(
+    attempt: Callable[[], None],
+    resource: Resource,
+    clients: Clients,
+    wait: Wait,
+    say: Say,
+    passes: Callable[[GoogleAPICallError], NotYet | None] = lambda _: None,
+) -> None:
+    """Do ``attempt``; again for some minutes, while it fails with what will pass.
+
+    Raises:
+        ApplyError: it has not passed after :data:`LONGEST` seconds.
+    """
+    waited, pauses, before = 0.0, iter(PAUSES), None
+    while True:
         try:
-            return work()
+            return attempt()
         except GoogleAPICallError as error:
-            if pause is None or not passes(error):
+            reason = passes(error) or settling(error, resource, clients)
+            if reason is None:
                 raise
-            time.sleep(pause)
+            if waited >= LONGEST:
+                raise ApplyError(
+                    f"{explain(error, resource, clients)}. That should pass when {reason.awaits}, and has not in "
+                    f"{LONGEST // 60} minutes"
+                ) from error
+            if reason != before:
+                pauses, before = iter(PAUSES), reason
+            pause = min(next(pauses, PAUSES[-1]), LONGEST - waited)
+            say(f"{resource.address} waits until {reason.awaits}, {LONGEST // 60} minutes at most")
+            wait(pause)
+            waited += pause
 
 
 def _top_level(fields: Iterable[tuple[str, Any, Any]]) -> list[str]:

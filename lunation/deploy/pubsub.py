@@ -11,7 +11,9 @@ from lunation.deploy.resource import SYSTEM, UNKNOWN, Resource, State, if_found,
 
 
 class Topic(Resource):
-    """A topic."""
+    """A topic. One that takes nothing in from elsewhere, as ours, is answered without a state
+    (https://github.com/GoogleCloudPlatform/k8s-config-connector/blob/master/mockgcp/mockpubsub/testdata/topic/crud/_http.log).
+    """
 
     kind = "topic"
     about = "where messages are published"
@@ -63,12 +65,14 @@ class Topic(Resource):
 class Subscription(Resource):
     """A subscription that keeps its messages for seven days and never expires.
 
+    A push that is not answered is made again for all these days, at longer and longer intervals. Pub/Sub itself takes
+    nothing out of it (docs/decisions/0015-no-forwarding.md).
+
     Args:
         name: its short name.
         topic: the topic's short name.
         push_to: gives the URL to push to, or None while that is not known. No argument: a pull subscription.
         push_as: the service account whose token a push carries.
-        dead_letters: the topic for what was refused ``max_attempts`` times.
     """
 
     kind = "subscription"
@@ -76,7 +80,9 @@ class Subscription(Resource):
     service = "pubsub"
     api = "pubsub.googleapis.com"
     managed_with = "roles/pubsub.admin"
-    fixed = frozenset({"topic"})
+    fixed = frozenset({"topic", "detached"})
+    exact = frozenset({"dead_letter_policy", "expiration_policy"})
+    told = frozenset({"detached", "state"})
     holds = "the messages that wait in it"
 
     def __init__(
@@ -86,16 +92,12 @@ class Subscription(Resource):
         *,
         push_to: Callable[[Clients], str | None] | None = None,
         push_as: str | None = None,
-        dead_letters: str | None = None,
-        max_attempts: int = 100,
         ack_seconds: int = 60,
     ) -> None:
         super().__init__(name)
         self.topic = topic
         self._push_to = push_to
         self._push_as = push_as
-        self._dead_letters = dead_letters
-        self._max_attempts = max_attempts
         self._ack_seconds = ack_seconds
 
     def _path(self, clients: Clients) -> str:
@@ -107,7 +109,14 @@ class Subscription(Resource):
             "topic": f"projects/{clients.project}/topics/{self.topic}",
             "ack_deadline_seconds": self._ack_seconds,
             "message_retention_duration": "604800s",
+            # None: otherwise one that nobody reads goes after 31 days.
+            "expiration_policy": {},
+            "push_config": {"push_endpoint": ""},
             "labels": SYSTEM,
+            "dead_letter_policy": {},  # none
+            # Detached, it gets nothing, and cannot be attached again.
+            "detached": False,
+            "state": "ACTIVE",
         }
         if self._push_to is not None:
             url = self._push_to(clients) or UNKNOWN
@@ -115,12 +124,7 @@ class Subscription(Resource):
                 "push_endpoint": url,
                 "oidc_token": {"service_account_email": self._push_as, "audience": url},
             }
-            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "60s"}
-        if self._dead_letters is not None:
-            wanted["dead_letter_policy"] = {
-                "dead_letter_topic": f"projects/{clients.project}/topics/{self._dead_letters}",
-                "max_delivery_attempts": self._max_attempts,
-            }
+            wanted["retry_policy"] = {"minimum_backoff": "1s", "maximum_backoff": "600s"}
         return wanted
 
     def read(self, clients: Clients) -> State | None:
@@ -129,25 +133,33 @@ class Subscription(Resource):
         return None if found is None else state_of(found)
 
     def create(self, clients: Clients) -> None:
-        """Create it, without the usual expiry of an unused subscription after 31 days."""
-        message = self._message(clients)
-        message.expiration_policy.SetInParent()
-        clients.subscriber.create_subscription(request=types.Subscription.wrap(message))
+        """Create it."""
+        clients.subscriber.create_subscription(request=types.Subscription.wrap(self._message(clients)))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Set the fields that changed."""
-        request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": changed}}
-        clients.subscriber.update_subscription(request=request)
+        """Set the fields that changed; all of them, if Pub/Sub says that it cannot deliver.
+
+        Raises:
+            RuntimeError: it still says so.
+        """
+        unwell = "state" in changed
+        fields = [field for field in self.sent(clients) if field not in self.fixed] if unwell else changed
+        request = {"subscription": types.Subscription.wrap(self._message(clients)), "update_mask": {"paths": fields}}
+        state = types.Subscription.State(clients.subscriber.update_subscription(request=request).state)
+        if unwell and state == types.Subscription.State.RESOURCE_ERROR:
+            raise RuntimeError(
+                f"Pub/Sub says {state.name}: it cannot deliver to where the subscription points. Look at it: gcloud "
+                f"pubsub subscriptions describe {self.name} --project={clients.project}"
+            )
 
     def delete(self, clients: Clients) -> None:
         """Delete it with what is in it."""
         clients.subscriber.delete_subscription(subscription=self._path(clients))
 
     def summary(self, clients: Clients) -> str:
-        """Who gets what, and what becomes of a message that is refused."""
+        """Who gets what."""
         how = "pull" if self._push_to is None else f"push to {self._push_to(clients) or UNKNOWN} as {self._push_as}"
-        refused = f", {self._dead_letters} after {self._max_attempts} attempts" if self._dead_letters else ""
-        return f"{self.topic}, {how}{refused}"
+        return f"{self.topic}, {how}"
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
@@ -157,7 +169,11 @@ class Subscription(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return json_format.ParseDict({"name": self._path(clients), **self.desired(clients)}, types.Subscription.pb()())
+        # An empty expiration policy says never; an empty dead-letter policy would be one without a topic.
+        wanted = {field: value for field, value in self.sent(clients).items() if value != {}}
+        message = json_format.ParseDict({"name": self._path(clients), **wanted}, types.Subscription.pb()())
+        message.expiration_policy.SetInParent()
+        return message
 
 
 def _labels(labels: dict[str, str]) -> str:

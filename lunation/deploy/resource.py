@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -19,6 +20,21 @@ UNKNOWN = "(known after apply)"
 
 SYSTEM = {"system": "lunation"}
 """The label of everything that a deployment makes, where a resource can have one."""
+
+
+class NotReady(GoogleAPICallError):
+    """A row cannot be made as declared now, and can be after a while: something is under way, or not known yet.
+
+    Whoever applies it waits, and begins with it anew.
+
+    Args:
+        message: what there is now.
+        awaits: what is waited for, in half a sentence.
+    """
+
+    def __init__(self, message: str, awaits: str) -> None:
+        super().__init__(message)
+        self.awaits = awaits
 
 
 class Resource(ABC):
@@ -46,6 +62,10 @@ class Resource(ABC):
     """What is lost with it when it is replaced or deleted, though it is no data that ``destroy`` spares."""
     exact: ClassVar[frozenset[str]] = frozenset()
     """Paths of maps in which an entry that is not declared is a difference, too."""
+    rewritten: ClassVar[frozenset[str]] = frozenset()
+    """Paths that are sent and not compared, for the service answers with something of its own."""
+    told: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only the service sets, such as a state: compared, and never sent."""
     needed_by_none: ClassVar[bool] = False
     """True for what nothing further down needs: if it cannot be made, the rest is made all the same."""
     keeps_data = False
@@ -67,12 +87,17 @@ class Resource(ABC):
 
     def summary(self, clients: Clients) -> str:
         """What it will be, in a line, for the plan that creates it."""
-        parts = [f"{key} {_brief(value)}" for key, value in self.desired(clients).items() if key != "labels" and value]
+        parts = [f"{key} {_brief(value)}" for key, value in self.sent(clients).items() if key != "labels" and value]
         return ", ".join(parts)
 
     def differences(self, clients: Clients, actual: State) -> list[tuple[str, Any, Any]]:
         """``(field path, as it is, as it should be)`` of all that is not as declared."""
-        return list(differences(self.desired(clients), actual, exact=self.exact))
+        found = differences(self.desired(clients), actual, exact=self.exact)
+        return [one for one in found if not any(_within(one[0], path) for path in self.rewritten)]
+
+    def sent(self, clients: Clients) -> State:
+        """What is declared, without what only the service sets."""
+        return {key: value for key, value in self.desired(clients).items() if key not in self.told}
 
     @abstractmethod
     def desired(self, clients: Clients) -> State:
@@ -84,7 +109,11 @@ class Resource(ABC):
 
     @abstractmethod
     def create(self, clients: Clients) -> None:
-        """Make it."""
+        """Make it.
+
+        Raises:
+            NotReady: not yet; this and the two below.
+        """
 
     @abstractmethod
     def update(self, clients: Clients, changed: list[str]) -> None:
@@ -181,6 +210,10 @@ def if_found(look: Callable[[], Any]) -> Any | None:
         return look()
     except NotFound:
         return None
+
+
+def _within(path: str, whole: str) -> bool:
+    return path == whole or path.startswith((f"{whole}.", f"{whole}["))
 
 
 def _brief(value: Any) -> str:

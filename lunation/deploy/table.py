@@ -1,5 +1,9 @@
 """The table of resources: everything that a deployment is made of, in the order in which it is made.
 
+What lets somebody do something comes before what is done by it, and as early as can be: a grant takes minutes until all
+of Google knows it, so who may read a bucket is told directly after the bucket, and everything that runs as somebody (a
+build, a function, a job) is launched last.
+
 A row belongs to a unit (:func:`lunation.deploy.resource.owned`), whose account and role come from
 :mod:`lunation.deploy.units`. Another function is a unit there and, here, a ``Function``, the :class:`Access` that lets
 somebody invoke it, and the ``Access`` that lets it do its work. A row of a service that the target does not have is
@@ -31,14 +35,14 @@ from lunation.deploy.apis import Api
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.dataproc import WorkflowTemplate
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
-from lunation.deploy.errors import unless_off
 from lunation.deploy.functions import Function
 from lunation.deploy.images import Image, Repository, image_uri
 from lunation.deploy.message_schemas import PREFIX as SCHEMA_PREFIX
 from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.pubsub import Subscription, Topic
 from lunation.deploy.releases import Release, staged
-from lunation.deploy.resource import SYSTEM, UNKNOWN, Resource, owned
+from lunation.deploy.resource import SYSTEM, Resource, owned
+from lunation.deploy.service_agents import PUBSUB, ServiceAgents, agent
 from lunation.deploy.staging import Artefact, read_entry
 from lunation.deploy.storage import Bucket, StagedFile
 from lunation.deploy.units import SHARED_ROLES, UNITS
@@ -69,6 +73,12 @@ APIS = (
     "monitoring",
     "telemetry",
 )
+LOCATED: dict[str, Callable[[Clients], Any]] = {
+    "artifactregistry": lambda clients: clients.artifact_registry,
+    "cloudfunctions": lambda clients: clients.functions,
+    "workflows": lambda clients: clients.workflows,
+}
+"""Those whose clients tell in which regions they are."""
 TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")
 WORKFLOW = "retrain"
 TEMPLATE = "lunation-train"
@@ -128,19 +138,17 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     def member(unit: str) -> str:
         return f"serviceAccount:{runs_as(unit)}"
 
-    def own_role(role_id: str) -> str:
-        return f"projects/{target.project}/roles/{role_id}"
-
-    def pubsub_agent(clients: Clients) -> str:
-        number = unless_off(lambda: clients.project_number, UNKNOWN)
-        return f"serviceAccount:service-{number}@gcp-sa-pubsub.iam.gserviceaccount.com"
-
-    def agents(*grants: Grant) -> tuple[Grant, ...]:
-        """Grants for Google's service agents, whose names hold the project's number: there are none on a laptop."""
-        return grants if target.serves("resourcemanager") else ()
+    own_roles = {
+        unit.role_id: CustomRole(unit.role_id, (*unit.uses, *unit.platform), unit.purpose)
+        for unit in UNITS.values()
+        if unit.uses or unit.platform
+    } | {
+        role_id: CustomRole(role_id, permissions, "what is granted on single buckets and subscriptions")
+        for role_id, permissions in SHARED_ROLES.items()
+    }
 
     def shared(role_id: str, unit: str, why: str) -> Grant:
-        return Grant(own_role(role_id), member(unit), why)
+        return Grant(own_roles[role_id], member(unit), why)
 
     def publishes(unit: str) -> Grant:
         return Grant("roles/pubsub.publisher", member(unit), "publishes")
@@ -152,7 +160,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     zips, dataflow_zip, spark_files = artefacts.functions, artefacts.dataflow, artefacts.spark
     spark_code = f"gs://{build}/{spark_files[0].object_name.rsplit('/', 1)[0]}"
     spec_name = template_spec(dataflow_zip.label)
-    repository = Repository(REPOSITORY)
+    repository = Repository(REPOSITORY, running=(f"archive:{dataflow_zip.label}",))
     image = Image(
         f"archive:{dataflow_zip.label}",
         repository=repository,
@@ -257,36 +265,19 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         "use_case": settings.use_case,
         "window_seconds": str(settings.archive.window_seconds),
     }
+    pulled = {"records-archive": "records", "labels-archive": "labels", "dead-letters-archive": "dead-letters",
+              "comparisons-archive": "comparisons"}  # fmt: skip
     rows = [
-        *owned("project", *(Api(f"{name}.googleapis.com") for name in APIS)),
-        *(ServiceAccount(unit.name, unit.purpose) for unit in UNITS.values()),
-        *(
-            CustomRole(unit.role_id, (*unit.uses, *unit.platform), unit.purpose)
-            for unit in UNITS.values()
-            if unit.uses or unit.platform
-        ),
-        *(
-            CustomRole(role_id, permissions, "what is granted on single buckets and subscriptions")
-            for role_id, permissions in SHARED_ROLES.items()
-        ),
-        *owned("project", _project_access(target, member, own_role)),
-        *owned("archive", Bucket(archive, versioned=True)),
-        *owned("train", Bucket(models, versioned=True)),
-        *owned("build", Bucket(build, scratch=("dataflow/temp/", "dataflow/staging/"), keeps_data=False), repository),
-        *owned("build", *(StagedFile.of(build, one) for one in artefacts.all())),
-        *owned("build", StagedFile(build, shipped.object_name, shipped.to_bytes())),
-        *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),
         *owned(
-            "build",
-            Access(
-                repository_policy(REPOSITORY),
-                Grant("roles/artifactregistry.writer", member("build"), "pushes what it built"),
-                Grant("roles/artifactregistry.reader", member("archive"), "Dataflow's launcher pulls the template"),
-            ),
-            image,
+            "project", *(Api(f"{name}.googleapis.com", LOCATED.get(name)) for name in APIS), ServiceAgents("google")
         ),
+        *(ServiceAccount(unit.name, unit.purpose) for unit in UNITS.values()),
+        *own_roles.values(),
+        *owned("project", _project_access(member, own_roles)),
+        # --- what is kept, each with who may do what there
         *owned(
             "archive",
+            Bucket(archive, versioned=True),
             Access(
                 BucketPolicy(archive),
                 shared("lunationObjectCreator", "archive", "writes objects, and never over one that is there"),
@@ -295,6 +286,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         ),
         *owned(
             "train",
+            Bucket(models, versioned=True),
             Access(
                 BucketPolicy(models),
                 shared("lunationObjectAppender", "train", "writes models, reads the serving one"),
@@ -305,13 +297,23 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         ),
         *owned(
             "build",
+            Bucket(build, keeps_data=False),
             Access(
                 BucketPolicy(build),
-                shared("lunationObjectReader", "build", "reads the source"),
+                shared("lunationSourceReader", "build", "reads the source"),
                 shared("lunationObjectWriter", "archive", "Dataflow's staging and temporary files"),
                 shared("lunationObjectWriter", "train", "Dataproc's staging files, and the drivers"),
             ),
+            repository,
+            Access(
+                repository_policy(REPOSITORY),
+                Grant("roles/artifactregistry.writer", member("build"), "pushes what it built"),
+                Grant("roles/artifactregistry.reader", member("archive"), "Dataflow's launcher pulls the template"),
+            ),
+            *(StagedFile.of(build, one) for one in artefacts.all()),
+            StagedFile(build, shipped.object_name, shipped.to_bytes()),
         ),
+        *owned("archive", StagedFile(build, spec_name, json.dumps(spec, indent=1).encode())),
         *owned(
             "project",
             MessageSchema(f"{SCHEMA_PREFIX}record", proto_definition(USE_CASES[settings.use_case].record, "Record")),
@@ -329,12 +331,31 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         *owned("submit", Access(topic_policy("records"), publishes("submit"))),
         *owned(
             "archive",
+            Access(topic_policy("dead-letters"), publishes("ingest-fast"), publishes("classify"), publishes("archive")),
+            *(Subscription(name, topic) for name, topic in pulled.items()),
+            *(Access(subscription_policy(name), consumes("archive")) for name in pulled),
+        ),
+        *owned(
+            "project",
+            Subscription("dead-letters-review", "dead-letters"),
+            Subscription("classifications-review", "classifications"),
+        ),
+        *owned(
+            "push",
             Access(
-                topic_policy("dead-letters"),
-                publishes("ingest-fast"),
-                publishes("classify"),
-                publishes("archive"),
-                *agents(Grant("roles/pubsub.publisher", pubsub_agent, "forwards what was refused too often")),
+                account_policy("push"),
+                Grant(
+                    "roles/iam.serviceAccountOpenIdTokenCreator",
+                    lambda clients: agent(clients, PUBSUB),
+                    "signs the pushes' tokens",
+                ),
+            ),
+        ),
+        *owned(
+            "train",
+            Access(
+                account_policy("train"),
+                Grant("roles/iam.serviceAccountUser", member("retrain"), "starts the cluster that runs as it"),
             ),
         ),
         *owned(
@@ -346,58 +367,20 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             CompositeIndex("ModelPromotion", "use_case", "-generation"),
             CompositeIndex("TrainingRun", "use_case", "-claimed_at"),
         ),
-        *owned(
-            "push",
-            Access(
-                account_policy("push"),
-                Grant("roles/iam.serviceAccountOpenIdTokenCreator", pubsub_agent, "signs the pushes' tokens"),
-            ),
-        ),
+        # --- what runs as somebody
+        *owned("build", image),
         *owned("ingest-fast", ingest, Access(function_policy(ingest.name), _invokes(member("push")))),
         *owned("classify", classify, Access(function_policy(classify.name), _invokes(member("push")))),
         *owned("submit", submit, Access(function_policy(submit.name), _invokes(member("caller")))),
         *owned("classify-http", classify_http, Access(function_policy(classify_http.name), _invokes(member("caller")))),
         *owned(
-            "archive",
-            Subscription("records-archive", "records"),
-            Subscription("labels-archive", "labels"),
-        ),
-        *owned(
             "ingest-fast",
-            Subscription(
-                "records-ingest-fast",
-                "records",
-                push_to=ingest.url,
-                push_as=runs_as("push"),
-                dead_letters="dead-letters",
-            ),
+            Subscription("records-ingest-fast", "records", push_to=ingest.url, push_as=runs_as("push")),
         ),
         *owned(
             "classify",
-            Subscription(
-                "records-classify",
-                "records",
-                push_to=classify.url,
-                push_as=runs_as("push"),
-                dead_letters="dead-letters",
-            ),
+            Subscription("records-classify", "records", push_to=classify.url, push_as=runs_as("push")),
         ),
-        *owned(
-            "archive",
-            Subscription("dead-letters-archive", "dead-letters"),
-            Subscription("comparisons-archive", "comparisons"),
-            *(
-                Access(subscription_policy(name), consumes("archive"))
-                for name in ("records-archive", "labels-archive", "dead-letters-archive", "comparisons-archive")
-            ),
-        ),
-        *owned(
-            "project",
-            Subscription("dead-letters-review", "dead-letters"),
-            Subscription("classifications-review", "classifications"),
-        ),
-        *_forwarding("ingest-fast", "records-ingest-fast", agents(_forwards(pubsub_agent))),
-        *_forwarding("classify", "records-classify", agents(_forwards(pubsub_agent))),
         *owned(
             "archive",
             StreamingJob(
@@ -433,10 +416,6 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "METRICS_ENDPOINT": metrics_endpoint(clients),
                 },
             ),
-            Access(
-                account_policy("train"),
-                Grant("roles/iam.serviceAccountUser", member("retrain"), "starts the cluster that runs as it"),
-            ),
         ),
         *owned("retrain", workflow),
         *owned(
@@ -459,25 +438,18 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     return [row for row in rows if target.serves(row.service)]
 
 
-def _project_access(target: Target, member: Callable[[str], str], own_role: Callable[[str], str]) -> Access:
+def _project_access(member: Callable[[str], str], own_roles: dict[str, CustomRole]) -> Access:
     grants = [
-        Grant(own_role(unit.role_id), member(unit.name), unit.purpose)
+        Grant(own_roles[unit.role_id], member(unit.name), unit.purpose)
         for unit in UNITS.values()
-        if unit.uses or unit.platform
+        if unit.role_id in own_roles
     ]
+    grants += [Grant(role, member(unit.name), why) for unit in UNITS.values() for role, why in unit.roles]
     # Cloud Functions hands a source to its build through a bucket that it makes itself.
     staged = Condition("sources-of-functions", 'resource.name.startsWith("projects/_/buckets/gcf-v2-sources-")')
-    grants.append(Grant(own_role("lunationObjectReader"), member("build"), "reads a function's source", staged))
+    grants.append(Grant(own_roles["lunationSourceReader"], member("build"), "reads a function's source", staged))
     return Access(project_policy(), *grants)
 
 
 def _invokes(member: str) -> Grant:
     return Grant("roles/run.invoker", member, "calls it")
-
-
-def _forwards(agent: Callable[[Clients], str]) -> Grant:
-    return Grant("roles/pubsub.subscriber", agent, "takes out what was refused too often")
-
-
-def _forwarding(unit: str, subscription: str, grants: tuple[Grant, ...]) -> tuple[Resource, ...]:
-    return owned(unit, *((Access(subscription_policy(subscription), *grants),) if grants else ()))

@@ -14,7 +14,14 @@ import psutil
 import pytest
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.cloud.dataflow_v1beta3 import FlexTemplatesServiceClient, Job, JobState, JobsV1Beta3Client, types
+from google.cloud.dataflow_v1beta3 import (
+    FlexTemplatesServiceClient,
+    Job,
+    JobState,
+    JobsV1Beta3Client,
+    MessagesV1Beta3Client,
+    types,
+)
 from google.cloud.storage import Client as StorageClient
 
 from tests.pubsub_support import Clients
@@ -40,6 +47,7 @@ output = pathlib.Path(given.output)
 note = lambda text: output.open("a").write(text + "\\n")
 note(f"start {os.getpid()} {given.runner} {given.project} {given.region} {given.job_name} {words.WORD}")
 if given.mode == "bad":
+    print("no such mode", file=sys.stderr)
     sys.exit(2)
 if given.mode == "batch":
     pathlib.Path(os.environ["LAPTOP_DATAFLOW_KIND"]).write_text("batch")
@@ -356,6 +364,24 @@ def test_a_batch_job_runs_once(google: Google) -> None:
     bad = google.launch("bad", parameters={**parameters, "mode": "bad"})
     google.until(bad, "FAILED")
     assert len(google.lines("start")) == 3
+
+
+def test_why_a_job_failed_is_told(google: Google) -> None:
+    """As its messages, which the deployment shows; a job that did not fail has none."""
+    messages = MessagesV1Beta3Client(
+        transport=MessagesV1Beta3Client.get_transport_class("rest")(
+            host=google.server.http, credentials=AnonymousCredentials()
+        )
+    )
+
+    def told(job: Job) -> list[str]:
+        request = {"project_id": PROJECT, "location": REGION, "job_id": job.id}
+        return [one.message_text for one in messages.list_job_messages(request=request)]
+
+    parameters = {"output": str(google.output), "mode": "batch"}
+    assert told(google.until(google.launch("well", parameters=parameters), "DONE")) == []
+    failed = google.launch("failed", parameters={**parameters, "mode": "bad"})
+    assert told(google.until(failed, "FAILED")) == ["no such mode"]
 
 
 def test_jobs_are_listed_newest_first(google: Google) -> None:

@@ -205,6 +205,31 @@ def test_what_was_changed_or_deleted_by_hand_is_put_right(deployment: Deployment
     assert deployment.pending() == []
 
 
+def test_what_an_older_release_had_pubsub_take_out_is_taken_out_no_more(deployment: Deployment) -> None:
+    """Its dead-letter policy is in the plan, and gone after the deployment; the rest of the subscription stays."""
+    clients = deployment.clients
+    deployment.run("deploy", "--yes")
+    path = f"projects/{clients.project}/subscriptions/records-classify"
+    topic = f"projects/{clients.project}/topics/dead-letters"
+    policy = {"dead_letter_topic": topic, "max_delivery_attempts": 100}
+    before = clients.subscriber.get_subscription(subscription=path)
+    clients.subscriber.update_subscription(
+        request={
+            "subscription": {"name": path, "dead_letter_policy": policy},
+            "update_mask": {"paths": ["dead_letter_policy"]},
+        }
+    )
+    (change,) = deployment.pending()
+    assert change["fields"] == [
+        ["dead_letter_policy.dead_letter_topic", topic, None],
+        ["dead_letter_policy.max_delivery_attempts", 100, None],
+    ]
+    deployment.run("deploy", "--yes")
+    assert clients.subscriber.get_subscription(subscription=path) == before
+    assert not before.dead_letter_policy
+    assert deployment.pending() == []
+
+
 def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
     """Records, models and entities stay; a second run finds nothing to delete; deploy makes the rest again."""
     clients = deployment.clients

@@ -53,6 +53,42 @@ def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **me
             ["iam.serviceAccounts.actAs", "--role=roles/iam.serviceAccountUser"],
         ),
         (
+            exceptions.Forbidden(
+                "(1234): Current user cannot act as service account x@p.iam.gserviceaccount.com. Enforced by Org "
+                "Policy constraint constraints/dataflow.enforceComputeDefaultServiceAccountCheck."
+            ),
+            ["iam.serviceAccounts.actAs", "--role=roles/iam.serviceAccountUser"],
+        ),
+        (
+            exceptions.Forbidden(
+                "lunation-deployer@p.iam.gserviceaccount.com does not have storage.buckets.create access to it."
+            ),
+            ["permission storage.buckets.create is missing"],
+        ),
+        (
+            info(
+                exceptions.PermissionDenied,
+                "denied",
+                "IAM_PERMISSION_DENIED",
+                permission="logging.notificationRules.create",
+            ),
+            ["logging.notificationRules.create", "--role=roles/logging.configWriter"],
+        ),
+        (
+            info(
+                exceptions.PermissionDenied,
+                "Caller does not have required permission to use project my-project. Grant the caller the "
+                "roles/serviceusage.serviceUsageConsumer role, or a custom role with the serviceusage.services.use "
+                "permission, by visiting the console and then retry. Propagation of the new permission may take a few "
+                "minutes.",
+                "USER_PROJECT_DENIED",
+            ),
+            [
+                "project my-project is not there, or user:me@example.com may not",
+                "roles/serviceusage.serviceUsageConsumer",
+            ],
+        ),
+        (
             info(exceptions.PermissionDenied, "off", "SERVICE_DISABLED", service="run.googleapis.com"),
             ["API run.googleapis.com is off", "gcloud services enable run.googleapis.com --project=my-project"],
         ),
@@ -102,27 +138,3 @@ def test_an_api_that_is_off_has_nothing_yet(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(thing, "summary", disabled)
     (change,) = plan.plan([thing], CLIENTS)
     assert (change.action, change.summary) == ("create", "(known after apply)")
-
-
-def test_what_was_just_made_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An API that this run switched on may refuse for a while; one that it did not is an error at once."""
-    there: dict[str, Any] = {}
-    tries = []
-
-    class Api(Thing):
-        kind = "api"
-
-    class Slow(Thing):
-        def create(self, clients: Any) -> None:
-            tries.append(self.name)
-            if len(tries) < 3:
-                disabled()
-            super().create(clients)
-
-    monkeypatch.setattr(plan, "SETTLING_SECONDS", (0, 0, 0))
-    with pytest.raises(plan.ApplyError, match="is off in project"):
-        plan.apply([Slow("one", {}, there)], CLIENTS)
-    assert tries == ["one"]
-    tries.clear()
-    plan.apply([Api("x", {}, there), Slow("one", {}, there)], CLIENTS)
-    assert tries == ["one", "one", "one"]

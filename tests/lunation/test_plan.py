@@ -4,9 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import Conflict, Forbidden
+from google.api_core.exceptions import Aborted, Conflict, Forbidden
 
-from lunation.deploy import plan as plan_module
 from lunation.deploy.plan import ApplyError, Outdated, apply, check, destroy, plan
 from lunation.deploy.resource import UNKNOWN, Resource, differences
 
@@ -149,9 +148,9 @@ def test_what_cannot_be_changed_is_replaced_unless_it_keeps_data() -> None:
         plan([Thing("one", {"place": "here"}, there, keeps_data=True)], CLIENTS)
 
 
-def test_a_replacement_waits_until_the_name_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_waits_until_the_name_is_free() -> None:
     """A service that still knows what was just deleted is asked again; a name that somebody else has stays refused."""
-    monkeypatch.setattr(plan_module, "SETTLING_SECONDS", (0.0, 0.0))
+    waited: list[float] = []
     there: dict[str, Any] = {}
 
     class Slow(Thing):
@@ -164,10 +163,27 @@ def test_a_replacement_waits_until_the_name_is_free(monkeypatch: pytest.MonkeyPa
             super().create(clients)
 
     apply([Thing("one", {"place": "here"}, there)], CLIENTS)
-    apply([Slow("one", {"place": "there"}, there)], CLIENTS)
+    apply([Slow("one", {"place": "there"}, there)], CLIENTS, wait=waited.append)
     assert there["one"]["place"] == "there"
+    assert waited == [2, 5]
     with pytest.raises(ApplyError, match=r"thing/two: .*being deleted"):
-        apply([Slow("two", {}, there)], CLIENTS)
+        apply([Slow("two", {}, there)], CLIENTS, wait=waited.append)
+    assert len(waited) == 2
+
+
+def test_what_an_attempt_left_half_done_is_gone_on_with() -> None:
+    """Each attempt looks anew: a service may refuse a call, and have made the thing all the same."""
+    there: dict[str, Any] = {}
+
+    class Half(Thing):
+        def create(self, clients: Any) -> None:
+            self.there[self.name] = {"size": 0}
+            raise Aborted("unable to queue the operation")
+
+    rows = [Half("one", {"size": 1}, there)]
+    planned = plan(rows, CLIENTS)
+    assert [change.action for change in apply(rows, CLIENTS, planned=planned, wait=lambda _: None)] == ["create"]
+    assert there == {"one": {"size": 1}}
 
 
 def test_a_replacement_that_was_cut_short_goes_on_by_its_plan() -> None:

@@ -4,21 +4,29 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from laptop.errors import ServiceError
 from lunation.clients import Clients
-from lunation.deploy import costs, staging, watch
+from lunation.deploy import costs, deployer, staging, watch
 from lunation.deploy.access import Access
+from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.images import Image
-from lunation.deploy.plan import Change, plan
+from lunation.deploy.plan import Change, apply, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import APIS, SCHEDULER_JOB, WORKFLOW, resources, template_image
 from lunation.deploy.units import UNITS
 from lunation.deploy.workflows import Workflow
 from lunation.settings import Schedule, Settings, load
+from rehearsal.judge import Judge
 from rehearsal.offline import empty_project
+from rehearsal.predefined import ROLES
+from rehearsal.recorder import Call
+from tests.lunation.rehearsed import rehearsed
 from tests.support import ROOT
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text()
@@ -151,21 +159,153 @@ def test_every_row_and_unit_is_in_the_guide(planned: Planned) -> None:
         assert f"| `{unit.name}` | {unit.purpose} |" in GUIDE, unit.name
 
 
-def test_the_guide_gives_whoever_deploys_every_role_that_a_row_is_managed_with(planned: Planned) -> None:
-    """The loop that grants them, word for word; and with it the right to let things run as the units' accounts."""
+def test_the_guide_gives_whoever_deploys_every_role_that_a_row_takes_and_no_other(planned: Planned) -> None:
+    """The loop that grants them, word for word."""
     (loop,) = re.findall(r"for role in (.*?); do", GUIDE, flags=re.S)
     granted = {f"roles/{role}" for role in loop.replace("\\", " ").split()}
-    assert {row.managed_with for row in planned.rows} | {"roles/iam.serviceAccountUser"} == granted
+    assert granted == deployer.roles(planned.rows)
+
+
+class Documented(Judge):
+    """Lets whoever deploys make an alert on the log only with a role that holds the permission, of those in the guide.
+
+    https://cloud.google.com/iam/docs/roles-permissions/logging
+    """
+
+    def before(self, call: Call) -> None:
+        """Refuse it, as Monitoring does."""
+        if not call.method.endswith("CreateAlertPolicy"):
+            return
+        policy: Any = call.request.alert_policy  # type: ignore[union-attr]
+        looks_at_the_log = any(condition.HasField("condition_matched_log") for condition in policy.conditions)
+        if looks_at_the_log and not re.search(r"\blogging\.(configWriter|admin)\b", GUIDE):
+            raise ServiceError("PERMISSION_DENIED", "Permission 'logging.notificationRules.create' denied on project")
+
+
+def test_whoever_deploys_by_the_guide_may_make_every_alert(tmp_path: Path) -> None:
+    """One that looks at the log is a rule of Cloud Logging, too, which no role of Monitoring gives."""
+    with rehearsed(tmp_path, Documented()) as (stage, clients):
+        stage.project.lacks = {"logging.notificationRules.create"}
+        rows = watch.rows(load())
+        assert {change.action for change in apply(rows, clients)} == {"create"}
 
 
 def test_every_grant_says_why_and_ends_at_the_smallest_resource(planned: Planned) -> None:
-    """On the project only what nothing smaller takes: a unit's own role."""
+    """On the project only what nothing smaller takes: a unit's own role, and the predefined ones that it names."""
+    predefined = {role for unit in UNITS.values() for role, _ in unit.roles}
     for row in planned.rows:
         if isinstance(row, Access):
             assert all(grant.why for grant in row.grants), row.address
             if row.name == "project":
-                assert all("/roles/lunation" in grant.role for grant in row.grants)
-                assert not [one for one in row.grants if "storage." in one.role or "pubsub." in one.role]
+                roles = [grant.role for grant in row.grants]
+                assert all(role in predefined or isinstance(role, CustomRole) for role in roles)
+                assert not [role for role in predefined if "storage." in role or "pubsub." in role]
+
+
+LAUNCHES = ("image", "function", "dataflow-job", "workflow", "scheduler-job")
+"""The kinds that run something as somebody as soon as they are there."""
+
+
+def test_grants_come_early_and_launches_late(planned: Planned) -> None:
+    """A bucket's or a repository's access directly after it; every other grant before the first thing that runs as
+    somebody, but for who may call a function, which has to be there first."""
+    addresses = [row.address for row in planned.rows]
+    first = next(index for index, row in enumerate(planned.rows) if row.kind in LAUNCHES)
+    for index, row in enumerate(planned.rows):
+        if not isinstance(row, Access):
+            continue
+        if row.name.startswith(("bucket/", "repository/", "function/")):
+            assert addresses[index - 1] == row.within, row.address
+        elif row.name != "project":
+            assert row.within in addresses[:index], row.address
+        assert index < first or row.name.startswith("function/"), row.address
+
+
+def needed(row: Resource) -> list[tuple[str, str, str]]:
+    """``(unit, permission, row)``: what must be granted when ``row`` is made, for it to be made at all.
+
+    https://cloud.google.com/build/docs/cloud-build-service-account, https://cloud.google.com/functions/docs/securing/build-custom-sa
+    and https://cloud.google.com/dataflow/docs/concepts/security-and-permissions say it of builds and jobs.
+    """
+    bucket, repository = "bucket/example-production-build", "repository/lunation"
+    read, push = ("storage.objects.get", "storage.objects.list"), "artifactregistry.repositories.uploadArtifacts"
+    match row.kind:
+        case "image":
+            return [*(("build", one, bucket) for one in read), ("build", push, repository),
+                    ("build", "logging.logEntries.create", "project")]  # fmt: skip
+        case "function":
+            return [*(("build", one, "project") for one in read), ("build", push, repository),
+                    ("build", "logging.logEntries.create", "project")]  # fmt: skip
+        case "dataflow-job":
+            subscriptions = [
+                f"subscription/{one}-archive" for one in ("records", "labels", "dead-letters", "comparisons")
+            ]
+            return [
+                ("archive", "artifactregistry.repositories.downloadArtifacts", repository),
+                ("archive", "dataflow.workItems.lease", "project"),
+                *(("archive", f"storage.objects.{verb}", bucket) for verb in ("get", "list", "create")),
+                ("archive", "storage.objects.create", "bucket/example-production-archive"),
+                *(("archive", "pubsub.subscriptions.consume", one) for one in subscriptions),
+                ("archive", "pubsub.topics.publish", "topic/dead-letters"),
+            ]
+        case "scheduler-job":
+            return [("scheduler", "workflows.executions.create", "project")]
+        case "subscription" if row.name in ("records-ingest-fast", "records-classify"):
+            return [("push", "run.routes.invoke", f"function/{row.name.removeprefix('records-')}")]
+    return []
+
+
+def test_what_a_row_needs_to_be_allowed_comes_before_it(planned: Planned) -> None:
+    """Followed through the table, grant by grant; and no account, role or agent is named before its own row."""
+    project, clients = planned.clients.project, planned.clients
+    granted: set[tuple[str, str, str]] = set()
+    there: list[str] = []
+    asked = 0
+    for row in planned.rows:
+        lacking = set(needed(row)) - granted
+        assert not lacking, f"{row.address} before {lacking}"
+        asked += len(needed(row))
+        if isinstance(row, Access):
+            for grant in row.grants:
+                role, member = grant.role, grant.member if isinstance(grant.member, str) else grant.member(clients)
+                unit = member.removeprefix("serviceAccount:lunation-").removesuffix(
+                    f"@{project}.iam.gserviceaccount.com"
+                )
+                if isinstance(role, CustomRole):
+                    assert role.address in there, row.address
+                if unit in UNITS:
+                    assert f"service-account/lunation-{unit}" in there, row.address
+                else:
+                    assert "gcp-sa-pubsub" in member
+                    assert "service-agents/google" in there, row.address
+                permissions = role.permissions if isinstance(role, CustomRole) else ROLES.get(role, ())
+                granted |= {(unit, permission, row.name) for permission in permissions}
+        there.append(row.address)
+    assert asked > 20
+
+
+def test_no_custom_role_holds_what_google_may_rename(planned: Planned) -> None:
+    """Whoever exports metrics has the predefined role, whatever that is made of."""
+    for row in planned.rows:
+        if isinstance(row, CustomRole):
+            assert not [one for one in row.permissions if one.startswith("telemetry.")], row.address
+    (access,) = [row for row in planned.rows if row.address == "access/project"]
+    writers = access.desired(planned.clients)["roles/telemetry.metricsWriter"]
+    assert {one.partition("@")[0].removeprefix("serviceAccount:lunation-") for one in writers} == {
+        "classify", "classify-http", "ingest-fast", "submit", "train",
+    }  # fmt: skip
+
+
+def test_pubsub_takes_nothing_out_of_a_subscription(planned: Planned) -> None:
+    """A push is tried again for the seven days that its message is kept, at most ten minutes after the last one."""
+    rows = [row for row in planned.rows if row.kind == "subscription"]
+    assert len(rows) == 8
+    for row in rows:
+        wanted = row.desired(planned.clients)
+        assert wanted["dead_letter_policy"] == {}
+        assert wanted["message_retention_duration"] == "604800s"
+        if wanted["push_config"]["push_endpoint"]:
+            assert wanted["retry_policy"] == {"minimum_backoff": "1s", "maximum_backoff": "600s"}
 
 
 def test_nobody_is_everybody(planned: Planned) -> None:

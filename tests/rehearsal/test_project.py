@@ -66,7 +66,7 @@ def test_a_change_by_somebody_else_is_not_overwritten(clients: Clients) -> None:
     """The etag of what was read no longer fits."""
     role = CustomRole("lunationX", ("storage.objects.get",), "x")
     role.create(clients)
-    stale = clients.iam.get_role(request={"name": role.path(clients.project)})
+    stale = clients.iam.get_role(request={"name": role.path(clients)})
     clients.iam.update_role(
         request={"name": stale.name, "role": {"title": "mine"}, "update_mask": {"paths": ["title"]}}
     )

@@ -42,7 +42,7 @@ def _print(report: Report) -> None:
     for name, value in report.to_json().items():
         if name != "details":
             bad = name in Report.MUST_BE_ZERO and value
-            console.print(f"  {name:26}{'[red]' if bad else ''}{value:>8}{'[/]' if bad else ''}")
+            console.print(f"  {name:34}{'[red]' if bad else ''}{value:>8}{'[/]' if bad else ''}")
     for line in report.details:
         console.print(f"[red]{escape(line)}[/]")
     console.print("[green]All is as it should be.[/]" if report.as_it_should_be else "[red]Not as it should be.[/]")

@@ -16,7 +16,8 @@ from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
-from rehearsal import privileges, weeks
+from rehearsal import documented, privileges, weeks
+from rehearsal.authority import Authority, summary
 from rehearsal.bad_states import unseen
 from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.front_door import front_door
@@ -28,6 +29,7 @@ from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
 
 TARGET = "production"
+TEAM = "team@example.com"
 Say = Callable[[str], None]
 
 
@@ -67,6 +69,14 @@ class Report:
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
     """What a unit is given and does not need."""
+    deployer_missing_permissions: int = 0
+    """What the deployment needed and the roles that docs/deploy.md names do not give."""
+    deployer_superfluous_permissions: int = 0
+    """The roles that docs/deploy.md names and of which the deployment needed nothing."""
+    unknown_permissions: int = 0
+    """Names in custom roles that Google's list of permissions does not have."""
+    denied_when_used: int = 0
+    """What an account, the deployer apart, was not allowed when it was needed: by the policies recorded up to then."""
     front_door_faults: int = 0
     """What of the functions does not hold behind Google's front doors (:mod:`rehearsal.front_door`)."""
     requests: int = 0
@@ -84,6 +94,10 @@ class Report:
         "discovery_violations",
         "missing_permissions",
         "superfluous_permissions",
+        "deployer_missing_permissions",
+        "deployer_superfluous_permissions",
+        "unknown_permissions",
+        "denied_when_used",
         "front_door_faults",
     )
 
@@ -117,10 +131,15 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     report.front_door_faults = len(faults)
     report.details += [f"front door: {fault}" for fault in faults]
     settings = load()
-    project = Project(settings.target(TARGET).project)
+    # Somebody is to be told of an alert, or no channel is ever made.
+    monitoring = settings.monitoring.model_copy(update={"email": TEAM})
+    settings = settings.model_copy(update={"monitoring": monitoring})
+    project = documented.done_by_hand(Project(settings.target(TARGET).project))
+    authority = Authority(project, refuses=False)  # one run tells all there is
     rewrites, delays = Rewrites(project), Delays(project, from_first_use=True)
     judges: list[Judge] = [
         rewrites,
+        authority,
         delays,
     ]
     with (
@@ -129,7 +148,7 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     ):
         servers.wait_ready()
         try:
-            _Life(settings, stage, folder, report, say, rewrites, delays).live()
+            _Life(settings, stage, authority, folder, report, say, rewrites, delays).live()
         except (ApplyError, TimeoutError) as error:
             refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
             raise RuntimeError("\n".join([str(error), *refused])) from error
@@ -140,8 +159,26 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
         report.discovery_violations = len(violations)
         report.details += [f"discovery: {one}" for one in violations]
         report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in stage.notes.invalid]
+        _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
+
+
+def _tell(authority: Authority, stage: Stage, report: Report) -> None:
+    """What came of the accounts and their permissions."""
+    missing, superfluous = privileges.deployer(stage.notes.calls, authority, documented.roles(documented.DEPLOYER))
+    report.deployer_missing_permissions = len(missing)
+    report.deployer_superfluous_permissions = len(superfluous)
+    report.details += [f"no documented role gives {one}" for one in missing]
+    report.details += [f"documented and not needed: {one}" for one in superfluous]
+    report.unknown_permissions = len(authority.unknown)
+    report.details += [f"unknown permission: {one} in {', '.join(held)}" for one, held in authority.unknown.items()]
+    # What the documents do not give the deployer is told above.
+    told = {one.partition(": ")[2].partition(" ")[0] for one in missing}
+    deployer = authority.accounts["deployer"]
+    denied = [one for one in authority.denied if one.account != deployer or one.permission not in told]
+    report.denied_when_used = len(denied)
+    report.details += [f"denied: {one}" for one in summary(denied)]
 
 
 class _Life:
@@ -149,6 +186,7 @@ class _Life:
         self,
         settings: Settings,
         stage: Stage,
+        authority: Authority,
         folder: Path,
         report: Report,
         say: Say,
@@ -157,6 +195,7 @@ class _Life:
     ) -> None:
         self._settings = settings
         self._stage = stage
+        self._authority = authority
         self._wait = stage.project.clock.sleep
         self._rewrites = rewrites
         self._delays = delays
@@ -166,7 +205,15 @@ class _Life:
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
-        self._clients = Clients(self._target)
+        self._clients = self._clients_at(self._endpoints)
+        # The engineer whose project it is uses what was deployed, and looks at what is left.
+        self._owner = self._clients_at(stage.write(folder / "owner.json", "owner"))
+
+    def _clients_at(self, endpoints: Path) -> Clients:
+        made = Clients(self._target.model_copy(update={"endpoints": endpoints}))
+        # These find their service by a variable, which the next caller's clients set to another address.
+        _ = made.storage, made.datastore, made.publisher, made.subscriber
+        return made
 
     def live(self) -> None:
         """All of it, in order."""
@@ -179,6 +226,7 @@ class _Life:
         self._wait(KNOWN_SECONDS)
         self._nothing_to_do(rows, "deployment")
         self._states(rows)
+        self._look()
         self._edit()
         self._work(rows)
         self._crash(rows)
@@ -205,6 +253,10 @@ class _Life:
         self._report.unseen_states = len(found)
         self._report.details += [f"not seen: {one}" for one in found]
 
+    def _look(self) -> None:
+        """Plan as CI does on a pull request: by an account that may only look."""
+        plan(self._rows(self._settings), self._clients_at(self._stage.write(self._folder / "planner.json", "planner")))
+
     def _edit(self) -> None:
         self._say("edit two settings, deploy again")
         records = self._settings.records.model_copy(update={"ttl_days": self._settings.records.ttl_days + 1})
@@ -217,16 +269,11 @@ class _Life:
     def _work(self, rows: Sequence[Resource]) -> None:
         self._say("let every unit work, and hold what it asks for against what it may do")
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-            traffic = Traffic(self._settings, self._clients, self._stage, self._folder / "state", Path(scratch))
+            traffic = Traffic(self._settings, self._owner, self._stage, self._folder / "state", Path(scratch))
             traffic.redirect()
             self._report.drift_plan_changes = len(self._pending(rows))
             traffic.run()
-        calls = [call for call in self._stage.notes.calls if call.caller != "deployer"]
-        buckets = (archive_bucket(self._target), models_bucket(self._target), f"{self._target.project}-build")
-        used = privileges.needed(calls)
-        may = privileges.given(rows, self._clients)
-        missing = sorted(used - may)
-        superfluous = sorted(may - used - privileges.documented(*buckets))
+        missing, superfluous = privileges.units(self._stage.notes.calls, self._authority)
         self._report.missing_permissions = len(missing)
         self._report.superfluous_permissions = len(superfluous)
         self._report.details += [f"missing: {one}" for one in missing]
@@ -246,6 +293,7 @@ class _Life:
                 **os.environ,
                 f"LUNATION_TARGETS__{TARGET.upper()}__ENDPOINTS": str(self._endpoints),
                 f"LUNATION_TARGETS__{TARGET.upper()}__SAMPLE": "false",
+                "LUNATION_MONITORING__EMAIL": TEAM,
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -287,12 +335,12 @@ class _Life:
 
     def _data(self, rows: Sequence[Resource]) -> set[str]:
         """Everything that holds data, by name: the rows, the objects, the entities."""
-        found = {row.address for row in rows if row.keeps_data and row.read(self._clients) is not None}
+        found = {row.address for row in rows if row.keeps_data and row.read(self._owner) is not None}
         for bucket in (archive_bucket(self._target), models_bucket(self._target)):
-            if self._clients.storage.lookup_bucket(bucket) is not None:
-                found |= {f"gs://{bucket}/{blob.name}" for blob in self._clients.storage.list_blobs(bucket)}
+            if self._owner.storage.lookup_bucket(bucket) is not None:
+                found |= {f"gs://{bucket}/{blob.name}" for blob in self._owner.storage.list_blobs(bucket)}
         for kind in ("Record", "Classification", "ModelPointer", "ModelPromotion", "TrainingRun"):
-            query = self._clients.datastore.query(kind=kind)
+            query = self._owner.datastore.query(kind=kind)
             query.keys_only()
             found |= {f"{kind}/{entity.key.name}" for entity in query.fetch()}
         return found

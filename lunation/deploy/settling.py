@@ -58,6 +58,7 @@ API_ON = NotYet(
     f"{MAGIC}/website/docs/guides/google_project_service.html.markdown",
 )
 GRANTED = NotYet("what its account was granted is known everywhere", PROPAGATION)
+UNDER_WAY = NotYet("what is under way with it ends", "the states that each service's reference names")
 PERMISSION_KNOWN = NotYet("a permission that whoever deploys has is known everywhere", PROPAGATION)
 NAME_FREE = NotYet("the name of what was just deleted is free", f"{PREDICATES}, IsCloudRunCreationConflict", (409,))
 
@@ -160,7 +161,17 @@ NOT_YET = (
 
 
 class NotYetError(RuntimeError):
-    """What a resource sees only afterwards: what it launched has failed, for want of a permission that was granted."""
+    """What a resource sees by itself: something is under way with it, or what it launched has failed, for want of a
+    permission that was granted. Whoever applies it waits, and begins with it anew.
+
+    Args:
+        message: what there is now.
+        awaits: what is waited for.
+    """
+
+    def __init__(self, message: str, awaits: NotYet = GRANTED) -> None:
+        super().__init__(message)
+        self.awaits = awaits
 
 
 def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet | None:
@@ -170,7 +181,7 @@ def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet |
     service that says otherwise does not know yet; if it is not, the error is told at once.
     """
     if isinstance(error, NotYetError):
-        return GRANTED
+        return error.awaits
     if not isinstance(error, GoogleAPICallError) or project_denied(error):
         return None
     if api_is_off(error):

@@ -133,7 +133,7 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
     clients: Any = SimpleNamespace(target=SimpleNamespace(serves=lambda service: False))
     met = {settling(error(text), row(kind), clients) for kind, error, text in REAL}
     assert met == set(NOT_YET)
-    for one in (*NOT_YET, API_ON, GRANTED, PERMISSION_KNOWN):
+    for one in (*NOT_YET, API_ON, PERMISSION_KNOWN):
         assert "https://" in one.source, one
         assert one.awaits, one
 
@@ -227,9 +227,10 @@ def test_each_thing_that_is_waited_for_begins_with_short_pauses() -> None:
     assert waited == [2, 5, 10, 20, 30, 60, 2]
 
 
-def test_what_failed_after_it_was_launched_is_launched_again() -> None:
-    """As a job whose account may not read its files yet; the resource says so."""
+def test_what_a_row_sees_under_way_is_waited_for() -> None:
+    """As a job that failed because its account may not read its files yet, or an index that is being built."""
     waited: list[float] = []
+    said: list[str] = []
     there: dict[str, Any] = {}
 
     class Job(Thing):
@@ -242,8 +243,10 @@ def test_what_failed_after_it_was_launched_is_launched_again() -> None:
             super().create(clients)
 
     clients: Any = SimpleNamespace(project="p")
-    assert [change.action for change in apply([Job("one", {}, there)], clients, wait=waited.append)] == ["create"]
+    done = apply([Job("one", {}, there)], clients, wait=waited.append, say=said.append)
+    assert [change.action for change in done] == ["create"]
     assert waited == [2, 5]
+    assert set(said) == {f"thing/one waits until {GRANTED.awaits}, 10 minutes at most"}
 
 
 def test_waiting_ends(tmp_path: Path) -> None:

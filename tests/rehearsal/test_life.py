@@ -10,6 +10,7 @@ from rehearsal.life import rehearse
 REPORTED = {
     "resources", "created", "second_plan_changes", "edit_plan_changes", "after_crash_created", "destroyed",
     "data_deleted", "invalid_requests", "missing_permissions", "superfluous_permissions", "front_door_faults",
+    "deployer_missing_permissions", "deployer_superfluous_permissions", "unknown_permissions", "denied_when_used",
     "seconds", "refused_then_made", "unseen_states", "found_after_weeks",
 }  # fmt: skip
 

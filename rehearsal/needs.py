@@ -90,6 +90,8 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "ListSchemas": ("pubsub.schemas.list", "parent"),
         "CreateSchema": ("pubsub.schemas.create", "parent"),
         "CommitSchema": ("pubsub.schemas.commit", "name"),
+        "ListSchemaRevisions": ("pubsub.schemas.listRevisions", "name"),
+        "DeleteSchemaRevision": ("pubsub.schemas.delete", "name"),
         "DeleteSchema": ("pubsub.schemas.delete", "name"),
     },
     "google.pubsub.v1.Publisher": {
@@ -210,6 +212,8 @@ _OF_A_PROJECT: dict[str, tuple[str, ...]] = {
     "google.dataflow.v1beta3.JobsV1Beta3.CreateJob": ("dataflow.jobs.create",),
     "google.dataflow.v1beta3.JobsV1Beta3.GetJob": ("dataflow.jobs.get",),
     "google.dataflow.v1beta3.JobsV1Beta3.ListJobs": ("dataflow.jobs.list",),
+    "google.dataflow.v1beta3.JobsV1Beta3.AggregatedListJobs": ("dataflow.jobs.list",),
+    "google.dataflow.v1beta3.MessagesV1Beta3.ListJobMessages": ("dataflow.messages.list",),
     # Draining is a way to cancel.
     "google.dataflow.v1beta3.JobsV1Beta3.UpdateJob": ("dataflow.jobs.cancel",),
 }

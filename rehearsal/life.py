@@ -16,10 +16,15 @@ from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import ROOT, Settings, load
-from rehearsal import documented, privileges
+from rehearsal import documented, privileges, weeks
 from rehearsal.authority import Authority, summary
+from rehearsal.bad_states import unseen
+from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.front_door import front_door
+from rehearsal.judge import Judge
+from rehearsal.not_yet import DATABASE
 from rehearsal.project import Project
+from rehearsal.rewrites import Rewrites
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.traffic import Traffic
 
@@ -37,7 +42,13 @@ class Report:
     created: int = 0
     """Made by the first deployment."""
     second_plan_changes: int = 0
-    """What a plan right after a deployment would do, over all deployments."""
+    """What a plan right after a deployment would do, over all deployments, with what is read as Google gives it."""
+    refused_then_made: int = 0
+    """What the first deployment was refused at first, since something that it needs was too young, and made later."""
+    unseen_states: int = 0
+    """Bad states of what is there, such as a function that failed, that a plan does not see."""
+    found_after_weeks: int = 0
+    """What goes wrong by itself after days: of a running job, and of a project that was destroyed some time ago."""
     edit_plan_changes: int = 0
     """What the plan shows after two settings were edited: two."""
     drift_plan_changes: int = 0
@@ -76,6 +87,8 @@ class Report:
 
     MUST_BE_ZERO = (
         "second_plan_changes",
+        "unseen_states",
+        "found_after_weeks",
         "data_deleted",
         "invalid_requests",
         "discovery_violations",
@@ -96,6 +109,7 @@ class Report:
             and self.created == self.resources
             and self.edit_plan_changes == 2
             and self.after_crash_created > 0
+            and self.refused_then_made > 0
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -122,13 +136,19 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     settings = settings.model_copy(update={"monitoring": monitoring})
     project = documented.done_by_hand(Project(settings.target(TARGET).project))
     authority = Authority(project, refuses=False)  # one run tells all there is
+    rewrites, delays = Rewrites(project), Delays(project, from_first_use=True)
+    judges: list[Judge] = [
+        rewrites,
+        authority,
+        delays,
+    ]
     with (
         Supervisor(folder / "state", LAPTOP) as servers,
-        Stage(project, servers.endpoints, [authority]) as stage,
+        Stage(project, servers.endpoints, judges) as stage,
     ):
         servers.wait_ready()
         try:
-            _Life(settings, stage, authority, folder, report, say).live()
+            _Life(settings, stage, authority, folder, report, say, rewrites, delays).live()
         except (ApplyError, TimeoutError) as error:
             refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
             raise RuntimeError("\n".join([str(error), *refused])) from error
@@ -163,11 +183,22 @@ def _tell(authority: Authority, stage: Stage, report: Report) -> None:
 
 class _Life:
     def __init__(
-        self, settings: Settings, stage: Stage, authority: Authority, folder: Path, report: Report, say: Say
+        self,
+        settings: Settings,
+        stage: Stage,
+        authority: Authority,
+        folder: Path,
+        report: Report,
+        say: Say,
+        rewrites: Rewrites,
+        delays: Delays,
     ) -> None:
         self._settings = settings
         self._stage = stage
         self._authority = authority
+        self._wait = stage.project.clock.sleep
+        self._rewrites = rewrites
+        self._delays = delays
         self._folder = folder
         self._report = report
         self._say = say
@@ -189,13 +220,19 @@ class _Life:
         rows = self._rows(self._settings)
         self._report.resources = len(rows)
         self._say(f"deploy {len(rows)} resources to an empty project")
-        self._report.created = sum(change.action == "create" for change in apply(rows, self._clients))
+        done = apply(rows, self._clients, wait=self._wait)
+        self._report.created = sum(change.action == "create" for change in done)
+        self._report.refused_then_made = self._delays.refused_then_made
+        self._wait(KNOWN_SECONDS)
         self._nothing_to_do(rows, "deployment")
+        self._states(rows)
         self._look()
         self._edit()
         self._work(rows)
         self._crash(rows)
+        found = weeks.of_a_running_job(rows, self._clients, self._stage.notes.of("deployer"))
         self._end(rows)
+        self._away(rows, found)
 
     def _rows(self, settings: Settings) -> list[Resource]:
         return resources(settings, self._target)
@@ -210,6 +247,12 @@ class _Life:
             f"after the {after} still to {one.action}: {one.address} {one.fields}" for one in pending
         ]
 
+    def _states(self, rows: Sequence[Resource]) -> None:
+        """Let one thing after the other go wrong by itself."""
+        found = unseen(rows, self._clients, self._rewrites, self._stage.project)
+        self._report.unseen_states = len(found)
+        self._report.details += [f"not seen: {one}" for one in found]
+
     def _look(self) -> None:
         """Plan as CI does on a pull request: by an account that may only look."""
         plan(self._rows(self._settings), self._clients_at(self._stage.write(self._folder / "planner.json", "planner")))
@@ -220,7 +263,7 @@ class _Life:
         schedule = self._settings.schedule.model_copy(update={"cron": "30 4 * * 2"})
         rows = self._rows(self._settings.model_copy(update={"records": records, "schedule": schedule}))
         self._report.edit_plan_changes = len(self._pending(rows))
-        apply(rows, self._clients)
+        apply(rows, self._clients, wait=self._wait)
         self._nothing_to_do(rows, "edit")
 
     def _work(self, rows: Sequence[Resource]) -> None:
@@ -265,7 +308,7 @@ class _Life:
         _, errors = child.communicate()
         if child.returncode != -9:
             raise RuntimeError(f"the deployment to be killed ended before: {errors.decode()[-2000:]}")
-        done = apply(rows, self._clients)
+        done = apply(rows, self._clients, wait=self._wait)
         self._report.after_crash_created = sum(change.action == "create" for change in done)
         self._report.killed_after = len(gone) - self._report.after_crash_created
         self._nothing_to_do(rows, "crash")
@@ -278,6 +321,17 @@ class _Life:
         lost = before - self._data(rows)
         self._report.data_deleted = len(lost)
         self._report.details += [f"data deleted: {one}" for one in sorted(lost)]
+
+    def _away(self, rows: Sequence[Resource], found: list[str]) -> None:
+        """Find a project again after weeks: another one, of which nothing but what it keeps itself is looked at."""
+        self._say("let weeks pass over a job, and over a project that was destroyed")
+        project = Project(self._target.project)
+        with Stage(project, judges=[Rewrites(project), Delays(project, [DATABASE])]) as stage:
+            endpoints = stage.write(self._folder / "weeks.json")
+            clients = Clients(self._target.model_copy(update={"endpoints": endpoints}))
+            found = [*found, *weeks.of_a_destroyed_project(rows, clients, project)]
+        self._report.found_after_weeks = len(found)
+        self._report.details += [f"after weeks: {one}" for one in found]
 
     def _data(self, rows: Sequence[Resource]) -> set[str]:
         """Everything that holds data, by name: the rows, the objects, the entities."""

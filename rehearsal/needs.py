@@ -172,6 +172,7 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "UpdateJob": ("cloudscheduler.jobs.update", "job.name"),
         "DeleteJob": ("cloudscheduler.jobs.delete", "name"),
         "RunJob": ("cloudscheduler.jobs.run", "name"),
+        "ResumeJob": ("cloudscheduler.jobs.enable", "name"),
     },
     "google.monitoring.v3.AlertPolicyService": {
         "ListAlertPolicies": ("monitoring.alertPolicies.list", "name"),

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from laptop.surface import Rpc
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.plan import ApplyError, compare, plan
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from rehearsal.project import done
 from tests.lunation.google import PROJECT, Google, google
 
@@ -106,13 +106,13 @@ def test_a_database_of_ours_is_changed_by_its_mask_alone(cloud: Google) -> None:
 def test_an_index_that_is_being_built_is_waited_for_and_not_made_twice(cloud: Google, indexes: Indexes) -> None:
     """As the run that was killed left it."""
     indexes.state = State.CREATING
-    with pytest.raises(NotReady, match="the index is CREATING"):  # its operation is over a little before
+    with pytest.raises(NotYetError, match="the index is CREATING"):  # its operation is over a little before
         INDEX.create(cloud.clients)
     change = compare(INDEX, cloud.clients)
     assert (change.action, change.fields) == ("change", [("state", "CREATING", "READY")])
-    with pytest.raises(NotReady, match="the index is CREATING") as told:
+    with pytest.raises(NotYetError, match="the index is CREATING") as told:
         INDEX.update(cloud.clients, ["state"])
-    assert told.value.awaits == "the index is no longer CREATING"
+    assert told.value.awaits is UNDER_WAY
     assert indexes.states == ["CREATING"]
     next(iter(indexes.kept.values())).state = State.READY
     assert compare(INDEX, cloud.clients).action == "unchanged"
@@ -134,7 +134,7 @@ def test_an_index_that_is_being_deleted_is_not_there_and_goes_first(cloud: Googl
     INDEX.create(cloud.clients)
     next(iter(indexes.kept.values())).state = State.DELETING
     assert compare(INDEX, cloud.clients).action == "create"
-    with pytest.raises(NotReady, match="the index is DELETING"):
+    with pytest.raises(NotYetError, match="the index is DELETING"):
         INDEX.create(cloud.clients)
     INDEX.delete(cloud.clients)
     assert cloud.asked("DeleteIndex") == []
@@ -156,7 +156,7 @@ def test_a_time_to_live_under_way_is_waited_for(cloud: Google) -> None:
     """It is not switched on twice."""
     TTL.create(cloud.clients)
     cloud.project.things[FIELD].ttl_config.state = 1
-    with pytest.raises(NotReady, match="the time to live is CREATING"):
+    with pytest.raises(NotYetError, match="the time to live is CREATING"):
         TTL.update(cloud.clients, ["state"])
     assert len(cloud.asked("UpdateField")) == 1
 

@@ -10,7 +10,7 @@ from google.cloud.functions_v2 import types
 
 from lunation.deploy.functions import Function
 from lunation.deploy.plan import compare
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
 from tests.lunation.google import PROJECT, Google, Kept, Rewriting, google
@@ -142,9 +142,9 @@ def test_what_is_under_way_is_waited_for(
     service.things[NAME].state = State[state]
     assert compare(row(), cloud.clients).fields == [("state", state, "ACTIVE")]
     for attempt in (lambda: row().update(cloud.clients, ["state"]), lambda: row().delete(cloud.clients)):
-        with pytest.raises(NotReady, match=f"the function is {state}") as told:
+        with pytest.raises(NotYetError, match=f"the function is {state}") as told:
             attempt()
-        assert told.value.awaits == "what is under way with the function ends"
+        assert told.value.awaits is UNDER_WAY
     assert cloud.asked("UpdateFunction") == cloud.asked("DeleteFunction") == []
     service.things[NAME].state = State.ACTIVE
     assert compare(row(), cloud.clients).action == "unchanged"

@@ -90,6 +90,8 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "ListSchemas": ("pubsub.schemas.list", "parent"),
         "CreateSchema": ("pubsub.schemas.create", "parent"),
         "CommitSchema": ("pubsub.schemas.commit", "name"),
+        "ListSchemaRevisions": ("pubsub.schemas.listRevisions", "name"),
+        "DeleteSchemaRevision": ("pubsub.schemas.delete", "name"),
         "DeleteSchema": ("pubsub.schemas.delete", "name"),
     },
     "google.pubsub.v1.Publisher": {

@@ -78,7 +78,6 @@ class Authority(Judge):
         """What was not allowed when it was needed, each once, in the order in which it was seen."""
         self.unknown: dict[str, list[str]] = {}
         """Permissions that no list of Google's has, each with the custom roles that name it."""
-        self._agents: set[str] = set()
         self._void: set[_Key] = set()
         """What was granted to an account that was deleted: another one of its name has nothing of it."""
 
@@ -211,7 +210,7 @@ class Authority(Judge):
         """Whether an account of the project, or a service agent, has been made."""
         if who.endswith(f"@{self.project.project}.iam.gserviceaccount.com"):
             return f"projects/{self.project.project}/serviceAccounts/{who}" in self.project.things
-        return not who.startswith("service-") or who in self._agents
+        return not who.startswith("service-") or who in self.project.agents
 
     def _policy(self, resource: str) -> policy_pb2.Policy | None:
         return self.project.policies.get(resource) or self._policies.get(resource)
@@ -290,12 +289,12 @@ class Authority(Judge):
 
     def _make_agents(self, call: Call) -> None:
         for agent in agents.made_by(call):
-            if agent.email not in self._agents:
-                self._agents.add(agent.email)
+            if agent.email not in self.project.agents:
+                self.project.agents.add(agent.email)
                 self._grant(agent.role, agent.email)
         wanted = agents.asked_for(call)
         if wanted is not None:
-            self._agents.add(wanted.email)
+            self.project.agents.add(wanted.email)
 
     def _grant(self, role: str, email: str) -> None:
         """Google gives an agent its role on the project, where everybody sees it."""

@@ -210,6 +210,7 @@ _OF_A_PROJECT: dict[str, tuple[str, ...]] = {
     "google.dataflow.v1beta3.JobsV1Beta3.CreateJob": ("dataflow.jobs.create",),
     "google.dataflow.v1beta3.JobsV1Beta3.GetJob": ("dataflow.jobs.get",),
     "google.dataflow.v1beta3.JobsV1Beta3.ListJobs": ("dataflow.jobs.list",),
+    "google.dataflow.v1beta3.MessagesV1Beta3.ListJobMessages": ("dataflow.messages.list",),
     # Draining is a way to cancel.
     "google.dataflow.v1beta3.JobsV1Beta3.UpdateJob": ("dataflow.jobs.cancel",),
 }

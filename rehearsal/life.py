@@ -109,7 +109,6 @@ class Report:
             and self.created == self.resources
             and self.edit_plan_changes == 2
             and self.after_crash_created > 0
-            and self.refused_then_made > 0
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -210,7 +210,11 @@ class Project:
                 self._check_member(member)
         kept = policy_pb2.Policy()
         kept.CopyFrom(policy)
-        kept.etag = hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
+        # Without an update_mask, the request replaces `bindings` and the etag only (SetIamPolicyRequest in
+        # https://cloud.google.com/resource-manager/reference/rest/v3/projects/setIamPolicy).
+        kept.ClearField("audit_configs")
+        kept.audit_configs.extend(self.policy(resource).audit_configs)
+        kept.etag = hashlib.sha256(kept.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
         self.policies[resource] = kept
         return kept
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.cloud.dataflow_v1beta3.types import JobState
 from google.cloud.datastore_admin_v1.types import Index
+from google.cloud.devtools.cloudbuild_v1.types import Build
 from google.cloud.functions_v2.types import Function
 from google.protobuf.message import Message
 
@@ -158,12 +159,21 @@ def _queued(jobs: list[Any], name: str) -> bool:
     return bool(found)
 
 
+def _working(builds: list[Any], name: str) -> bool:
+    """``WORKING``: "Build or step is being executed"."""
+    found = [build for build in builds if any(image.endswith(f"/{name}") for image in build.images)]
+    for build in found:
+        build.status = Build.Status.WORKING
+    return bool(found)
+
+
 # The words are those of the client packages, which have them from the services' definitions.
 SHOWN: dict[tuple[str, str], Callable[[Any, str], bool]] = {
     (f"{FUNCTIONS}.CreateFunction", f"{FUNCTIONS}.GetFunction"): lambda one, name: _deploying([one], name),
     (f"{FUNCTIONS}.CreateFunction", f"{FUNCTIONS}.ListFunctions"): lambda all_, name: _deploying(all_.functions, name),
     (f"{INDEXES}.CreateIndex", f"{INDEXES}.GetIndex"): lambda one, name: _creating([one], name),
     (f"{INDEXES}.CreateIndex", f"{INDEXES}.ListIndexes"): lambda all_, name: _creating(all_.indexes, name),
+    (f"{BUILDS}.CreateBuild", f"{BUILDS}.ListBuilds"): lambda all_, name: _working(all_.builds, name),
     (f"{TEMPLATES}.LaunchFlexTemplate", f"{JOBS}.GetJob"): lambda one, name: _queued([one], name),
     (f"{TEMPLATES}.LaunchFlexTemplate", f"{JOBS}.ListJobs"): lambda all_, name: _queued(all_.jobs, name),
 }

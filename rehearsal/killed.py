@@ -29,7 +29,7 @@ from rehearsal.recorder import Call
 
 COMMAND = (sys.executable, "-m", "lunation")
 DEPLOYER = "deployer"
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 240.0
 """A run that takes longer than that hangs."""
 Moment = Literal["before", "after", "at work"]
 

@@ -5,7 +5,7 @@ import inspect
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from rehearsal.bad_states import unseen
 from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.front_door import front_door
 from rehearsal.judge import Judge
-from rehearsal.killed import Cell, Killer, Run
+from rehearsal.killed import COMMAND, Cell, Killer, Run
 from rehearsal.matrix import Matrix
 from rehearsal.not_yet import DATABASE
 from rehearsal.project import Project
-from rehearsal.recorder import Call
+from rehearsal.recorder import Notes
 from rehearsal.rewrites import Rewrites
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.strangers import Strangers
@@ -154,8 +154,11 @@ class Report:
         return asdict(self)
 
 
-def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
+def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = COMMAND) -> Report:
     """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
+
+    Args:
+        command: how ``lunation`` is called.
 
     Raises:
         RuntimeError: a step of the deployment failed, or a unit did not do its work; with the requests before it that
@@ -187,17 +190,12 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
         servers.wait_ready()
         strangers = Strangers(project, settings.target(TARGET), servers)
         try:
-            _Life(settings, stage, authority, folder, report, say, rewrites, delays, strangers, killer).live()
+            _Life(settings, stage, authority, folder, report, say, rewrites, delays, strangers, killer, command).live()
         except (ApplyError, TimeoutError) as error:
             refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
             raise RuntimeError("\n".join([str(error), *refused])) from error
         report.requests = len(stage.notes.calls)
-        report.invalid_requests = len(stage.notes.invalid)
-        violations = [f"{call.caller}: {one}" for call in stage.notes.violating for one in call.violations]
-        violations += [f"{call.caller}: {call.method} is in no document" for call in stage.notes.unjudged]
-        report.discovery_violations = len(violations)
-        report.details += [f"discovery: {one}" for one in violations]
-        report.details += _invalid(stage.notes.invalid)
+        _count(report, stage.notes)
         _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
@@ -227,6 +225,7 @@ def rehearse_kills(
     tell: Callable[[int, str], None] = lambda number, what: None,
     everything: bool = False,
     kinds: Collection[str] = (),
+    command: Sequence[str] = COMMAND,
 ) -> None:
     """Kill it everywhere, too (:mod:`rehearsal.matrix`), and add to ``report`` what came of it.
 
@@ -236,23 +235,30 @@ def rehearse_kills(
         tell: told of each run: its number, and where it is killed.
         everything: no sample.
         kinds: only at rows of these kinds; empty: of all.
+        command: how ``lunation`` is called.
 
     Raises:
         lunation.deploy.plan.ApplyError: a deployment that nobody kills fails.
     """
     started = time.monotonic()
-    outcome = Matrix(load(), TARGET, folder, say, tell).go(everything, kinds)
+    outcome = Matrix(load(), TARGET, folder, say, tell, command=command).go(everything, kinds)
     report.cells_tried, report.killed_and_resumed = outcome.first.tried, outcome.first.resumed
     report.later_cells_tried, report.killed_later_and_resumed = outcome.later.tried, outcome.later.resumed
     report.strangers_changed += outcome.strangers_changed
     report.requests += outcome.requests
-    report.invalid_requests += len(outcome.invalid)
-    report.details += [*outcome.details, *_invalid(outcome.invalid)]
+    report.details += outcome.details
+    _count(report, outcome.notes)
     report.seconds = round(report.seconds + time.monotonic() - started, 1)
 
 
-def _invalid(calls: Iterable[Call]) -> list[str]:
-    return [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in calls]
+def _count(report: Report, notes: Notes) -> None:
+    """Add what is wrong with requests."""
+    violations = [f"{call.caller}: {one}" for call in notes.violating for one in call.violations]
+    violations += [f"{call.caller}: {call.method} is in no document" for call in notes.unjudged]
+    report.invalid_requests += len(notes.invalid)
+    report.discovery_violations += len(violations)
+    report.details += [f"discovery: {one}" for one in violations]
+    report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in notes.invalid]
 
 
 class _Life:
@@ -268,6 +274,7 @@ class _Life:
         delays: Delays,
         strangers: Strangers,
         killer: Killer,
+        command: Sequence[str],
     ) -> None:
         self._settings = settings
         self._stage = stage
@@ -280,6 +287,7 @@ class _Life:
         self._say = say
         self._strangers = strangers
         self._killer = killer
+        self._command = command
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
@@ -382,6 +390,7 @@ class _Life:
                 "LUNATION_MONITORING__EMAIL": TEAM,
             },
             self._folder,
+            self._command,
         )
         if not self._killer.watch(run, Cell(to_make[len(to_make) // 2], "before")).killed:
             raise RuntimeError(f"the deployment to be killed ended before: {run.told()}")

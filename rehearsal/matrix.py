@@ -22,7 +22,7 @@ from rehearsal.earlier import earlier
 from rehearsal.judge import Judge
 from rehearsal.killed import COMMAND, Cell, Killer, Moment, Run, Way
 from rehearsal.project import Project
-from rehearsal.recorder import Call
+from rehearsal.recorder import Notes
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.strangers import Strangers
 
@@ -54,7 +54,8 @@ class Outcome:
     strangers_changed: int = 0
     """Strangers that are not as they were."""
     requests: int = 0
-    invalid: list[Call] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+    """The requests with which something is wrong."""
     details: list[str] = field(default_factory=list)
     """A line for each thing that should not be."""
 
@@ -213,9 +214,13 @@ class Matrix:
         self._take_notes()
 
     def _take_notes(self) -> None:
-        self._outcome.requests += len(self._stage.notes.calls)
-        self._outcome.invalid += self._stage.notes.invalid
-        self._stage.notes.calls.clear()  # of some hundred runs they would fill the memory
+        """Keep of the requests what is wrong with some: all those of some hundred runs would fill the memory."""
+        notes, kept = self._stage.notes, self._outcome.notes
+        self._outcome.requests += len(notes.calls)
+        kept.malformed += notes.malformed
+        kept.calls += [*(call for call in notes.calls if call.faults or call.violations), *notes.unjudged]
+        notes.calls.clear()
+        notes.malformed.clear()
 
 
 def _kind(address: str) -> str:

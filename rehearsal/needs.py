@@ -133,7 +133,10 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "GetTag": ("artifactregistry.tags.get", "name"),
         "DeleteTag": ("artifactregistry.tags.delete", "name"),
     },
-    "google.devtools.cloudbuild.v1.CloudBuild": {"CreateBuild": ("cloudbuild.builds.create", "parent")},
+    "google.devtools.cloudbuild.v1.CloudBuild": {
+        "CreateBuild": ("cloudbuild.builds.create", "parent"),
+        "ListBuilds": ("cloudbuild.builds.list", "parent"),
+    },
     "google.cloud.functions.v2.FunctionService": {
         "GetFunction": ("cloudfunctions.functions.get", "name"),
         "ListFunctions": ("cloudfunctions.functions.list", "parent"),

@@ -630,7 +630,15 @@ def _create_build(project: Project, request: Any) -> Message:
     build = type(request.build)()
     build.CopyFrom(request.build)
     build.id, build.status = str(project.next_id()), 3
-    return done(build)
+    return done(project.add(f"builds/{build.id}", build))
+
+
+@answers(f"{BUILD}.ListBuilds")
+def _list_builds(project: Project, request: Any) -> Message:
+    from google.cloud.devtools.cloudbuild_v1 import types
+
+    newest = sorted(project.below("builds/"), key=lambda build: -int(build.id))
+    return types.ListBuildsResponse.pb()(builds=newest)
 
 
 # --- Monitoring

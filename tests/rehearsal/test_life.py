@@ -21,19 +21,31 @@ REPORTED = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+LUNATION = """
+import sys
+from pathlib import Path
+from lunation.deploy import staging
+staging.BUILD = Path(sys.argv.pop(1))
+from lunation.cli import app
+app(prog_name="lunation")
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """``lunation``, staging into a folder of its own: other tests stage at the same time."""
     monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
+    return sys.executable, "-c", LUNATION, str(tmp_path / "build-of-runs")
 
 
-def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path) -> None:
+def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Deploy, plan, edit, work, drift, crash, destroy, wait: nothing twice, nothing lost, nothing of anybody else's
     touched, no request that Google would refuse, no unit with a permission too few or too many, and nothing that goes
     wrong by itself unseen."""
     said: list[str] = []
-    report = rehearse(tmp_path / "rehearsal", said.append)
+    report = rehearse(tmp_path / "rehearsal", said.append, command)
     assert report.details == []
     assert report.as_it_should_be
     assert report.resources == report.created > 100
@@ -47,12 +59,13 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path) -> None:
     assert len(said) == 7, "each step is told"
 
 
-def test_a_deployment_that_is_killed_goes_on(tmp_path: Path) -> None:
+def test_a_deployment_that_is_killed_goes_on(tmp_path: Path, command: tuple[str, ...]) -> None:
     """At the functions and the subscriptions, before their calls and after them: made, changed, replaced, still being
     built, deleted. `nox -s rehearse` does so at the other kinds, too, and with `-- --all` at every row."""
     report, said, told = Report(), [], []
+    kinds = ("function", "subscription")
     rehearse_kills(
-        tmp_path / "killed", report, said.append, lambda _, what: told.append(what), kinds=("function", "subscription")
+        tmp_path / "killed", report, said.append, lambda _, what: told.append(what), kinds=kinds, command=command
     )
     assert report.details == []
     assert report.killed_and_resumed == report.cells_tried == 3

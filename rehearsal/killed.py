@@ -3,7 +3,7 @@
 A run is the real command, ``python -m lunation deploy`` (or ``destroy``), and its end is a real SIGKILL, in the moment
 in which the call that makes the row stands at the recorder: *before* it, the request is dropped and nothing is done;
 *after* it, all is done and the answer is never sent. Which row a call belongs to, the command itself says: it prints
-each one when it is made, so the one being made is the first of those that were pending and are not printed yet.
+its plan, and then each row when it is made, so the one being made is the first that it planned and has not printed yet.
 
 The next run begins anew, has to make the row or to find it made, passes on, and is killed at the next cell. So one way
 through the table is enough for all of it, and each run but the first resumes another one.
@@ -35,6 +35,7 @@ Moment = Literal["before", "after", "at work"]
 
 _READS = re.compile(r"get|list|test|query|search|lookup|wait", re.IGNORECASE)
 _CHANGES = re.compile(r'"(etag|name)": "[^"]*",? ?')
+_ROW = re.compile(r"\S \S")
 _PLANNED = re.compile(r"\d+ to create, .* unchanged\.")
 """What ``deploy`` prints between the plan and what it does."""
 
@@ -78,12 +79,19 @@ def asked(call: Call) -> str:
     return f"{call.method} {_CHANGES.sub('', request)}"
 
 
+def _addresses(lines: Sequence[str]) -> set[str]:
+    """The rows of lines such as ``+ topic/records  labelled …``, and ``+ topic/records: submit pubsub.publisher``, by
+    which a plan shows a row of kind ``access``."""
+    texts = [line[2:] for line in lines if _ROW.match(line)]
+    return {text.partition("  ")[0] for text in texts} | {f"access/{text.partition(': ')[0]}" for text in texts}
+
+
 class Run:
     """One run of the command, in a process of its own.
 
     Args:
         arguments: of the command, for example ``("deploy", "--target", "production", "--yes")``.
-        pending: addresses of the rows at which it has something to do, in order.
+        order: addresses of all rows at which it can have something to do, in the order in which it does.
         variables: of its environment, beside those of this process.
         folder: where its output goes.
         command: how ``lunation`` is called.
@@ -92,12 +100,12 @@ class Run:
     def __init__(
         self,
         arguments: Sequence[str],
-        pending: Sequence[str],
+        order: Sequence[str],
         variables: dict[str, str],
         folder: Path,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self.pending = list(pending)
+        self.order = list(order)
         self._plans = arguments[0] == "deploy"
         self._out, self._err = folder / "run.out", folder / "run.err"
         # Into files: what was printed before a call was sent can be read when the call arrives.
@@ -111,25 +119,26 @@ class Run:
                 stderr=err,
             )
 
-    def at(self) -> int:
-        """The index in ``pending`` of the row that it is at."""
-        done = {line[2:].partition("  ")[0] for line in self._done()}
-        return 1 + max((index for index, address in enumerate(self.pending) if address in done), default=-1)
+    def at(self) -> str:
+        """The row that it is at, by what it has printed; empty before the first one and behind the last one."""
+        planned, done = self._printed()
+        if self._plans and planned is None:
+            return ""
+        rows = [address for address in self.order if planned is None or address in planned]
+        last = max((index for index, address in enumerate(rows) if address in done), default=-1)
+        return rows[last + 1] if last + 1 < len(rows) else ""
 
     def has_planned(self) -> bool:
-        """Whether it has looked at all there is, and begun to do something."""
-        return not self._plans or any(_PLANNED.match(line) for line in self._printed())
+        """Whether it has looked at all there is, and begins to do something."""
+        return not self._plans or self._printed()[0] is not None
 
-    def _printed(self) -> list[str]:
-        return self._out.read_text().splitlines()
-
-    def _done(self) -> list[str]:
-        """The lines for what is done."""
-        lines = self._printed()
+    def _printed(self) -> tuple[set[str] | None, set[str]]:
+        """What it plans to do something at, None while it has not said so; and what is done."""
+        lines = self._out.read_text().splitlines()
         if not self._plans:
-            return lines
-        planned = next((index for index, line in enumerate(lines) if _PLANNED.match(line)), len(lines))
-        return lines[planned + 1 :]
+            return None, _addresses(lines)
+        end = next((index for index, line in enumerate(lines) if _PLANNED.match(line)), None)
+        return (None, set()) if end is None else (_addresses(lines[:end]), _addresses(lines[end:]))
 
     def kill(self) -> None:
         """End it at once, and be sure that it has ended."""
@@ -169,12 +178,6 @@ class Watch:
     """Whether it went on to another row without a call for that of the cell."""
     made: list[tuple[str, str]] = field(default_factory=list)
     """The row, and what was asked for, of each call that changed something and was carried out."""
-
-    @property
-    def row(self) -> str:
-        """The row that it is at."""
-        at = self.run.at()
-        return self.run.pending[at] if at < len(self.run.pending) else ""
 
 
 class Killer(Judge):
@@ -217,8 +220,8 @@ class Killer(Judge):
         watch = self._watching(call)
         if watch is None or watch.cell is None:
             return
-        at, wanted = watch.run.at(), watch.run.pending.index(watch.cell.address)
-        watch.passed = at > wanted
+        at, wanted = watch.run.at(), watch.cell.address
+        watch.passed = at == "" or watch.run.order.index(at) > watch.run.order.index(wanted)
         if watch.passed or (at == wanted and watch.cell.moment == "before"):
             self._kill(watch)
             raise ServiceError("UNAVAILABLE", "the deployment was killed")
@@ -241,8 +244,9 @@ class Killer(Judge):
         watch = self._watching(call)
         if watch is None:
             return
-        watch.made.append((watch.row, asked(call)))
-        if watch.cell is not None and watch.row == watch.cell.address:
+        at = watch.run.at()
+        watch.made.append((at, asked(call)))
+        if watch.cell is not None and at == watch.cell.address:
             if watch.cell.moment == "at work":
                 self._at_work.begin(call)
             self._kill(watch)
@@ -257,7 +261,7 @@ class Way:
 
     Args:
         killer: a judge of the stage.
-        start: starts a run, at whose end every row is as it should be.
+        start: starts a run, at whose end every row is as it should be, given the addresses that ``pending`` gave.
         pending: gives the addresses of the rows at which a run would have something to do now, in order.
         tell: called before each run, with the cell.
     """

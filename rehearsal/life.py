@@ -383,7 +383,7 @@ class _Life:
         prefix = f"LUNATION_TARGETS__{TARGET.upper()}__"
         run = Run(
             ("deploy", "--target", TARGET, "--yes"),
-            [change.address for change in pending],
+            [row.address for row in rows],
             {
                 f"{prefix}ENDPOINTS": str(self._endpoints),
                 f"{prefix}SAMPLE": "false",

@@ -195,7 +195,9 @@ class Matrix:
     def _start(self, command: str, rows: Sequence[str]) -> Run:
         prefix = f"LUNATION_TARGETS__{self._target.upper()}__"
         variables = {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false"}
-        return Run((command, "--target", self._target, "--yes"), rows, variables, self._folder, self._command)
+        # A row can become pending by itself in between, or cease to be.
+        order = list(dict.fromkeys([*(row.address for row in self._rows), *rows])) if command == "deploy" else rows
+        return Run((command, "--target", self._target, "--yes"), order, variables, self._folder, self._command)
 
     # --- what there is to be done
 

@@ -276,12 +276,16 @@ def launch(clients: Clients) -> str:
 def test_a_job_fails_whose_workers_may_do_their_work_only_since_now(
     project: Project, staged: Callable[..., Clients]
 ) -> None:
-    """It is launched and fails; launched again after two minutes, it runs. One that failed is not in the way."""
+    """It is launched and fails, and says of what; launched again after two minutes, it runs."""
     delays = only(project, "job")
     clients = staged(delays, "dataflow", "resourcemanager", "iam")
     ServiceAccount("archive", "files").create(clients)
     grant(clients, "roles/dataflow.worker", f"serviceAccount:lunation-archive@{PROJECT}.iam.gserviceaccount.com")
     assert launch(clients) == "JOB_STATE_FAILED"
+    where = {"project_id": PROJECT, "location": "us-central1"}
+    (failed,) = clients.dataflow_jobs.list_jobs(request=where)
+    (said,) = clients.dataflow_messages.list_job_messages(request={**where, "job_id": failed.id})
+    assert "Permission 'storage.objects.get' denied" in said.message_text
     project.clock.sleep(121)
     assert launch(clients) == "JOB_STATE_RUNNING"
     assert delays.refused_then_made == 1

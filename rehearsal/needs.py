@@ -91,6 +91,9 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "CreateSchema": ("pubsub.schemas.create", "parent"),
         "CommitSchema": ("pubsub.schemas.commit", "name"),
         "DeleteSchema": ("pubsub.schemas.delete", "name"),
+        # https://cloud.google.com/pubsub/docs/delete-schema-revision has both.
+        "ListSchemaRevisions": ("pubsub.schemas.listRevisions", "name"),
+        "DeleteSchemaRevision": ("pubsub.schemas.delete", "name"),
     },
     "google.pubsub.v1.Publisher": {
         "GetTopic": ("pubsub.topics.get", "topic"),
@@ -169,6 +172,7 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "CreateJob": ("cloudscheduler.jobs.create", "parent"),
         "UpdateJob": ("cloudscheduler.jobs.update", "job.name"),
         "DeleteJob": ("cloudscheduler.jobs.delete", "name"),
+        "ResumeJob": ("cloudscheduler.jobs.enable", "name"),
         "RunJob": ("cloudscheduler.jobs.run", "name"),
     },
     "google.monitoring.v3.AlertPolicyService": {
@@ -210,6 +214,7 @@ _OF_A_PROJECT: dict[str, tuple[str, ...]] = {
     "google.dataflow.v1beta3.JobsV1Beta3.CreateJob": ("dataflow.jobs.create",),
     "google.dataflow.v1beta3.JobsV1Beta3.GetJob": ("dataflow.jobs.get",),
     "google.dataflow.v1beta3.JobsV1Beta3.ListJobs": ("dataflow.jobs.list",),
+    "google.dataflow.v1beta3.JobsV1Beta3.AggregatedListJobs": ("dataflow.jobs.list",),
     "google.dataflow.v1beta3.MessagesV1Beta3.ListJobMessages": ("dataflow.messages.list",),
     # Draining is a way to cancel.
     "google.dataflow.v1beta3.JobsV1Beta3.UpdateJob": ("dataflow.jobs.cancel",),

@@ -28,6 +28,7 @@ class Workflow(Resource):
     api = "workflows.googleapis.com"
     managed_with = "roles/workflows.editor"
     exact = frozenset({"user_env_vars"})
+    told = frozenset({"state"})
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Workflow(Resource):
         return f"{clients.location}/workflows/{self.name}"
 
     def desired(self, clients: Clients) -> State:
-        """Source, variables and what is kept of an execution."""
+        """Source, variables, what is kept of an execution, and that it can be started."""
         current = self.read(clients) or {}
         return {
             "source_contents": self._source.path.read_text(),
@@ -56,6 +57,7 @@ class Workflow(Resource):
             "call_log_level": "LOG_ERRORS_ONLY",
             "execution_history_level": "EXECUTION_HISTORY_DETAILED",
             "labels": {**SYSTEM, "source": self._source.label},
+            "state": "ACTIVE",
         }
 
     def summary(self, clients: Clients) -> str:
@@ -73,8 +75,9 @@ class Workflow(Resource):
         clients.workflows.create_workflow(request=request).result()
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Make a new revision."""
-        request = {"workflow": self._message(clients), "update_mask": {"paths": changed}}
+        """Make a new revision; of all that is declared if it is unavailable."""
+        paths = list(self.sent(clients)) if "state" in changed else changed
+        request = {"workflow": self._message(clients), "update_mask": {"paths": paths}}
         clients.workflows.update_workflow(request=request).result()
 
     def delete(self, clients: Clients) -> None:
@@ -89,7 +92,7 @@ class Workflow(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.desired(clients)})
+        return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.sent(clients)})
 
 
 RETRIES = 5
@@ -116,6 +119,7 @@ class SchedulerJob(Resource):
     api = "cloudscheduler.googleapis.com"
     managed_with = "roles/cloudscheduler.admin"
     needed_by_none = True
+    told = frozenset({"state"})
 
     def __init__(
         self, name: str, *, cron: str, workflow: Workflow, argument: dict[str, Any], service_account: str
@@ -131,7 +135,11 @@ class SchedulerJob(Resource):
         return f"{clients.location}/jobs/{self.name}"
 
     def desired(self, clients: Clients) -> State:
-        """Schedule and target. The argument is JSON inside JSON, as Executions wants it."""
+        """Schedule, target, and that it fires. The argument is JSON inside JSON, as Executions wants it.
+
+        Scheduler adds headers of its own, and a deadline of three minutes
+        (https://cloud.google.com/scheduler/docs/reference/rest/v1/projects.locations.jobs).
+        """
         body = json.dumps({"argument": json.dumps(self._argument)})
         return {
             "schedule": self._cron,
@@ -150,6 +158,7 @@ class SchedulerJob(Resource):
                 "max_backoff_duration": "3600s",
                 "max_doublings": 4,
             },
+            "state": "ENABLED",
         }
 
     def read(self, clients: Clients) -> State | None:
@@ -162,8 +171,18 @@ class SchedulerJob(Resource):
         clients.scheduler.create_job(parent=clients.location, job=self._message(clients))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Change it."""
-        clients.scheduler.update_job(request={"job": self._message(clients), "update_mask": {"paths": changed}})
+        """Change it, and let it fire again if somebody paused it.
+
+        What a failed update left is mended by one that does not fail, says the API's reference of ``UPDATE_FAILED``.
+        """
+        paths = [field for field in changed if field not in self.told]
+        paused = "state" in changed and (self.read(clients) or {}).get("state") == "PAUSED"
+        if "state" in changed and not paused:
+            paths = list(self.sent(clients))
+        if paths:
+            clients.scheduler.update_job(request={"job": self._message(clients), "update_mask": {"paths": paths}})
+        if paused:
+            clients.scheduler.resume_job(name=self.path(clients))
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
@@ -174,4 +193,4 @@ class SchedulerJob(Resource):
         return f"{self._cron} UTC starts {self._workflow.address} as {self._service_account}"
 
     def _message(self, clients: Clients) -> Any:
-        return message_of(scheduler_v1.types.Job, {"name": self.path(clients), **self.desired(clients)})
+        return message_of(scheduler_v1.types.Job, {"name": self.path(clients), **self.sent(clients)})

@@ -166,7 +166,7 @@ def destroy(session: nox.Session) -> None:
 
 @nox.session
 def rehearse(session: nox.Session) -> None:
-    """Live through a deployment to Google's on this machine: deploy, edit, crash, destroy. ``-- --json FILE``."""
+    """Live through a deployment to Google's on this machine, and kill it at its rows. ``-- --json FILE``, ``--all``."""
     module(session, "rehearsal")
 
 

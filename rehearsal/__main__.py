@@ -9,26 +9,58 @@ import requests
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from laptop.supervisor import SupervisorError
 from lunation.deploy.plan import ApplyError
-from rehearsal.life import Report, rehearse
+from rehearsal.life import Report, rehearse, rehearse_kills
+
+EXAMPLES = """Examples:
+
+nox -s rehearse
+
+nox -s rehearse -- --json rehearsal.json
+
+nox -s rehearse -- --all --json rehearsal.json
+
+nox -s rehearse -- --kind function --kind access
+"""
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 console = Console(highlight=False, soft_wrap=True)
 
 
-@app.command(epilog="Example: nox -s rehearse -- --json rehearsal.json")
+@app.command(epilog=EXAMPLES)
 def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write what came of it to this file.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Kill it at every row, before its call and after it, not at a sample of them.")
+    ] = False,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", help="Kill it only at rows of this kind. Can be given again.")
+    ] = None,
 ) -> None:
-    """Deploy, plan, edit, deploy, work, drift, crash, deploy, destroy: on the laptop's servers and recording ones.
+    """Deploy, edit, deploy, work, drift, crash, deploy, destroy, on the laptop's servers and recording ones.
 
-    Exit code 0: all is as it should be; 1: not.
+    Then, in another project, kill the command at the rows of its table, and begin it anew each time. Other people's
+    things in both projects have to stay as they are.
+
+    Exit code 0: all is as it should be; 1: not. A sample takes some minutes, --all a quarter of an hour.
     """
-    with tempfile.TemporaryDirectory(prefix="lunation-rehearsal-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lunation-rehearsal-") as folder, _progress() as progress:
+        now = progress.add_task("")
+
+        def say(text: str) -> None:
+            progress.console.print(f"[dim]·[/] {escape(text)}")
+            progress.reset(now, description=escape(text))
+
+        def tell(number: int, what: str) -> None:
+            progress.update(now, description=f"run {number}: {escape(what)}")
+
         try:
-            report = rehearse(Path(folder), lambda text: console.print(f"[dim]·[/] {text}"))
+            report = rehearse(Path(folder) / "life", say)
+            rehearse_kills(Path(folder) / "killed", report, say, tell, everything, kinds or ())
         except (ApplyError, SupervisorError, TimeoutError, RuntimeError, requests.RequestException) as error:
             console.print(f"[red]error:[/] {escape(str(error))}")
             raise typer.Exit(1) from error
@@ -38,13 +70,27 @@ def main(
     raise typer.Exit(0 if report.as_it_should_be else 1)
 
 
+def _progress() -> Progress:
+    """What is done now, and since when; nothing where there is no terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
 def _print(report: Report) -> None:
+    wrong, meanings = report.wrong, report.meanings()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
     for name, value in report.to_json().items():
         if name != "details":
-            bad = name in Report.MUST_BE_ZERO and value
-            console.print(f"  {name:34}{'[red]' if bad else ''}{value:>8}{'[/]' if bad else ''}")
+            counted = f"[red]{value}[/]" if name in wrong else str(value)
+            table.add_row(name, counted, f"[dim]{escape(meanings[name])}[/]")
+    console.print(table)
     for line in report.details:
         console.print(f"[red]{escape(line)}[/]")
+    for name, should_be in wrong.items():
+        console.print(f"[red]{name} is {getattr(report, name)}, and should be {should_be}[/]")
     console.print("[green]All is as it should be.[/]" if report.as_it_should_be else "[red]Not as it should be.[/]")
 
 

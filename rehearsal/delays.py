@@ -10,7 +10,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
-from rehearsal.identities import AGENTS
+from rehearsal.agents import asked_for, made_by
 from rehearsal.judge import Judge
 from rehearsal.not_yet import DELAYS, Delay
 from rehearsal.policy_writes import written
@@ -123,6 +123,10 @@ class Delays(Judge):
             self._members[resource] = bindings
             for role, member in bindings:
                 self.sees(f"grant/{resource} {role} {member}")
+        asked = asked_for(call)
+        if asked is not None:
+            self.sees(f"account/{asked.email}")
+        self.project.agents |= {agent.email for agent in made_by(call)}
         match call.method.rsplit(".", 1)[1]:
             case "EnableService":
                 self.sees(f"api/{request.name.rsplit('/', 1)[1]}")
@@ -135,8 +139,6 @@ class Delays(Judge):
                 self.sees(f"role/{request.parent}/roles/{request.role_id}", anew=True)
             case "UndeleteRole":
                 self.sees(f"role/{request.name}", anew=True)
-            case "generateServiceIdentity":
-                self.sees(f"account/{AGENTS[str(request).rsplit('/', 1)[1].partition(':')[0]]}")
             case "UpdateField":
                 self.sees(f"field/{request.field.name}", anew=True)
 

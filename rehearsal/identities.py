@@ -12,6 +12,7 @@ from aiohttp import web
 from google.longrunning import operations_pb2
 
 from laptop.errors import ServiceError, invalid, not_found
+from rehearsal.agents import asked_for
 from rehearsal.project import NUMBER, Project
 from rehearsal.recorder import JUDGED_AS, Call, Notes
 
@@ -19,25 +20,6 @@ if TYPE_CHECKING:
     from rehearsal.judge import Judge
 
 METHOD = "serviceusage.services.generateServiceIdentity"
-# https://cloud.google.com/iam/docs/service-agents, of the APIs that a deployment uses
-DOMAINS = {
-    "artifactregistry.googleapis.com": "gcp-sa-artifactregistry",
-    "cloudbuild.googleapis.com": "gcp-sa-cloudbuild",
-    "cloudfunctions.googleapis.com": "gcf-admin-robot",
-    "cloudscheduler.googleapis.com": "gcp-sa-cloudscheduler",
-    "compute.googleapis.com": "compute-system",
-    "dataflow.googleapis.com": "dataflow-service-producer-prod",
-    "dataproc.googleapis.com": "dataproc-accounts",
-    "eventarc.googleapis.com": "gcp-sa-eventarc",
-    "firestore.googleapis.com": "gcp-sa-firestore",
-    "monitoring.googleapis.com": "gcp-sa-monitoring-notification",
-    "pubsub.googleapis.com": "gcp-sa-pubsub",
-    "run.googleapis.com": "serverless-robot-prod",
-    "storage.googleapis.com": "gs-project-accounts",
-    "workflows.googleapis.com": "gcp-sa-workflows",
-}
-AGENTS = {api: f"service-{NUMBER}@{domain}.iam.gserviceaccount.com" for api, domain in DOMAINS.items()}
-"""The agent's e-mail address, by its API."""
 
 
 def identity_routes(caller: str, project: Project, notes: Notes, judges: Sequence["Judge"] = ()) -> list[web.RouteDef]:
@@ -54,14 +36,14 @@ def identity_routes(caller: str, project: Project, notes: Notes, judges: Sequenc
                 raise ServiceError(
                     "PERMISSION_DENIED", f"{request.path}: Permission denied to generate service identity"
                 )
-            email = AGENTS.get(request.match_info["api"])
-            if email is None:
+            agent = asked_for(call)
+            if agent is None:
                 raise invalid(f"{request.match_info['api']} has no service identity")
         except ServiceError as error:
             return web.json_response(error.body(), status=error.http_status)
         operation = operations_pb2.Operation(name=f"operations/acat.p2-{NUMBER}-{next(numbers)}")
-        made[operation.name] = email
-        project.agents.add(email)
+        made[operation.name] = agent.email
+        project.agents.add(agent.email)
         for judge in reversed(judges):
             judge.after(call, operation)
         return web.json_response({"name": operation.name})

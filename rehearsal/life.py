@@ -1,11 +1,11 @@
 """The whole life of a deployment: made, looked at, changed, cut off in the middle, taken up again, taken down."""
 
-import os
-import subprocess
-import sys
+import ast
+import inspect
+import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,21 @@ from lunation.clients import Clients
 from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
-from lunation.settings import ROOT, Settings, load
+from lunation.settings import Settings, load
 from rehearsal import documented, privileges, weeks
 from rehearsal.authority import Authority, summary
 from rehearsal.bad_states import unseen
 from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.front_door import front_door
 from rehearsal.judge import Judge
+from rehearsal.killed import COMMAND, Cell, Killer, Run
+from rehearsal.matrix import Matrix
 from rehearsal.not_yet import DATABASE
 from rehearsal.project import Project
+from rehearsal.recorder import Notes
 from rehearsal.rewrites import Rewrites
 from rehearsal.stage import LAPTOP, Stage
+from rehearsal.strangers import Strangers
 from rehearsal.traffic import Traffic
 
 TARGET = "production"
@@ -54,9 +58,19 @@ class Report:
     drift_plan_changes: int = 0
     """What the plan shows after the functions, the workflow and the scheduler job were changed by hand."""
     killed_after: int = 0
-    """Resources that the deployment had made again when it was killed."""
+    """Of what was deleted by hand, what a deployment of the living system had made again when it was killed."""
     after_crash_created: int = 0
-    """What the next deployment still had to make."""
+    """What the next deployment then still had to make."""
+    cells_tried: int = 0
+    """Places of a first deployment, in a project of its own, at which it was killed: with ``--all`` rows x 2."""
+    killed_and_resumed: int = 0
+    """Those that the next run passed as it should: nothing twice, nothing lost. All of them."""
+    later_cells_tried: int = 0
+    """The same of a deployment over an earlier release, of one whose services are still at work, and of the end."""
+    killed_later_and_resumed: int = 0
+    """Those that the next run passed as it should. All of them."""
+    strangers_changed: int = 0
+    """What other people have in the project and is not as it was."""
     destroyed: int = 0
     """Taken away at the end."""
     data_deleted: int = 0
@@ -82,6 +96,7 @@ class Report:
     requests: int = 0
     """All that was asked of Google."""
     seconds: float = 0.0
+    """How long it took."""
     details: list[str] = field(default_factory=list)
     """A line for each thing that should not be."""
 
@@ -99,26 +114,51 @@ class Report:
         "unknown_permissions",
         "denied_when_used",
         "front_door_faults",
+        "strangers_changed",
     )
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        """What is not as it should be, by its name: what it should be."""
+        expected = {
+            **{name: ("0", not getattr(self, name)) for name in self.MUST_BE_ZERO},
+            "created": (str(self.resources), self.created == self.resources),
+            "edit_plan_changes": ("2", self.edit_plan_changes == 2),
+            "after_crash_created": ("some", self.after_crash_created > 0),
+            "killed_and_resumed": (str(self.cells_tried), self.killed_and_resumed == self.cells_tried),
+            "killed_later_and_resumed": (
+                str(self.later_cells_tried),
+                self.killed_later_and_resumed == self.later_cells_tried,
+            ),
+        }
+        return {name: should_be for name, (should_be, is_so) in expected.items() if not is_so}
 
     @property
     def as_it_should_be(self) -> bool:
         """Whether all is well."""
-        return (
-            not any(getattr(self, name) for name in self.MUST_BE_ZERO)
-            and self.created == self.resources
-            and self.edit_plan_changes == 2
-            and self.after_crash_created > 0
-            and self.refused_then_made > 0
-        )
+        return not self.wrong
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """What each count means, by its name: the text below it in this file."""
+        (declared,) = ast.parse(inspect.getsource(cls)).body
+        assert isinstance(declared, ast.ClassDef)
+        return {
+            ast.unparse(one.target): " ".join(str(ast.literal_eval(text.value)).split())
+            for one, text in itertools.pairwise(declared.body)
+            if isinstance(one, ast.AnnAssign) and isinstance(text, ast.Expr)
+        }
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self)
 
 
-def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
+def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = COMMAND) -> Report:
     """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
+
+    Args:
+        command: how ``lunation`` is called.
 
     Raises:
         RuntimeError: a step of the deployment failed, or a unit did not do its work; with the requests before it that
@@ -136,29 +176,26 @@ def rehearse(folder: Path, say: Say = lambda _: None) -> Report:
     settings = settings.model_copy(update={"monitoring": monitoring})
     project = documented.done_by_hand(Project(settings.target(TARGET).project))
     authority = Authority(project, refuses=False)  # one run tells all there is
-    rewrites, delays = Rewrites(project), Delays(project, from_first_use=True)
+    rewrites, delays, killer = Rewrites(project), Delays(project, from_first_use=True), Killer()
     judges: list[Judge] = [
         rewrites,
         authority,
         delays,
+        killer,  # the last: no call is killed at that another judge refuses
     ]
     with (
         Supervisor(folder / "state", LAPTOP) as servers,
         Stage(project, servers.endpoints, judges) as stage,
     ):
         servers.wait_ready()
+        strangers = Strangers(project, settings.target(TARGET), servers)
         try:
-            _Life(settings, stage, authority, folder, report, say, rewrites, delays).live()
+            _Life(settings, stage, authority, folder, report, say, rewrites, delays, strangers, killer, command).live()
         except (ApplyError, TimeoutError) as error:
             refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
             raise RuntimeError("\n".join([str(error), *refused])) from error
         report.requests = len(stage.notes.calls)
-        report.invalid_requests = len(stage.notes.invalid)
-        violations = [f"{call.caller}: {one}" for call in stage.notes.violating for one in call.violations]
-        violations += [f"{call.caller}: {call.method} is in no document" for call in stage.notes.unjudged]
-        report.discovery_violations = len(violations)
-        report.details += [f"discovery: {one}" for one in violations]
-        report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in stage.notes.invalid]
+        _count(report, stage.notes)
         _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
@@ -181,6 +218,49 @@ def _tell(authority: Authority, stage: Stage, report: Report) -> None:
     report.details += [f"denied: {one}" for one in summary(denied)]
 
 
+def rehearse_kills(
+    folder: Path,
+    report: Report,
+    say: Say = lambda _: None,
+    tell: Callable[[int, str], None] = lambda number, what: None,
+    everything: bool = False,
+    kinds: Collection[str] = (),
+    command: Sequence[str] = COMMAND,
+) -> None:
+    """Kill it everywhere, too (:mod:`rehearsal.matrix`), and add to ``report`` what came of it.
+
+    Args:
+        folder: must be empty, and another one.
+        say: told of each step.
+        tell: told of each run: its number, and where it is killed.
+        everything: no sample.
+        kinds: only at rows of these kinds; empty: of all.
+        command: how ``lunation`` is called.
+
+    Raises:
+        lunation.deploy.plan.ApplyError: a deployment that nobody kills fails.
+    """
+    started = time.monotonic()
+    outcome = Matrix(load(), TARGET, folder, say, tell, command=command).go(everything, kinds)
+    report.cells_tried, report.killed_and_resumed = outcome.first.tried, outcome.first.resumed
+    report.later_cells_tried, report.killed_later_and_resumed = outcome.later.tried, outcome.later.resumed
+    report.strangers_changed += outcome.strangers_changed
+    report.requests += outcome.requests
+    report.details += outcome.details
+    _count(report, outcome.notes)
+    report.seconds = round(report.seconds + time.monotonic() - started, 1)
+
+
+def _count(report: Report, notes: Notes) -> None:
+    """Add what is wrong with requests."""
+    violations = [f"{call.caller}: {one}" for call in notes.violating for one in call.violations]
+    violations += [f"{call.caller}: {call.method} is in no document" for call in notes.unjudged]
+    report.invalid_requests += len(notes.invalid)
+    report.discovery_violations += len(violations)
+    report.details += [f"discovery: {one}" for one in violations]
+    report.details += [f"invalid: {call.method}: {'; '.join(call.faults)}" for call in notes.invalid]
+
+
 class _Life:
     def __init__(
         self,
@@ -192,6 +272,9 @@ class _Life:
         say: Say,
         rewrites: Rewrites,
         delays: Delays,
+        strangers: Strangers,
+        killer: Killer,
+        command: Sequence[str],
     ) -> None:
         self._settings = settings
         self._stage = stage
@@ -202,6 +285,9 @@ class _Life:
         self._folder = folder
         self._report = report
         self._say = say
+        self._strangers = strangers
+        self._killer = killer
+        self._command = command
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
@@ -219,6 +305,7 @@ class _Life:
         """All of it, in order."""
         rows = self._rows(self._settings)
         self._report.resources = len(rows)
+        self._strangers.move_in()
         self._say(f"deploy {len(rows)} resources to an empty project")
         done = apply(rows, self._clients, wait=self._wait)
         self._report.created = sum(change.action == "create" for change in done)
@@ -246,6 +333,12 @@ class _Life:
         self._report.details += [
             f"after the {after} still to {one.action}: {one.address} {one.fields}" for one in pending
         ]
+        self._strangers_are_as_they_were(after)
+
+    def _strangers_are_as_they_were(self, after: str) -> None:
+        changed = self._strangers.changed(after)
+        self._report.strangers_changed += len(changed)
+        self._report.details += changed
 
     def _states(self, rows: Sequence[Resource]) -> None:
         """Let one thing after the other go wrong by itself."""
@@ -285,32 +378,25 @@ class _Life:
         gone += [row for row in rows if row.address == "function/ingest-fast"]
         for row in reversed(gone):
             row.delete(self._clients)
-        before = len(self._stage.notes.of("deployer"))
-        child = subprocess.Popen(
-            [sys.executable, "-m", "lunation", "deploy", "--target", TARGET, "--yes"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                f"LUNATION_TARGETS__{TARGET.upper()}__ENDPOINTS": str(self._endpoints),
-                f"LUNATION_TARGETS__{TARGET.upper()}__SAMPLE": "false",
+        pending = self._pending(rows)
+        to_make = [change.address for change in pending if change.action == "create"]
+        prefix = f"LUNATION_TARGETS__{TARGET.upper()}__"
+        run = Run(
+            ("deploy", "--target", TARGET, "--yes"),
+            [change.address for change in pending],
+            {
+                f"{prefix}ENDPOINTS": str(self._endpoints),
+                f"{prefix}SAMPLE": "false",
                 "LUNATION_MONITORING__EMAIL": TEAM,
             },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            self._folder,
+            self._command,
         )
-        while child.poll() is None:
-            calls = self._stage.notes.of("deployer")[before:]
-            made = [call for call in calls if call.method.rsplit(".", 1)[1].startswith("Create")]
-            if len(made) >= len(gone) // 2:
-                child.kill()
-                break
-            time.sleep(0.01)
-        _, errors = child.communicate()
-        if child.returncode != -9:
-            raise RuntimeError(f"the deployment to be killed ended before: {errors.decode()[-2000:]}")
+        if not self._killer.watch(run, Cell(to_make[len(to_make) // 2], "before")).killed:
+            raise RuntimeError(f"the deployment to be killed ended before: {run.told()}")
         done = apply(rows, self._clients, wait=self._wait)
         self._report.after_crash_created = sum(change.action == "create" for change in done)
-        self._report.killed_after = len(gone) - self._report.after_crash_created
+        self._report.killed_after = len(to_make) - self._report.after_crash_created
         self._nothing_to_do(rows, "crash")
 
     def _end(self, rows: Sequence[Resource]) -> None:
@@ -318,6 +404,7 @@ class _Life:
         before = self._data(rows)
         done = destroy(rows, self._clients)
         self._report.destroyed = sum(change.action == "delete" for change in done)
+        self._strangers_are_as_they_were("end")
         lost = before - self._data(rows)
         self._report.data_deleted = len(lost)
         self._report.details += [f"data deleted: {one}" for one in sorted(lost)]

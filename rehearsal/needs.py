@@ -90,10 +90,9 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "ListSchemas": ("pubsub.schemas.list", "parent"),
         "CreateSchema": ("pubsub.schemas.create", "parent"),
         "CommitSchema": ("pubsub.schemas.commit", "name"),
-        "DeleteSchema": ("pubsub.schemas.delete", "name"),
-        # https://cloud.google.com/pubsub/docs/delete-schema-revision has both.
         "ListSchemaRevisions": ("pubsub.schemas.listRevisions", "name"),
         "DeleteSchemaRevision": ("pubsub.schemas.delete", "name"),
+        "DeleteSchema": ("pubsub.schemas.delete", "name"),
     },
     "google.pubsub.v1.Publisher": {
         "GetTopic": ("pubsub.topics.get", "topic"),
@@ -134,7 +133,10 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "GetTag": ("artifactregistry.tags.get", "name"),
         "DeleteTag": ("artifactregistry.tags.delete", "name"),
     },
-    "google.devtools.cloudbuild.v1.CloudBuild": {"CreateBuild": ("cloudbuild.builds.create", "parent")},
+    "google.devtools.cloudbuild.v1.CloudBuild": {
+        "CreateBuild": ("cloudbuild.builds.create", "parent"),
+        "ListBuilds": ("cloudbuild.builds.list", "parent"),
+    },
     "google.cloud.functions.v2.FunctionService": {
         "GetFunction": ("cloudfunctions.functions.get", "name"),
         "ListFunctions": ("cloudfunctions.functions.list", "parent"),
@@ -172,8 +174,8 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "CreateJob": ("cloudscheduler.jobs.create", "parent"),
         "UpdateJob": ("cloudscheduler.jobs.update", "job.name"),
         "DeleteJob": ("cloudscheduler.jobs.delete", "name"),
-        "ResumeJob": ("cloudscheduler.jobs.enable", "name"),
         "RunJob": ("cloudscheduler.jobs.run", "name"),
+        "ResumeJob": ("cloudscheduler.jobs.enable", "name"),
     },
     "google.monitoring.v3.AlertPolicyService": {
         "ListAlertPolicies": ("monitoring.alertPolicies.list", "name"),

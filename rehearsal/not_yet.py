@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from google.rpc import error_details_pb2
 
 from laptop.errors import ServiceError, invalid
-from rehearsal.identities import AGENTS
+from rehearsal.agents import AGENTS
 from rehearsal.policy_writes import written
 from rehearsal.project import NUMBER
 from rehearsal.recorder import Call
@@ -132,10 +132,9 @@ def _role(call: Call, delays: "Delays") -> Refusals:
 def _workflow(call: Call, delays: "Delays") -> Refusals:
     if not call.method.endswith("Workflows.CreateWorkflow"):
         return
-    agent = AGENTS["workflows.googleapis.com"]
-    if agent not in delays.project.agents:  # the first one who asks makes it
-        delays.project.agents.add(agent)
-        delays.sees(f"account/{agent}")
+    agent = AGENTS["workflows"].email
+    delays.project.agents.add(agent)
+    delays.sees(f"account/{agent}")  # the first workflow makes it, if nobody asked for it before
     yield delays.age(f"account/{agent}"), ServiceError("FAILED_PRECONDITION", "Workflows service agent does not exist")
 
 

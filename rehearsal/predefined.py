@@ -71,6 +71,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
         *("autoscaling.sites.readRecommendations", "cloudfunctions.functions.getIamPolicy"),
         *("cloudfunctions.functions.sourceCodeGet", "dataproc.tasks.listInvalidatedLeases"),
         *("datastore.databases.getMetadata", "iam.serviceAccounts.getIamPolicy", "pubsub.schemas.attach"),
+        "pubsub.schemas.listRevisions",
         *("pubsub.schemas.validate", "resourcemanager.projects.getIamPolicy", "run.services.getIamPolicy"),
         "storage.buckets.list",
     ),

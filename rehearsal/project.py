@@ -210,7 +210,11 @@ class Project:
                 self._check_member(member)
         kept = policy_pb2.Policy()
         kept.CopyFrom(policy)
-        kept.etag = hashlib.sha256(policy.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
+        # Without an update_mask, the request replaces `bindings` and the etag only (SetIamPolicyRequest in
+        # https://cloud.google.com/resource-manager/reference/rest/v3/projects/setIamPolicy).
+        kept.ClearField("audit_configs")
+        kept.audit_configs.extend(self.policy(resource).audit_configs)
+        kept.etag = hashlib.sha256(kept.SerializeToString(deterministic=True)).hexdigest()[:16].encode()
         self.policies[resource] = kept
         return kept
 
@@ -626,7 +630,15 @@ def _create_build(project: Project, request: Any) -> Message:
     build = type(request.build)()
     build.CopyFrom(request.build)
     build.id, build.status = str(project.next_id()), 3
-    return done(build)
+    return done(project.add(f"builds/{build.id}", build))
+
+
+@answers(f"{BUILD}.ListBuilds")
+def _list_builds(project: Project, request: Any) -> Message:
+    from google.cloud.devtools.cloudbuild_v1 import types
+
+    newest = sorted(project.below("builds/"), key=lambda build: -int(build.id))
+    return types.ListBuildsResponse.pb()(builds=newest)
 
 
 # --- Monitoring

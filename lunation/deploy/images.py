@@ -1,10 +1,17 @@
 """The container image of the archive pipeline's template: built by Cloud Build from the staged zip."""
 
+from itertools import islice
+
 from lunation.clients import Clients
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from lunation.settings import Target
 
 BUILDER = "gcr.io/cloud-builders/docker"
+UNFINISHED = ("PENDING", "QUEUED", "WORKING")
+"""States of a build that can still push its image."""
+NEWEST = 50
+"""Builds that are looked at: one takes minutes, and the list begins with the newest."""
 
 
 class Repository(Resource):
@@ -155,9 +162,17 @@ class Image(Resource):
         return None if found is None else {"tag": tag}
 
     def create(self, clients: Clients) -> None:
-        """Build it and wait; the build's log is in Cloud Logging."""
+        """Build it and wait; the build's log is in Cloud Logging.
+
+        Raises:
+            NotYetError: a run that was cut off has begun to build it, and Cloud Build goes on with that.
+        """
         bucket, name = self._source
         uri = self.uri(clients.target)
+        if self._is_built(clients):
+            raise NotYetError(f"a build of {uri} is under way", UNDER_WAY)
+        if self.read(clients) is not None:  # it has ended since it was looked for
+            return
         if self._copied_from is None:
             steps = [{"name": BUILDER, "args": ["build", "--tag", uri, "."]}]
         else:
@@ -180,6 +195,11 @@ class Image(Resource):
             "build": build,
         }
         clients.cloud_build.create_build(request=request).result(timeout=1800)
+
+    def _is_built(self, clients: Clients) -> bool:
+        request = {"parent": clients.location, "project_id": clients.project, "page_size": NEWEST}
+        newest = islice(clients.cloud_build.list_builds(request=request), NEWEST)
+        return any(self.uri(clients.target) in build.images and build.status.name in UNFINISHED for build in newest)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Never called: another content has another tag."""

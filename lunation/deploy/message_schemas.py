@@ -2,9 +2,10 @@
 
 They are registered, and no topic refuses a message for them: a newer publisher may send fields that we do not know yet,
 and what cannot be read is kept as a dead letter with its reason (docs/decisions/0011-custom-roles.md).
-"""
 
-from collections.abc import Iterator
+A schema has no labels, and nothing in it tells ours from one that somebody else called ``lunation-partner``: one that
+the table no longer has stays.
+"""
 
 from google.api_core.exceptions import AlreadyExists, InvalidArgument
 from google.pubsub_v1 import types
@@ -104,14 +105,6 @@ class MessageSchema(Resource):
     def delete(self, clients: Clients) -> None:
         """Delete it with all revisions."""
         clients.pubsub_schemas.delete_schema(name=self._path(clients))
-
-    @classmethod
-    def ours(cls, clients: Clients) -> Iterator[Resource]:
-        """Those whose id begins like ours."""
-        for found in clients.pubsub_schemas.list_schemas(parent=f"projects/{clients.project}"):
-            name = found.name.rsplit("/", 1)[1]
-            if name.startswith(PREFIX):
-                yield cls.named(name)
 
     def _message(self, clients: Clients) -> types.Schema:
         kind = types.Schema.Type.PROTOCOL_BUFFER

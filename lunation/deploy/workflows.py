@@ -48,7 +48,7 @@ class Workflow(Resource):
         return f"{clients.location}/workflows/{self.name}"
 
     def desired(self, clients: Clients) -> State:
-        """Source, variables, what is kept of an execution, and that it can be started."""
+        """Source, variables and what is kept of an execution."""
         current = self.read(clients) or {}
         return {
             "source_contents": self._source.path.read_text(),
@@ -75,9 +75,9 @@ class Workflow(Resource):
         clients.workflows.create_workflow(request=request).result()
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Make a new revision; of all that is declared if it is unavailable."""
-        paths = list(self.sent(clients)) if "state" in changed else changed
-        request = {"workflow": self._message(clients), "update_mask": {"paths": paths}}
+        """Make a new revision: of all that is declared, if the service says that this one cannot run."""
+        fields = list(self.sent(clients)) if "state" in changed else changed
+        request = {"workflow": self._message(clients), "update_mask": {"paths": fields}}
         clients.workflows.update_workflow(request=request).result()
 
     def delete(self, clients: Clients) -> None:
@@ -118,8 +118,8 @@ class SchedulerJob(Resource):
     service = "scheduler"
     api = "cloudscheduler.googleapis.com"
     managed_with = "roles/cloudscheduler.admin"
-    needed_by_none = True
     told = frozenset({"state"})
+    needed_by_none = True
 
     def __init__(
         self, name: str, *, cron: str, workflow: Workflow, argument: dict[str, Any], service_account: str
@@ -135,11 +135,7 @@ class SchedulerJob(Resource):
         return f"{clients.location}/jobs/{self.name}"
 
     def desired(self, clients: Clients) -> State:
-        """Schedule, target, and that it fires. The argument is JSON inside JSON, as Executions wants it.
-
-        Scheduler adds headers of its own, and a deadline of three minutes
-        (https://cloud.google.com/scheduler/docs/reference/rest/v1/projects.locations.jobs).
-        """
+        """Schedule and target. The argument is JSON inside JSON, as Executions wants it."""
         body = json.dumps({"argument": json.dumps(self._argument)})
         return {
             "schedule": self._cron,
@@ -171,17 +167,15 @@ class SchedulerJob(Resource):
         clients.scheduler.create_job(parent=clients.location, job=self._message(clients))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Change it, and let it fire again if somebody paused it.
+        """Change it; start it again, if somebody has paused it.
 
-        What a failed update left is mended by one that does not fail, says the API's reference of ``UPDATE_FAILED``.
+        A change that failed leaves a job that may not run, until one succeeds:
+        https://cloud.google.com/scheduler/docs/reference/rest/v1/projects.locations.jobs/patch.
         """
-        paths = [field for field in changed if field not in self.told]
-        paused = "state" in changed and (self.read(clients) or {}).get("state") == "PAUSED"
-        if "state" in changed and not paused:
-            paths = list(self.sent(clients))
-        if paths:
-            clients.scheduler.update_job(request={"job": self._message(clients), "update_mask": {"paths": paths}})
-        if paused:
+        fields = list(self.sent(clients)) if "state" in changed else changed
+        request = {"job": self._message(clients), "update_mask": {"paths": fields}}
+        job = clients.scheduler.update_job(request=request)
+        if job.state == scheduler_v1.Job.State.PAUSED:
             clients.scheduler.resume_job(name=self.path(clients))
 
     def delete(self, clients: Clients) -> None:

@@ -109,7 +109,7 @@ def test_a_job_that_somebody_paused_fires_again(cloud: Google, job: SchedulerJob
     cloud.clients.scheduler.pause_job(name=job.path(cloud.clients))
     assert compare(job, cloud.clients).fields == [("state", "PAUSED", "ENABLED")]
     job.update(cloud.clients, ["state"])
-    assert cloud.asked("UpdateJob") == []
+    assert len(cloud.asked("ResumeJob")) == 1
     assert compare(job, cloud.clients).action == "unchanged"
 
 
@@ -122,7 +122,6 @@ def test_a_paused_job_with_another_schedule_is_changed_too(cloud: Google, job: S
     found = compare(job, cloud.clients)
     assert {field for field, _, _ in found.fields} == {"schedule", "state"}
     job.update(cloud.clients, ["schedule", "state"])
-    assert list(cloud.asked("UpdateJob")[-1].update_mask.paths) == ["schedule"]
     assert compare(job, cloud.clients).action == "unchanged"
 
 

@@ -16,8 +16,8 @@ from lunation.deploy.access import Access, BucketPolicy, Grant, project_policy, 
 from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.plan import apply
+from rehearsal.agents import AGENTS
 from rehearsal.delays import Delays
-from rehearsal.identities import AGENTS
 from rehearsal.not_yet import DELAYS
 from rehearsal.project import NUMBER, Project
 from rehearsal.stage import Stage
@@ -109,7 +109,7 @@ def test_what_a_policy_names_is_known_a_minute_after_it_was_made(
     elif name == "role":
         role, words = f"projects/{PROJECT}/roles/x", "does not exist in the resource's hierarchy"
     else:
-        member = f"serviceAccount:{AGENTS['pubsub.googleapis.com']}"
+        member = f"serviceAccount:{AGENTS['pubsub'].email}"
 
     def make() -> None:
         if name == "account":

@@ -12,7 +12,7 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import compare
 from lunation.settings import load
-from rehearsal.identities import AGENTS
+from rehearsal.agents import AGENTS
 from rehearsal.project import NUMBER, Project
 from rehearsal.stage import Stage
 
@@ -93,7 +93,7 @@ def test_a_service_agent_is_there_once_it_was_asked_for(stage: Stage, clients: C
         done = requests.get(f"{base}/{version}/{started['name']}", timeout=10).json()
         assert done["done"]
         assert done["response"]["email"] == f"service-{NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
-    assert stage.project.agents == {AGENTS["pubsub.googleapis.com"]}
+    assert stage.project.agents == {AGENTS["pubsub"].email}
     unknown = requests.post(base + path.replace("pubsub", "nobody"), timeout=10)
     assert (unknown.status_code, "nobody.googleapis.com" in unknown.text) == (400, True)
     theirs = requests.post(base + path.replace(PROJECT, "example-other"), timeout=10)

@@ -15,39 +15,13 @@ from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.plan import ApplyError, compare, plan
 from lunation.deploy.settling import UNDER_WAY, NotYetError
 from rehearsal.project import done
-from tests.lunation.google import PROJECT, Google, google
+from tests.lunation.google import PROJECT, Google, Indexes, google
 
 State = types.Index.State
 INDEX = CompositeIndex("Classification", "label", "-classified_at")
 TTL = TimeToLive("Record", "expire_at")
 FIELD = f"projects/{PROJECT}/databases/(default)/collectionGroups/Record/fields/expire_at"
 DATABASE = f"projects/{PROJECT}/databases/(default)"
-
-
-class Indexes:
-    """Answers for the Admin API. An index is ``state`` when its creation is over."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-        self.state = State.READY
-
-    async def answer(self, rpc: Rpc, request: Any) -> Message:
-        """Answer one call."""
-        if rpc.name == "ListIndexes":
-            return types.ListIndexesResponse.pb()(indexes=self.kept.values())
-        if rpc.name == "DeleteIndex":
-            return done(self.kept.pop(request.index_id))
-        assert rpc.name == "CreateIndex", rpc.name
-        index = types.Index.pb()()
-        index.CopyFrom(request.index)
-        index.index_id, index.state = f"i{len(self.kept)}", self.state
-        self.kept[index.index_id] = index
-        return done(index)
-
-    @property
-    def states(self) -> list[str]:
-        """Of all there are."""
-        return [State(index.state).name for index in self.kept.values()]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import typer
 
-from lunation.commands import accounting, calling, comparing, deployment, judging, reading, serving, training
+from lunation.commands import accounting, calling, checking, comparing, deployment, judging, reading, serving, training
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -11,11 +11,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command(epilog="Examples: lunation doctor --target production · lunation doctor --json")(checking.doctor)
 app.command(epilog="Example: lunation plan --target laptop --json")(deployment.plan)
 app.command(
     epilog="Examples: lunation deploy --target laptop --yes · lunation deploy --plan plan.json · "
     "lunation deploy --target production --release 0c1f5e9a2b7d --from staging"
 )(deployment.deploy)
+app.command(epilog="Examples: lunation smoke --target production · lunation smoke --patience 300 --json")(
+    checking.smoke
+)
 app.command(epilog="Example: lunation destroy --target laptop --yes")(deployment.destroy)
 app.command(epilog="Example: lunation releases --target staging --json")(deployment.releases)
 app.command(epilog="Examples: lunation stage · lunation stage classify")(deployment.stage)

@@ -1,5 +1,6 @@
 """Google's clients for a target. The only place that knows how to reach a service."""
 
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,11 @@ if TYPE_CHECKING:  # what only a deployment calls is imported when it does
     from google.cloud.firestore_admin_v1 import FirestoreAdminClient
     from google.cloud.iam_admin_v1 import IAMClient
     from google.cloud.monitoring_dashboard_v1 import DashboardsServiceClient
-    from google.cloud.monitoring_v3 import AlertPolicyServiceClient, NotificationChannelServiceClient
+    from google.cloud.monitoring_v3 import (
+        AlertPolicyServiceClient,
+        MetricServiceClient,
+        NotificationChannelServiceClient,
+    )
     from google.cloud.resourcemanager_v3 import ProjectsClient
     from google.cloud.run_v2 import ServicesClient
     from google.cloud.service_usage_v1 import ServiceUsageClient
@@ -311,11 +316,34 @@ class Clients:
         return self._grpc(NotificationChannelServiceClient, "monitoring")
 
     @cached_property
+    def metrics(self) -> "MetricServiceClient":
+        """What was measured."""
+        from google.cloud.monitoring_v3 import MetricServiceClient
+
+        return self._grpc(MetricServiceClient, "monitoring")
+
+    @cached_property
     def dashboards(self) -> "DashboardsServiceClient":
         """What one looks at."""
         from google.cloud.monitoring_dashboard_v1 import DashboardsServiceClient
 
         return self._grpc(DashboardsServiceClient, "monitoring")
+
+    def discovered(self, service: str, version: str) -> Any:
+        """A client made of the discovery document that Google's library ships, for an API without a package of its own.
+
+        Args:
+            service: the API's name, for example ``compute``.
+        """
+        from googleapiclient.discovery import build_from_document
+        from googleapiclient.discovery_cache import get_static_doc
+
+        document = json.loads(get_static_doc(service, version))
+        addresses = self.target.addresses()
+        if service not in addresses:
+            return build_from_document(document, credentials=self.credentials)
+        base = f"{addresses[service]['http']}/{document['servicePath']}"
+        return build_from_document(document, credentials=AnonymousCredentials(), client_options={"api_endpoint": base})
 
     @cached_property
     def project_number(self) -> str:

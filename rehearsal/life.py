@@ -16,18 +16,24 @@ from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket, models_bucket, resources
 from lunation.settings import Settings, load
-from rehearsal import privileges
+from rehearsal import documented, privileges, weeks
+from rehearsal.authority import Authority, summary
+from rehearsal.bad_states import unseen
+from rehearsal.delays import KNOWN_SECONDS, Delays
 from rehearsal.front_door import front_door
 from rehearsal.judge import Judge
 from rehearsal.killed import COMMAND, Cell, Killer, Run
 from rehearsal.matrix import Matrix
+from rehearsal.not_yet import DATABASE
 from rehearsal.project import Project
 from rehearsal.recorder import Notes
+from rehearsal.rewrites import Rewrites
 from rehearsal.stage import LAPTOP, Stage
 from rehearsal.strangers import Strangers
 from rehearsal.traffic import Traffic
 
 TARGET = "production"
+TEAM = "team@example.com"
 Say = Callable[[str], None]
 
 
@@ -40,7 +46,13 @@ class Report:
     created: int = 0
     """Made by the first deployment."""
     second_plan_changes: int = 0
-    """What a plan right after a deployment would do, over all deployments."""
+    """What a plan right after a deployment would do, over all deployments, with what is read as Google gives it."""
+    refused_then_made: int = 0
+    """What the first deployment was refused at first, since something that it needs was too young, and made later."""
+    unseen_states: int = 0
+    """Bad states of what is there, such as a function that failed, that a plan does not see."""
+    found_after_weeks: int = 0
+    """What goes wrong by itself after days: of a running job, and of a project that was destroyed some time ago."""
     edit_plan_changes: int = 0
     """What the plan shows after two settings were edited: two."""
     drift_plan_changes: int = 0
@@ -71,6 +83,14 @@ class Report:
     """What a unit was seen to need and is not given."""
     superfluous_permissions: int = 0
     """What a unit is given and does not need."""
+    deployer_missing_permissions: int = 0
+    """What the deployment needed and the roles that docs/deploy.md names do not give."""
+    deployer_superfluous_permissions: int = 0
+    """The roles that docs/deploy.md names and of which the deployment needed nothing."""
+    unknown_permissions: int = 0
+    """Names in custom roles that Google's list of permissions does not have."""
+    denied_when_used: int = 0
+    """What an account, the deployer apart, was not allowed when it was needed: by the policies recorded up to then."""
     front_door_faults: int = 0
     """What of the functions does not hold behind Google's front doors (:mod:`rehearsal.front_door`)."""
     requests: int = 0
@@ -82,11 +102,17 @@ class Report:
 
     MUST_BE_ZERO = (
         "second_plan_changes",
+        "unseen_states",
+        "found_after_weeks",
         "data_deleted",
         "invalid_requests",
         "discovery_violations",
         "missing_permissions",
         "superfluous_permissions",
+        "deployer_missing_permissions",
+        "deployer_superfluous_permissions",
+        "unknown_permissions",
+        "denied_when_used",
         "front_door_faults",
         "strangers_changed",
     )
@@ -145,9 +171,16 @@ def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = C
     report.front_door_faults = len(faults)
     report.details += [f"front door: {fault}" for fault in faults]
     settings = load()
-    project = Project(settings.target(TARGET).project)
-    killer = Killer()
+    # Somebody is to be told of an alert, or no channel is ever made.
+    monitoring = settings.monitoring.model_copy(update={"email": TEAM})
+    settings = settings.model_copy(update={"monitoring": monitoring})
+    project = documented.done_by_hand(Project(settings.target(TARGET).project))
+    authority = Authority(project, refuses=False)  # one run tells all there is
+    rewrites, delays, killer = Rewrites(project), Delays(project, from_first_use=True), Killer()
     judges: list[Judge] = [
+        rewrites,
+        authority,
+        delays,
         killer,  # the last: no call is killed at that another judge refuses
     ]
     with (
@@ -157,14 +190,32 @@ def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = C
         servers.wait_ready()
         strangers = Strangers(project, settings.target(TARGET), servers)
         try:
-            _Life(settings, stage, folder, report, say, strangers, killer, command).live()
+            _Life(settings, stage, authority, folder, report, say, rewrites, delays, strangers, killer, command).live()
         except (ApplyError, TimeoutError) as error:
             refused = [f"{call.caller}: {'; '.join((*call.faults, *call.violations))}" for call in stage.notes.refused]
             raise RuntimeError("\n".join([str(error), *refused])) from error
         report.requests = len(stage.notes.calls)
         _count(report, stage.notes)
+        _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
+
+
+def _tell(authority: Authority, stage: Stage, report: Report) -> None:
+    """What came of the accounts and their permissions."""
+    missing, superfluous = privileges.deployer(stage.notes.calls, authority, documented.roles(documented.DEPLOYER))
+    report.deployer_missing_permissions = len(missing)
+    report.deployer_superfluous_permissions = len(superfluous)
+    report.details += [f"no documented role gives {one}" for one in missing]
+    report.details += [f"documented and not needed: {one}" for one in superfluous]
+    report.unknown_permissions = len(authority.unknown)
+    report.details += [f"unknown permission: {one} in {', '.join(held)}" for one, held in authority.unknown.items()]
+    # What the documents do not give the deployer is told above.
+    told = {one.partition(": ")[2].partition(" ")[0] for one in missing}
+    deployer = authority.accounts["deployer"]
+    denied = [one for one in authority.denied if one.account != deployer or one.permission not in told]
+    report.denied_when_used = len(denied)
+    report.details += [f"denied: {one}" for one in summary(denied)]
 
 
 def rehearse_kills(
@@ -215,15 +266,22 @@ class _Life:
         self,
         settings: Settings,
         stage: Stage,
+        authority: Authority,
         folder: Path,
         report: Report,
         say: Say,
+        rewrites: Rewrites,
+        delays: Delays,
         strangers: Strangers,
         killer: Killer,
         command: Sequence[str],
     ) -> None:
         self._settings = settings
         self._stage = stage
+        self._authority = authority
+        self._wait = stage.project.clock.sleep
+        self._rewrites = rewrites
+        self._delays = delays
         self._folder = folder
         self._report = report
         self._say = say
@@ -233,7 +291,15 @@ class _Life:
         self._endpoints = stage.write(folder / "endpoints.json")
         target = settings.target(TARGET)
         self._target = target.model_copy(update={"endpoints": self._endpoints, "sample": False})
-        self._clients = Clients(self._target)
+        self._clients = self._clients_at(self._endpoints)
+        # The engineer whose project it is uses what was deployed, and looks at what is left.
+        self._owner = self._clients_at(stage.write(folder / "owner.json", "owner"))
+
+    def _clients_at(self, endpoints: Path) -> Clients:
+        made = Clients(self._target.model_copy(update={"endpoints": endpoints}))
+        # These find their service by a variable, which the next caller's clients set to another address.
+        _ = made.storage, made.datastore, made.publisher, made.subscriber
+        return made
 
     def live(self) -> None:
         """All of it, in order."""
@@ -241,12 +307,19 @@ class _Life:
         self._report.resources = len(rows)
         self._strangers.move_in()
         self._say(f"deploy {len(rows)} resources to an empty project")
-        self._report.created = sum(change.action == "create" for change in apply(rows, self._clients))
+        done = apply(rows, self._clients, wait=self._wait)
+        self._report.created = sum(change.action == "create" for change in done)
+        self._report.refused_then_made = self._delays.refused_then_made
+        self._wait(KNOWN_SECONDS)
         self._nothing_to_do(rows, "deployment")
+        self._states(rows)
+        self._look()
         self._edit()
         self._work(rows)
         self._crash(rows)
+        found = weeks.of_a_running_job(rows, self._clients, self._stage.notes.of("deployer"))
         self._end(rows)
+        self._away(rows, found)
 
     def _rows(self, settings: Settings) -> list[Resource]:
         return resources(settings, self._target)
@@ -267,28 +340,33 @@ class _Life:
         self._report.strangers_changed += len(changed)
         self._report.details += changed
 
+    def _states(self, rows: Sequence[Resource]) -> None:
+        """Let one thing after the other go wrong by itself."""
+        found = unseen(rows, self._clients, self._rewrites, self._stage.project)
+        self._report.unseen_states = len(found)
+        self._report.details += [f"not seen: {one}" for one in found]
+
+    def _look(self) -> None:
+        """Plan as CI does on a pull request: by an account that may only look."""
+        plan(self._rows(self._settings), self._clients_at(self._stage.write(self._folder / "planner.json", "planner")))
+
     def _edit(self) -> None:
         self._say("edit two settings, deploy again")
         records = self._settings.records.model_copy(update={"ttl_days": self._settings.records.ttl_days + 1})
         schedule = self._settings.schedule.model_copy(update={"cron": "30 4 * * 2"})
         rows = self._rows(self._settings.model_copy(update={"records": records, "schedule": schedule}))
         self._report.edit_plan_changes = len(self._pending(rows))
-        apply(rows, self._clients)
+        apply(rows, self._clients, wait=self._wait)
         self._nothing_to_do(rows, "edit")
 
     def _work(self, rows: Sequence[Resource]) -> None:
         self._say("let every unit work, and hold what it asks for against what it may do")
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
-            traffic = Traffic(self._settings, self._clients, self._stage, self._folder / "state", Path(scratch))
+            traffic = Traffic(self._settings, self._owner, self._stage, self._folder / "state", Path(scratch))
             traffic.redirect()
             self._report.drift_plan_changes = len(self._pending(rows))
             traffic.run()
-        calls = [call for call in self._stage.notes.calls if call.caller != "deployer"]
-        buckets = (archive_bucket(self._target), models_bucket(self._target), f"{self._target.project}-build")
-        used = privileges.needed(calls)
-        may = privileges.given(rows, self._clients)
-        missing = sorted(used - may)
-        superfluous = sorted(may - used - privileges.documented(*buckets))
+        missing, superfluous = privileges.units(self._stage.notes.calls, self._authority)
         self._report.missing_permissions = len(missing)
         self._report.superfluous_permissions = len(superfluous)
         self._report.details += [f"missing: {one}" for one in missing]
@@ -306,13 +384,17 @@ class _Life:
         run = Run(
             ("deploy", "--target", TARGET, "--yes"),
             [row.address for row in rows],
-            {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false"},
+            {
+                f"{prefix}ENDPOINTS": str(self._endpoints),
+                f"{prefix}SAMPLE": "false",
+                "LUNATION_MONITORING__EMAIL": TEAM,
+            },
             self._folder,
             self._command,
         )
         if not self._killer.watch(run, Cell(to_make[len(to_make) // 2], "before")).killed:
             raise RuntimeError(f"the deployment to be killed ended before: {run.told()}")
-        done = apply(rows, self._clients)
+        done = apply(rows, self._clients, wait=self._wait)
         self._report.after_crash_created = sum(change.action == "create" for change in done)
         self._report.killed_after = len(to_make) - self._report.after_crash_created
         self._nothing_to_do(rows, "crash")
@@ -327,14 +409,25 @@ class _Life:
         self._report.data_deleted = len(lost)
         self._report.details += [f"data deleted: {one}" for one in sorted(lost)]
 
+    def _away(self, rows: Sequence[Resource], found: list[str]) -> None:
+        """Find a project again after weeks: another one, of which nothing but what it keeps itself is looked at."""
+        self._say("let weeks pass over a job, and over a project that was destroyed")
+        project = Project(self._target.project)
+        with Stage(project, judges=[Rewrites(project), Delays(project, [DATABASE])]) as stage:
+            endpoints = stage.write(self._folder / "weeks.json")
+            clients = Clients(self._target.model_copy(update={"endpoints": endpoints}))
+            found = [*found, *weeks.of_a_destroyed_project(rows, clients, project)]
+        self._report.found_after_weeks = len(found)
+        self._report.details += [f"after weeks: {one}" for one in found]
+
     def _data(self, rows: Sequence[Resource]) -> set[str]:
         """Everything that holds data, by name: the rows, the objects, the entities."""
-        found = {row.address for row in rows if row.keeps_data and row.read(self._clients) is not None}
+        found = {row.address for row in rows if row.keeps_data and row.read(self._owner) is not None}
         for bucket in (archive_bucket(self._target), models_bucket(self._target)):
-            if self._clients.storage.lookup_bucket(bucket) is not None:
-                found |= {f"gs://{bucket}/{blob.name}" for blob in self._clients.storage.list_blobs(bucket)}
+            if self._owner.storage.lookup_bucket(bucket) is not None:
+                found |= {f"gs://{bucket}/{blob.name}" for blob in self._owner.storage.list_blobs(bucket)}
         for kind in ("Record", "Classification", "ModelPointer", "ModelPromotion", "TrainingRun"):
-            query = self._clients.datastore.query(kind=kind)
+            query = self._owner.datastore.query(kind=kind)
             query.keys_only()
             found |= {f"{kind}/{entity.key.name}" for entity in query.fetch()}
         return found

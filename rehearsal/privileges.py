@@ -1,153 +1,107 @@
-"""Least privilege: what each unit was seen to need, against what it is given, in both directions."""
+"""Least privilege: what each account was seen to need, against what it is given, in both directions."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lunation.clients import Clients
-from lunation.deploy.access import Access
-from lunation.deploy.accounts import CustomRole, account
-from lunation.deploy.resource import Resource
+from lunation.deploy.accounts import account
 from lunation.deploy.units import UNITS
+from rehearsal.authority import Authority, holds
+from rehearsal.needs import Need, needs
 from rehearsal.predefined import ROLES
 from rehearsal.recorder import Call
 
+INCIDENTAL = frozenset({"resourcemanager.projects.get", "resourcemanager.projects.list"})
+"""What nearly every role carries: nobody is given a role for these."""
 
-@dataclass(frozen=True, order=True)
-class Need:
-    """A permission on a resource.
+
+@dataclass(frozen=True)
+class Used:
+    """What an account needed.
 
     Args:
-        unit: whose.
-        permission: for example ``pubsub.topics.publish``.
-        resource: the address of the row it is granted on, or ``project``.
+        account: its address.
+        need: what, and on what.
     """
 
-    unit: str
-    permission: str
-    resource: str
-
-    def __str__(self) -> str:
-        return f"{self.unit}: {self.permission} on {self.resource}"
+    account: str
+    need: Need
 
 
-def documented(archive: str, models: str, build: str) -> set[Need]:
-    """What Google's own programs need on a unit's behalf, which no recording on this machine can show.
+def units(calls: Iterable[Call], authority: Authority) -> tuple[list[str], list[str]]:
+    """What the units lack, and what they are given and were not seen to need; a line each.
 
-    https://cloud.google.com/dataflow/docs/concepts/security-and-permissions and
-    https://cloud.google.com/dataproc/docs/concepts/configuring-clusters/service-accounts say what an agent does.
-    """
-    files = ("storage.buckets.get", "storage.objects.create", "storage.objects.delete", "storage.objects.get",
-             "storage.objects.list")  # fmt: skip
-    rows = [
-        # The Cloud Storage connector lists, reads and renames, and falls back to looking at the bucket
-        # (https://github.com/GoogleCloudDataproc/hadoop-connectors/issues/135). No Spark reads or writes the models:
-        # spark/objects.py does, by Google's client for single objects, and is recorded.
-        *(("train", permission, f"bucket/{archive}") for permission in files),
-        *(("train", f"storage.objects.{verb}", f"bucket/{models}") for verb in ("create", "get", "list")),
-        *(("train", permission, f"bucket/{build}") for permission in files),
-        *(("archive", permission, f"bucket/{build}") for permission in files),
-        # Dataflow's service looks at a subscription before it reads.
-        *(
-            ("archive", "pubsub.subscriptions.get", f"subscription/{topic}-archive")
-            for topic in ("records", "labels", "dead-letters", "comparisons")
-        ),
-        ("archive", "artifactregistry.repositories.downloadArtifacts", "repository/lunation"),
-        ("build", "artifactregistry.repositories.uploadArtifacts", "repository/lunation"),
-        ("build", "artifactregistry.repositories.downloadArtifacts", "repository/lunation"),
-        *(("build", f"storage.objects.{verb}", f"bucket/{build}") for verb in ("get", "list")),
-        *(("build", f"storage.objects.{verb}", "project") for verb in ("get", "list")),
-        *((unit.name, permission, "project") for unit in UNITS.values() for permission in unit.platform),
-    ]
-    return {Need(*row) for row in rows}
-
-
-def given(rows: Iterable[Resource], clients: Clients) -> set[Need]:
-    """What the policies that are in force give to the units' accounts.
+    A permission of a custom role is looked for by itself. A predefined role is taken as a whole: one permission of it
+    that is needed is enough.
 
     Raises:
-        KeyError: a predefined role that :mod:`rehearsal.predefined` does not know.
+        rehearsal.needs.UnknownMethodError: a method of which nobody has written down what it needs.
     """
-    rows = list(rows)
-    custom = {row.path(clients): row for row in rows if isinstance(row, CustomRole)}
-    members = {f"serviceAccount:{account(clients.project, unit)}": unit for unit in UNITS}
-    found = set()
-    for row in rows:
-        if not isinstance(row, Access):
-            continue
-        for key, holders in (row.read(clients) or {}).items():
-            role = key.partition(" [")[0]
-            if role in custom:
-                state = custom[role].read(clients) or {}
-                permissions = tuple(state.get("included_permissions", ()))
+    ours = {account(authority.project.project, unit): unit for unit in UNITS}
+    used = [one for one in _used(calls, authority) if one.account in ours]
+    missing = {
+        f"{ours[one.account]}: {one.need.permission} on {_short(one.need.resource)}"
+        for one in used
+        if one.need.must and not authority.allows(one.account, one.need.permission, one.need.resource)
+    }
+    superfluous = set()
+    for place, binding in authority.grants():
+        for member in binding.members:
+            who = member.removeprefix("serviceAccount:")
+            if who not in ours:
+                continue
+            there = {
+                one.need.permission
+                for one in used
+                if one.account == who
+                and (
+                    f"{one.need.resource}/".startswith(f"{place}/") or place == f"projects/{authority.project.project}"
+                )
+                and holds(binding.condition, one.need.resource)
+            }
+            given = authority.gives(binding.role)
+            if binding.role in ROLES:
+                if not given & there:
+                    superfluous.add(f"{ours[who]}: {binding.role} on {_short(place)}")
             else:
-                permissions = ()
-            for member in holders:
-                if member in members:
-                    for permission in permissions or ROLES[role]:
-                        found.add(Need(members[member], permission, row.name))
+                superfluous |= {f"{ours[who]}: {one} on {_short(place)}" for one in given - there}
+    return sorted(missing), sorted(superfluous)
+
+
+def deployer(calls: Iterable[Call], authority: Authority, roles: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The permissions that the deployment needed and the documented roles do not give, and the documented roles of
+    which it needed nothing; a line each.
+
+    A predefined role holds far more than anybody needs, so what is too much is counted in roles.
+
+    Args:
+        calls: all that were recorded.
+        roles: the documented ones.
+    """
+    who = authority.accounts["deployer"]
+    needed: dict[str, str] = {}
+    for call in calls:
+        if call.caller == "deployer":
+            for need in needs(call, authority.known, authority.project.project):
+                if not need.account and need.must:
+                    needed.setdefault(need.permission, ".".join(call.method.split(".")[-2:]))
+    given = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
+    missing = [f"{permission} ({method})" for permission, method in sorted(needed.items()) if permission not in given]
+    wanted = needed.keys() - INCIDENTAL
+    superfluous = [role for role in roles if not ROLES.get(role, frozenset()) & wanted]
+    return [f"{who}: {one}" for one in missing], [f"{who}: {one}" for one in superfluous]
+
+
+def _used(calls: Iterable[Call], authority: Authority) -> set[Used]:
+    found = set()
+    for call in calls:
+        caller = authority.accounts.get(call.caller, "")
+        found |= {
+            Used(need.account or caller, need) for need in needs(call, authority.known, authority.project.project)
+        }
     return found
 
 
-def needed(calls: Iterable[Call]) -> set[Need]:
-    """What the recorded calls need.
-
-    Raises:
-        KeyError: a method that this module does not know: say here what it needs.
-    """
-    return {need for call in calls for need in _needs(call)}
-
-
-def _needs(call: Call) -> Iterator[Need]:
-    for permission, resource in _permissions(call.method, call.request):
-        yield Need(call.caller, permission, resource)
-
-
-def _permissions(method: str, request: Any) -> Iterator[tuple[str, str]]:
-    match method.rsplit(".", 2)[-2:]:
-        case ["Datastore", "Lookup"]:
-            yield "datastore.entities.get", "project"
-        case ["Datastore", "Commit"]:
-            for mutation in request.mutations:
-                yield from _mutation(mutation)
-        case ["Publisher", "Publish"]:
-            yield "pubsub.topics.publish", f"topic/{_last(request.topic)}"
-        case ["Subscriber", "Pull" | "Acknowledge" | "ModifyAckDeadline"]:
-            yield "pubsub.subscriptions.consume", f"subscription/{_last(request.subscription)}"
-        case ["WorkflowTemplateService", "InstantiateWorkflowTemplate"]:
-            yield "dataproc.workflowTemplates.instantiate", "project"
-            yield "iam.serviceAccounts.actAs", "service-account/lunation-train"
-        case ["Operations", "GetOperation"]:
-            yield "dataproc.operations.get", "project"
-        case ["Executions", "CreateExecution"]:
-            yield "workflows.executions.create", "project"
-        case ["Executions", "GetExecution"]:
-            yield "workflows.executions.get", "project"
-        case ["functions", "invoke"]:
-            yield "run.routes.invoke", f"function/{request}"
-        case ["metrics", "write"]:
-            yield "monitoring.timeSeries.create", "project"
-        case ["buckets", "get"]:
-            # Google's client looks a bucket up in the background, for its traces; refused, it does without
-            # (google/cloud/storage/_bucket_metadata_cache.py).
-            return
-        case ["objects", verb]:
-            permission = {"insert": "create", "get": "get", "list": "list", "delete": "delete"}[verb]
-            yield f"storage.objects.{permission}", f"bucket/{_bucket(request)}"
-        case _:
-            raise KeyError(f"{method}: rehearsal/privileges.py does not say which permission it needs")
-
-
-def _mutation(mutation: Any) -> Iterator[tuple[str, str]]:
-    # https://cloud.google.com/datastore/docs/access/iam#required_permissions
-    verbs = {"insert": ("create",), "update": ("update",), "upsert": ("create", "update"), "delete": ("delete",)}
-    for verb in verbs[mutation.WhichOneof("operation")]:
-        yield f"datastore.entities.{verb}", "project"
-
-
-def _bucket(path: Any) -> str:
-    return str(path).partition("/b/")[2].partition("/")[0].partition("?")[0]
-
-
-def _last(name: str) -> str:
-    return name.rsplit("/", 1)[1]
+def _short(resource: str) -> str:
+    """The last two parts of a name; the bucket of an object."""
+    parts = resource.partition("/objects/")[0].split("/")
+    return "/".join(parts[-2:]) if len(parts) > 2 else "project"

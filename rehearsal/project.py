@@ -17,9 +17,19 @@ from google.protobuf.message import Message
 
 from laptop.errors import ServiceError, already_exists, invalid, not_found
 from laptop.surface import Rpc
+from rehearsal.clock import Clock
+from rehearsal.revisions import MOST_REVISIONS, refused
 
 NUMBER = "123456789012"
 """The project's number."""
+DAY = 24 * 3600
+ROLE_BACK_DAYS, ROLE_TAKEN_DAYS = 7, 37
+"""For how long a deleted custom role can be had back, and for how long its id is taken: after the 7 days the role "is
+scheduled for permanent deletion. This process takes 30 days. During the 30 day window … you cannot create a new role
+with the same role ID" (https://cloud.google.com/iam/docs/creating-custom-roles#deleting-custom-role, quoted in
+https://github.com/terraform-google-modules/terraform-google-bastion-host/issues/14)."""
+ACCOUNT_BACK_DAYS = 30
+"""https://cloud.google.com/iam/docs/reference/rest/v1/projects.serviceAccounts/delete"""
 
 Handler = Callable[["Project", Any], Message]
 _HANDLERS: dict[str, Handler] = {}
@@ -41,13 +51,25 @@ class Project:
 
     Args:
         project: its id. A request for another one is answered as for a project that is not there.
+        clock: tells how long ago a thing was deleted.
     """
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, clock: Clock | None = None) -> None:
         self.project = project
+        self.clock = clock or Clock()
         self.things: dict[str, Any] = {}
         self.policies: dict[str, policy_pb2.Policy] = {}
         self.deleted: list[str] = []
+        self.deleted_at: dict[str, float] = {}
+        """When what can be had back, or whose name stays taken, was deleted, by its name; an account's by its id."""
+        self.agents: set[str] = set()
+        """The e-mail addresses of Google's service agents that are there: none, until something makes them."""
+        self.operations: dict[str, operations_pb2.Operation] = {}
+        """Those that somebody may ask for again."""
+        self.exists = True
+        """Whether the project is there, or may be seen."""
+        self.state = "ACTIVE"
+        """As Resource Manager calls it; ``DELETE_REQUESTED`` is another."""
         self.lacks: set[str] = set()
         """Permissions that whoever asks does not have on the project."""
         self._ids = itertools.count(1)
@@ -148,8 +170,18 @@ class Project:
         self.get(name)
         del self.things[name]
         self.deleted.append(name)
+        self.deleted_at[name] = self.clock.now
         self.policies = {key: one for key, one in self.policies.items() if not key.startswith(name)}
         return empty_pb2.Empty()
+
+    def days_deleted(self, name: str) -> float:
+        """For how many days a thing has been deleted; endless for one that never was."""
+        return (self.clock.now - self.deleted_at[name]) / DAY if name in self.deleted_at else float("inf")
+
+    def uid(self, email: str) -> str | None:
+        """The id of the service account that has the address now; None if none has it."""
+        found = self.things.get(f"projects/{self.project}/serviceAccounts/{email}")
+        return None if found is None else str(found.unique_id)
 
     def below(self, prefix: str) -> list[Any]:
         """The things whose names begin with ``prefix``."""
@@ -233,9 +265,14 @@ SERVICE_USAGE = "google.api.serviceusage.v1.ServiceUsage"
 def _get_project(project: Project, request: Any) -> Message:
     from google.cloud.resourcemanager_v3 import types
 
-    if request.name != f"projects/{project.project}":
-        raise ServiceError("PERMISSION_DENIED", f"Permission 'resourcemanager.projects.get' denied on {request.name}")
-    return types.Project.pb()(name=f"projects/{NUMBER}", project_id=project.project)
+    if not project.exists or request.name not in (f"projects/{project.project}", f"projects/{NUMBER}"):
+        raise ServiceError(
+            "PERMISSION_DENIED",
+            "Permission 'resourcemanager.projects.get' denied on resource '//cloudresourcemanager.googleapis.com/"
+            f"{request.name}' (or it may not exist).",
+        )
+    state = getattr(types.Project.State, project.state)
+    return types.Project.pb()(name=f"projects/{NUMBER}", project_id=project.project, state=state)
 
 
 @answers(f"{SERVICE_USAGE}.GetService")
@@ -243,6 +280,14 @@ def _get_service(project: Project, request: Any) -> Message:
     from google.cloud.service_usage_v1 import types
 
     return types.Service.pb()(name=request.name, state=2 if request.name in project.things else 1)
+
+
+@answers(f"{SERVICE_USAGE}.BatchGetServices")
+def _get_services(project: Project, request: Any) -> Message:
+    from google.cloud.service_usage_v1 import types
+
+    found = [types.Service.pb()(name=name, state=2 if name in project.things else 1) for name in request.names]
+    return types.BatchGetServicesResponse.pb()(services=found)
 
 
 @answers(f"{SERVICE_USAGE}.EnableService")
@@ -267,17 +312,20 @@ def _disable_service(project: Project, request: Any) -> Message:
 IAM = "google.iam.admin.v1.IAM"
 
 
-@answers(f"{IAM}.GetServiceAccount", f"{IAM}.GetRole")
-def _get_iam(project: Project, request: Any) -> Message:
+@answers(f"{IAM}.GetServiceAccount")
+def _get_account(project: Project, request: Any) -> Message:
     return project.get(request.name)
 
 
 @answers(f"{IAM}.CreateServiceAccount")
 def _create_account(project: Project, request: Any) -> Message:
+    """The address of a deleted one is free at once, and the new one is somebody else: it has another id."""
     account = type(request.service_account)()
     account.CopyFrom(request.service_account)
     account.email = f"{request.account_id}@{project.project}.iam.gserviceaccount.com"
     account.name = f"{request.name}/serviceAccounts/{account.email}"
+    account.project_id = project.project
+    account.unique_id = account.oauth2_client_id = f"1{project.next_id():020d}"
     return project.add(account.name, account)
 
 
@@ -295,7 +343,25 @@ def _enable_account(project: Project, request: Any) -> Message:
 
 @answers(f"{IAM}.DeleteServiceAccount")
 def _delete_account(project: Project, request: Any) -> Message:
-    return project.remove(request.name)
+    account = project.get(request.name)
+    done = project.remove(request.name)
+    kept = f"projects/{project.project}/deletedServiceAccounts/{account.unique_id}"
+    project.things[kept], project.deleted_at[kept] = account, project.clock.now
+    return done
+
+
+@answers(f"{IAM}.UndeleteServiceAccount")
+def _undelete_account(project: Project, request: Any) -> Message:
+    """By its id; nothing has its address in the meantime."""
+    from google.cloud.iam_admin_v1 import types
+
+    kept = f"projects/{project.project}/deletedServiceAccounts/{request.name.rsplit('/', 1)[1]}"
+    if project.days_deleted(kept) >= ACCOUNT_BACK_DAYS:
+        raise not_found(request.name)
+    account = project.get(kept)
+    project.add(account.name, account)
+    del project.things[kept]
+    return types.UndeleteServiceAccountResponse.pb()(restored_account=account)
 
 
 @answers(f"{IAM}.ListServiceAccounts")
@@ -305,26 +371,53 @@ def _list_accounts(project: Project, request: Any) -> Message:
     return types.ListServiceAccountsResponse.pb()(accounts=project.below(f"{request.name}/serviceAccounts/"))
 
 
+@answers(f"{IAM}.GetRole")
+def _get_role(project: Project, request: Any) -> Message:
+    """A deleted one, too, while it can be had back; afterwards it is not found, though its id is taken.
+
+    Seen in https://github.com/terraform-google-modules/terraform-google-bastion-host/issues/14: a provider that looks
+    first (https://github.com/hashicorp/terraform-provider-google/pull/1681) goes on to create it, and is refused.
+    """
+    role = project.get(request.name)
+    if role.deleted and project.days_deleted(request.name) >= ROLE_BACK_DAYS:
+        raise not_found(request.name)
+    return role
+
+
 @answers(f"{IAM}.CreateRole")
 def _create_role(project: Project, request: Any) -> Message:
     role = type(request.role)()
     role.CopyFrom(request.role)
     role.name = f"{request.parent}/roles/{request.role_id}"
+    old = project.things.get(role.name)
+    if old is not None and old.deleted:
+        if project.days_deleted(role.name) < ROLE_TAKEN_DAYS:
+            raise ServiceError(
+                "FAILED_PRECONDITION",
+                f"You can't create a role_id ({request.role_id}) which has been marked for deletion.",
+            )
+        del project.things[role.name]
     return project.add(role.name, role)
 
 
 @answers(f"{IAM}.UpdateRole")
 def _update_role(project: Project, request: Any) -> Message:
+    if project.get(request.name).deleted:
+        raise ServiceError("FAILED_PRECONDITION", f"{request.name}: a deleted role cannot be changed, only undeleted")
     return project.change(request.name, request.role, list(request.update_mask.paths))
 
 
 @answers(f"{IAM}.DeleteRole", f"{IAM}.UndeleteRole")
 def _delete_role(project: Project, request: Any) -> Message:
-    role = type(project.get(request.name))()
-    role.CopyFrom(project.get(request.name))
+    current = project.get(request.name)
+    if current.deleted and project.days_deleted(request.name) >= ROLE_BACK_DAYS:
+        raise not_found(request.name)
+    role = type(current)()
+    role.CopyFrom(current)
     role.deleted = not role.deleted  # its name stays taken, as it does at Google's
     if role.deleted:
         project.deleted.append(request.name)
+        project.deleted_at[request.name] = project.clock.now
     return project.put(request.name, role)
 
 
@@ -351,25 +444,60 @@ def _create_schema(project: Project, request: Any) -> Message:
     schema = type(request.schema)()
     schema.CopyFrom(request.schema)
     schema.name = f"{request.parent}/schemas/{request.schema_id}"
-    return project.add(schema.name, schema)
+    schema.revision_id = f"{project.next_id():08x}"
+    return _new_revision(project, project.add(schema.name, schema))
 
 
 @answers(f"{SCHEMAS}.CommitSchema")
 def _commit_schema(project: Project, request: Any) -> Message:
-    project.get(request.name)
-    return project.put(request.name, request.schema)
+    current = project.get(request.name)
+    if len(_revisions(project, request.name)) >= MOST_REVISIONS:
+        raise ServiceError(
+            "FAILED_PRECONDITION",
+            f"{request.name}: a schema has at most {MOST_REVISIONS} revisions at a time; delete one first",
+        )
+    reason = refused(current.definition, request.schema.definition)
+    if reason:
+        raise invalid(f"{request.name}: {reason}")
+    schema = type(current)()
+    schema.CopyFrom(request.schema)
+    schema.name, schema.revision_id = request.name, f"{project.next_id():08x}"
+    return _new_revision(project, project.put(schema.name, schema))
+
+
+def _new_revision(project: Project, schema: Any) -> Message:
+    project.things[f"{schema.name}@{schema.revision_id}"] = schema
+    return schema
+
+
+def _revisions(project: Project, name: str) -> list[Any]:
+    """Newest first."""
+    found = [thing for key, thing in project.things.items() if key.startswith(f"{name}@")]
+    return sorted(found, key=lambda one: one.revision_id, reverse=True)
 
 
 @answers(f"{SCHEMAS}.ListSchemaRevisions")
 def _list_revisions(project: Project, request: Any) -> Message:
-    """The newest: what was before it is not kept."""
     from google.pubsub_v1 import types
 
-    return types.ListSchemaRevisionsResponse.pb()(schemas=[project.get(request.name)])
+    project.get(request.name)
+    return types.ListSchemaRevisionsResponse.pb()(schemas=_revisions(project, request.name))
+
+
+@answers(f"{SCHEMAS}.DeleteSchemaRevision")
+def _delete_revision(project: Project, request: Any) -> Message:
+    name = request.name.partition("@")[0]
+    if len(_revisions(project, name)) == 1:
+        raise ServiceError("FAILED_PRECONDITION", f"{request.name}: the only revision cannot be deleted")
+    project.get(request.name)
+    del project.things[request.name]
+    return project.put(name, _revisions(project, name)[0])
 
 
 @answers(f"{SCHEMAS}.DeleteSchema")
 def _delete_schema(project: Project, request: Any) -> Message:
+    for revision in [key for key in project.things if key.startswith(f"{request.name}@")]:
+        del project.things[revision]
     return project.remove(request.name)
 
 
@@ -377,7 +505,9 @@ def _delete_schema(project: Project, request: Any) -> Message:
 def _list_schemas(project: Project, request: Any) -> Message:
     from google.pubsub_v1 import types
 
-    return types.ListSchemasResponse.pb()(schemas=project.below(f"{request.parent}/schemas/"))
+    found = [one for name, one in sorted(project.things.items())
+             if name.startswith(f"{request.parent}/schemas/") and "@" not in name]  # fmt: skip
+    return types.ListSchemasResponse.pb()(schemas=found)
 
 
 # --- Firestore
@@ -385,9 +515,24 @@ def _list_schemas(project: Project, request: Any) -> Message:
 FIRESTORE = "google.firestore.admin.v1.FirestoreAdmin"
 
 
-@answers(f"{FIRESTORE}.GetDatabase", f"{FIRESTORE}.GetField")
-def _get_firestore(project: Project, request: Any) -> Message:
+@answers(f"{FIRESTORE}.GetDatabase")
+def _get_database(project: Project, request: Any) -> Message:
     return project.get(request.name)
+
+
+@answers(f"{FIRESTORE}.GetField")
+def _get_field(project: Project, request: Any) -> Message:
+    """A field that nobody configured is there, with what it inherits, wherever the database is.
+
+    https://github.com/GoogleCloudPlatform/magic-modules/blob/main/mmv1/templates/terraform/custom_check_destroy/firestore_field.go.tmpl
+    """
+    from google.cloud.firestore_admin_v1 import types
+
+    if request.name in project.things:
+        return project.get(request.name)
+    if "/".join(request.name.split("/")[:4]) not in project.things:
+        raise ServiceError("NOT_FOUND", f"Project '{project.project}' or database '(default)' does not exist.")
+    return types.Field.pb()(name=request.name, index_config={"uses_ancestor_config": True})
 
 
 @answers(f"{FIRESTORE}.CreateDatabase")
@@ -409,6 +554,7 @@ def _delete_database(project: Project, request: Any) -> Message:
     if database.delete_protection_state == 2:
         raise ServiceError("FAILED_PRECONDITION", f"{request.name}: delete protection is enabled")
     project.remove(request.name)
+    project.things = {key: one for key, one in project.things.items() if not key.startswith(f"{request.name}/")}
     return done(database)
 
 
@@ -418,7 +564,17 @@ def _update_field(project: Project, request: Any) -> Message:
     field.CopyFrom(request.field)
     if field.HasField("ttl_config"):
         field.ttl_config.state = 2
-    return done(project.put(field.name, field))
+    operation = done(project.put(field.name, field))
+    operation.name = f"{'/'.join(field.name.split('/')[:4])}/operations/{project.next_id()}"
+    project.operations[operation.name] = operation
+    return operation
+
+
+@answers("google.longrunning.Operations.GetOperation")
+def _get_operation(project: Project, request: Any) -> Message:
+    if request.name not in project.operations:
+        raise not_found(request.name)
+    return project.operations[request.name]
 
 
 # --- Artifact Registry and Cloud Build

@@ -289,7 +289,7 @@ def _storage_method(request: web.Request) -> str:
     return f"storage.objects.{verbs[request.method]}"
 
 
-def telemetry_routes(caller: str, notes: Notes) -> list[web.RouteDef]:
+def telemetry_routes(caller: str, notes: Notes, judges: Sequence["Judge"] = ()) -> list[web.RouteDef]:
     """The metrics of OpenTelemetry's protocol, as far as they can be read."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -307,7 +307,14 @@ def telemetry_routes(caller: str, notes: Notes) -> list[web.RouteDef]:
             message.ParseFromString(body)
         except DecodeError as error:
             wrong = (f"metrics: {error}",)
-        notes.add(Call(caller, "telemetry.metrics.write", message, wrong))
+        call = Call(caller, "telemetry.metrics.write", message, wrong)
+        notes.add(call)
+        try:
+            for judge in judges:
+                judge.before(call)
+        except ServiceError as error:
+            refused = error.status().SerializeToString()
+            return web.Response(status=error.http_status, body=refused, content_type="application/x-protobuf")
         answer = ExportMetricsServiceResponse().SerializeToString()
         return web.Response(status=400 if wrong else 200, body=answer, content_type="application/x-protobuf")
 

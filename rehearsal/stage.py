@@ -139,7 +139,7 @@ class Stage:
         if service == "serviceusage":
             return self.project.answer, identity_routes(caller, self.project, self.notes, self._judges), None
         if service == "telemetry":
-            return self.project.answer, telemetry_routes(caller, self.notes), None
+            return self.project.answer, telemetry_routes(caller, self.notes, self._judges), None
         if service in LAPTOP:
             answer, close = forwarding(self._laptop[service]["grpc"])
             return answer, [], close

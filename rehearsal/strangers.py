@@ -133,7 +133,6 @@ class Strangers:
     def _members(self) -> list[tuple[str, list[str], expr_pb2.Expr | None]]:
         """Who has which role on the project, and when."""
         own = {name: f"serviceAccount:{self._email(name)}" for name in ACCOUNTS}
-        role = f"projects/{self._clients.project}/roles/"
         return [
             ("roles/owner", ["user:ada@example.com"], None),
             ("roles/editor", [f"serviceAccount:{NUMBER}-compute@developer.gserviceaccount.com",
@@ -147,7 +146,6 @@ class Strangers:
             ("roles/logging.viewer", [own["lunation-someone-else"], own["orders"]], None),
             # Granted by hand, on the whole project, to somebody who may look at what the system does.
             ("roles/run.invoker", ["user:grace@example.com"], None),
-            (role + "lunationObjectReader", ["user:grace@example.com"], None),
             ("roles/storage.objectViewer", ["user:grace@example.com"], MARCH),
             ("roles/storage.objectViewer", ["user:alan@example.com", own["lunation-someone-else"]], APRIL),
         ]  # fmt: skip

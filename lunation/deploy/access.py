@@ -236,12 +236,17 @@ class Access(Resource):
         """Gives the key of a binding, as :meth:`desired` has it."""
         own = [grant.role for grant in self.grants if isinstance(grant.role, CustomRole)]
         declared = {role.path(clients): role.declared(clients) for role in own}
+        conditions = {_key(_role(grant, clients), grant.condition): grant.condition for grant in self.grants}
 
         def key_of(binding: policy_pb2.Binding) -> str:
             role = declared.get(binding.role, binding.role)
             if binding.role not in declared and role in declared.values():
                 role = f"{role} (deleted)"  # its id is another one by now
-            return _key(role, binding.condition if binding.HasField("condition") else None)
+            key = _key(role, binding.condition if binding.HasField("condition") else None)
+            condition = conditions.get(key)
+            if condition is not None and condition.expression != binding.condition.expression:
+                return f"{role} [{binding.condition.title}: {binding.condition.expression}]"
+            return key
 
         return key_of
 
@@ -261,13 +266,11 @@ class Access(Resource):
             if not members:
                 continue
             role, condition = grants[key].role, grants[key].condition
-            expression = "" if condition is None else condition.expression
-            same = (one for one in policy.bindings if key_of(one) == key and one.condition.expression == expression)
-            binding = next(same, None)
+            binding = next((one for one in policy.bindings if key_of(one) == key), None)
             if binding is None:
                 binding = policy.bindings.add(role=role.path(clients) if isinstance(role, CustomRole) else role)
                 if condition is not None:
-                    binding.condition.CopyFrom(expr_pb2.Expr(title=condition.title, expression=expression))
+                    binding.condition.CopyFrom(expr_pb2.Expr(title=condition.title, expression=condition.expression))
             binding.members.extend(sorted(members))
         kept = [binding for binding in policy.bindings if binding.members]
         del policy.bindings[:]

@@ -11,8 +11,6 @@ from lunation.deploy.errors import unless_off
 from lunation.deploy.resource import Resource, State, if_found
 
 PREFIX = "lunation-"
-TITLE = "Lunation: "
-"""What the title of each role of ours begins with."""
 
 
 def account(project: str, unit: str) -> str:
@@ -137,7 +135,7 @@ class CustomRole(Resource):
     def desired(self, clients: Clients) -> State:
         """What it gives."""
         return {
-            "title": f"{TITLE}{self._purpose}",
+            "title": f"{MARK}{self._purpose}",
             "included_permissions": sorted(self.permissions),
             "stage": "GA",
         }
@@ -173,6 +171,8 @@ class CustomRole(Resource):
             request = {"parent": f"projects/{clients.project}", "role_id": role_id, "role": self.desired(clients)}
             clients.iam.create_role(request=request)
             return
+        if role_id != self.name and not found.title.startswith(MARK):
+            raise AlreadyExists(f"{found.name} already exists, and is somebody else's")
         if found.deleted:
             clients.iam.undelete_role(request={"name": found.name})
         self._set(clients, found.name, [])
@@ -194,24 +194,30 @@ class CustomRole(Resource):
 
     @classmethod
     def ours(cls, clients: Clients) -> Iterator[Resource]:
-        """Those whose id and title begin like ours: somebody may call a role of theirs ``lunationAuditor``."""
+        """Those with our mark, which is in the title, and an id that begins like ours."""
         for found in clients.iam.list_roles(request={"parent": f"projects/{clients.project}"}):
             role_id = found.name.rsplit("/", 1)[1]
-            if role_id.startswith("lunation") and found.title.startswith(TITLE):
+            if role_id.startswith("lunation") and found.title.startswith(MARK):
                 role = cls.named(_NUMBER.sub("", role_id))
                 role._taken = role_id  # type: ignore[attr-defined]
                 yield role
 
     def _find(self, clients: Clients) -> Any | None:
-        """The role, by the id that it has: the last of those that are there."""
-        mine = re.compile(rf"{re.escape(self.name)}(_\d+)?$")
+        """The role, by the id that it has: the last of those that are there. One with a number has our mark, too."""
+        first, numbered = _role(clients, self.name), re.compile(rf"{re.escape(self.name)}_\d+$")
         request = {"parent": f"projects/{clients.project}", "view": "FULL"}
-        found = [one for one in clients.iam.list_roles(request=request) if mine.match(one.name.rsplit("/", 1)[1])]
+        found = [
+            one
+            for one in clients.iam.list_roles(request=request)
+            if one.name == first or (numbered.match(one.name.rsplit("/", 1)[1]) and one.title.startswith(MARK))
+        ]
         last = max(found, key=lambda one: (len(one.name), one.name), default=None)
         self._looked, self._taken = True, last and last.name.rsplit("/", 1)[1]
         return last
 
 
+MARK = "Lunation: "
+"""How the title of each of our roles begins."""
 MOST_IDS = 9
 """Ids that a role tries before it gives up: so many times somebody deleted it within 37 days."""
 _NUMBER = re.compile(r"_\d+$")

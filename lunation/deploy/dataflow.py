@@ -11,7 +11,8 @@ from google.cloud.dataflow_v1beta3 import types
 
 from lunation.clients import Clients
 from lunation.deploy.job_files import STAGING, TEMP, sweep
-from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, fingerprint
+from lunation.deploy.resource import SYSTEM, Resource, State, fingerprint
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 
 RUNNING = "JOB_STATE_RUNNING"
 STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING"}
@@ -191,7 +192,7 @@ class StreamingJob(Resource):
         """Replace it by ``update``: what was read and not yet written is handed over.
 
         Raises:
-            NotReady: it starts, which may be all that was missing; or it ends, and another can be launched after that.
+            NotYetError: it starts, which may be all that was missing; or it ends, and another is launched after that.
             RuntimeError: somebody paused it.
         """
         job = self._settled(clients)
@@ -221,7 +222,7 @@ class StreamingJob(Resource):
         """Launch it, and wait until it runs; then clear up after those before it.
 
         Raises:
-            NotReady: it failed for want of a permission, which it may have by now.
+            NotYetError: it failed for want of a permission, which it may have by now.
             RuntimeError: it failed.
         """
         job_id = launch(
@@ -241,17 +242,15 @@ class StreamingJob(Resource):
             why = f"job {job_id} ended as {state}: {complaints(clients, job_id)}"
             self._denied_since = self._denied_since or time.monotonic()
             if _DENIED.search(why) and time.monotonic() - self._denied_since < RELAUNCH_SECONDS:
-                raise NotReady(why, f"Dataflow knows what {self._service_account} may do")
+                raise NotYetError(why)
             raise RuntimeError(why)
         sweep(clients, _build_bucket(clients), datetime.now(UTC))
 
     def _settled(self, clients: Clients) -> Any:
         """The job, if it neither starts nor ends; None if there is none."""
         job = self._find(clients)
-        if job is not None and _state(job) in STARTING:
-            raise NotReady(f"job {job.id} is {_state(job)}", "the job runs")
-        if job is not None and _state(job) in ENDING:
-            raise NotReady(f"job {job.id} is {_state(job)}", "the job has ended")
+        if job is not None and _state(job) in STARTING | ENDING:
+            raise NotYetError(f"job {job.id} is {_state(job)}", UNDER_WAY)
         return job
 
     @classmethod

@@ -6,7 +6,8 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud.datastore_admin_v1 import Index
 
 from lunation.clients import Clients
-from lunation.deploy.resource import NotReady, Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import Resource, State, if_found, message_of, state_of
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 
 if TYPE_CHECKING:
     from google.cloud.firestore_admin_v1.types import Field
@@ -143,11 +144,11 @@ class TimeToLive(Resource):
         """Switch off what failed for some entities, and on again.
 
         Raises:
-            NotReady: it is still being switched on.
+            NotYetError: it is still being switched on.
         """
         found = self.read(clients)
         if found is not None and found["state"] == "CREATING":
-            raise NotReady("the time to live is CREATING", "every entity has its time to live")
+            raise NotYetError("the time to live is CREATING", UNDER_WAY)
         self.delete(clients)
         self.create(clients)
 
@@ -203,7 +204,7 @@ class CompositeIndex(Resource):
         """Create it and wait.
 
         Raises:
-            NotReady: the service says that it is done a little before queries can use it
+            NotYetError: the service says that it is done a little before queries can use it
                 (https://github.com/googleapis/google-cloud-dotnet/pull/13624); or one like it is being deleted.
         """
         self._not_while(clients, Index.State.DELETING)
@@ -225,7 +226,7 @@ class CompositeIndex(Resource):
         nothing is under way with it, says the API's reference.
 
         Raises:
-            NotReady: it is still being built.
+            NotYetError: it is still being built.
         """
         self._not_while(clients, Index.State.CREATING)
         self.delete(clients)
@@ -241,7 +242,7 @@ class CompositeIndex(Resource):
     def _not_while(self, clients: Clients, state: Any) -> None:
         found = self._find(clients)
         if found is not None and found.state == state:
-            raise NotReady(f"the index is {found.state.name}", f"the index is no longer {found.state.name}")
+            raise NotYetError(f"the index is {found.state.name}", UNDER_WAY)
 
     def _find(self, clients: Clients) -> Index | None:
         """The one that is, or will be; one that is being deleted if there is no other."""

@@ -17,7 +17,7 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Ref
 
 from lunation.clients import Clients
 from lunation.deploy.deployer import BESIDE
-from lunation.deploy.resource import NotReady, Resource
+from lunation.deploy.resource import Resource
 
 T = TypeVar("T")
 _PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
@@ -104,8 +104,6 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
         return _forbidden(error, text, resource, clients)
     if isinstance(error, Aborted | PreconditionFailed):
         return f"somebody else changed it at the same time: {text}. Plan again, and look at what they did"
-    if isinstance(error, NotReady):
-        return text
     if isinstance(error, RetryError | GoogleAPICallError):
         return f"{type(error).__name__}: {text}"
     return text if isinstance(error, ValueError | TimeoutError | RuntimeError) else f"{type(error).__name__}: {text}"

@@ -7,13 +7,14 @@ from typing import Any
 from google.cloud.functions_v2 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
 
 DEPLOYED = ("build_config", "service_config", "labels")
 """All that a deployment sends."""
-UNDER_WAY = ("DEPLOYING", "DELETING")
+PASSING = ("DEPLOYING", "DELETING")
 """States that pass by themselves. An update of a function in one of them is refused with 409."""
 _UNITS = {"": "1", "m": "0.001", "k": "1E3", "M": "1E6", "G": "1E9", "Ki": "1024", "Mi": "1048576", "Gi": "1073741824"}
 
@@ -134,7 +135,7 @@ class Function(Resource):
         all that is declared.
 
         Raises:
-            NotReady: it is being deployed, or deleted, by a run that was cut off or by somebody else.
+            NotYetError: it is being deployed, or deleted, by a run that was cut off or by somebody else.
         """
         found = self._settled(clients)
         if found is None:
@@ -155,8 +156,8 @@ class Function(Resource):
     def _settled(self, clients: Clients) -> State | None:
         """What it is, with nothing under way; None if it is gone."""
         found = self.read(clients)
-        if found is not None and found.get("state") in UNDER_WAY:
-            raise NotReady(f"the function is {found['state']}", "what is under way with the function ends")
+        if found is not None and found.get("state") in PASSING:
+            raise NotYetError(f"the function is {found['state']}", UNDER_WAY)
         return found
 
     @classmethod

@@ -3,11 +3,12 @@
 from itertools import islice
 
 from lunation.clients import Clients
-from lunation.deploy.resource import SYSTEM, NotReady, Resource, State, if_found, message_of, state_of
+from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from lunation.settings import Target
 
 BUILDER = "gcr.io/cloud-builders/docker"
-UNDER_WAY = ("PENDING", "QUEUED", "WORKING")
+UNFINISHED = ("PENDING", "QUEUED", "WORKING")
 """States of a build that can still push its image."""
 NEWEST = 50
 """Builds that are looked at: one takes minutes, and the list begins with the newest."""
@@ -164,12 +165,12 @@ class Image(Resource):
         """Build it and wait; the build's log is in Cloud Logging.
 
         Raises:
-            NotReady: a run that was cut off has begun to build it, and Cloud Build goes on with that.
+            NotYetError: a run that was cut off has begun to build it, and Cloud Build goes on with that.
         """
         bucket, name = self._source
         uri = self.uri(clients.target)
         if self._is_built(clients):
-            raise NotReady(f"a build of {uri} is under way", "the build that an earlier run began has ended")
+            raise NotYetError(f"a build of {uri} is under way", UNDER_WAY)
         if self.read(clients) is not None:  # it has ended since it was looked for
             return
         if self._copied_from is None:
@@ -198,7 +199,7 @@ class Image(Resource):
     def _is_built(self, clients: Clients) -> bool:
         request = {"parent": clients.location, "project_id": clients.project, "page_size": NEWEST}
         newest = islice(clients.cloud_build.list_builds(request=request), NEWEST)
-        return any(self.uri(clients.target) in build.images and build.status.name in UNDER_WAY for build in newest)
+        return any(self.uri(clients.target) in build.images and build.status.name in UNFINISHED for build in newest)
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Never called: another content has another tag."""

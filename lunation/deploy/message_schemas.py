@@ -11,7 +11,8 @@ from google.api_core.exceptions import AlreadyExists, InvalidArgument
 from google.pubsub_v1 import types
 
 from lunation.clients import Clients
-from lunation.deploy.resource import NotReady, Resource, State, if_found
+from lunation.deploy.resource import Resource, State, if_found
+from lunation.deploy.settling import NAME_FREE, NotYetError
 
 PREFIX = "lunation-"
 MAX_REVISIONS = 20
@@ -58,13 +59,13 @@ class MessageSchema(Resource):
         """Create it.
 
         Raises:
-            NotReady: Pub/Sub still knows the one of this name that was deleted a moment ago.
+            NotYetError: Pub/Sub still knows the one of this name that was deleted a moment ago.
         """
         parent = f"projects/{clients.project}"
         try:
             clients.pubsub_schemas.create_schema(parent=parent, schema=self._message(clients), schema_id=self.name)
         except AlreadyExists as error:
-            raise NotReady(error.message, "the name of the schema that was deleted is free") from error
+            raise NotYetError(error.message, NAME_FREE) from error
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Make a new revision, in place of the oldest if there are as many as there can be.

@@ -12,7 +12,7 @@ from lunation.clients import Clients
 from lunation.deploy.access import Access
 from lunation.deploy.errors import explain, unless_off
 from lunation.deploy.resource import UNKNOWN, Resource
-from lunation.deploy.settling import LONGEST, NAME_FREE, PAUSES, POLICIES, NotYet, settling
+from lunation.deploy.settling import LONGEST, NAME_FREE, PAUSES, POLICIES, NotYet, NotYetError, settling
 
 Wait = Callable[[float], None]
 """Lets seconds pass."""
@@ -248,7 +248,7 @@ def _make(resource: Resource, clients: Clients, expected: dict[str, Change] | No
         if change.action in ("create", "replace"):
             resource.create(clients)
 
-    def name_taken(error: GoogleAPICallError) -> NotYet | None:
+    def name_taken(error: Exception) -> NotYet | None:
         return NAME_FREE if deleted and isinstance(error, Conflict) else None
 
     _patiently(attempt, resource, clients, wait, say, name_taken)
@@ -301,7 +301,7 @@ def _patiently(
     clients: Clients,
     wait: Wait,
     say: Say,
-    passes: Callable[[GoogleAPICallError], NotYet | None] = lambda _: None,
+    passes: Callable[[Exception], NotYet | None] = lambda _: None,
 ) -> None:
     """Do ``attempt``; again for some minutes, while it fails with what will pass.
 
@@ -312,7 +312,7 @@ def _patiently(
     while True:
         try:
             return attempt()
-        except GoogleAPICallError as error:
+        except (GoogleAPICallError, NotYetError) as error:
             reason = passes(error) or settling(error, resource, clients)
             if reason is None:
                 raise

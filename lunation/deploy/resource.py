@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
-from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
@@ -20,21 +19,6 @@ UNKNOWN = "(known after apply)"
 
 SYSTEM = {"system": "lunation"}
 """The label of everything that a deployment makes, where a resource can have one."""
-
-
-class NotReady(GoogleAPICallError):
-    """A row cannot be made as declared now, and can be after a while: something is under way, or not known yet.
-
-    Whoever applies it waits, and begins with it anew.
-
-    Args:
-        message: what there is now.
-        awaits: what is waited for, in half a sentence.
-    """
-
-    def __init__(self, message: str, awaits: str) -> None:
-        super().__init__(message)
-        self.awaits = awaits
 
 
 class Resource(ABC):
@@ -112,7 +96,7 @@ class Resource(ABC):
         """Make it.
 
         Raises:
-            NotReady: not yet; this and the two below.
+            lunation.deploy.settling.NotYetError: not yet; this and the two below.
         """
 
     @abstractmethod

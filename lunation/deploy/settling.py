@@ -12,7 +12,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from lunation.clients import Clients
 from lunation.deploy.errors import api_is_off, permission_lacked, project_denied
-from lunation.deploy.resource import NotReady, Resource
+from lunation.deploy.resource import Resource
 
 PAUSES = (2, 5, 10, 20, 30, 60)
 """Seconds between the attempts at one resource, from the first on for each thing that is waited for."""
@@ -57,6 +57,8 @@ API_ON = NotYet(
     "an API that was switched on is known everywhere",
     f"{MAGIC}/website/docs/guides/google_project_service.html.markdown",
 )
+GRANTED = NotYet("what its account was granted is known everywhere", PROPAGATION)
+UNDER_WAY = NotYet("what is under way with it ends", "the states that each service's reference names")
 PERMISSION_KNOWN = NotYet("a permission that whoever deploys has is known everywhere", PROPAGATION)
 NAME_FREE = NotYet("the name of what was just deleted is free", f"{PREDICATES}, IsCloudRunCreationConflict", (409,))
 
@@ -158,14 +160,28 @@ NOT_YET = (
 )
 
 
+class NotYetError(RuntimeError):
+    """What a resource sees by itself: something is under way with it, or what it launched has failed, for want of a
+    permission that was granted. Whoever applies it waits, and begins with it anew.
+
+    Args:
+        message: what there is now.
+        awaits: what is waited for.
+    """
+
+    def __init__(self, message: str, awaits: NotYet = GRANTED) -> None:
+        super().__init__(message)
+        self.awaits = awaits
+
+
 def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet | None:
     """What ``error`` waits for; None if waiting helps nobody.
 
     Whether an API is on, and whether whoever deploys has a permission, is asked where that is kept: if it is so, a
     service that says otherwise does not know yet; if it is not, the error is told at once.
     """
-    if isinstance(error, NotReady):
-        return NotYet(error.awaits, f"{resource.address} itself")
+    if isinstance(error, NotYetError):
+        return error.awaits
     if not isinstance(error, GoogleAPICallError) or project_denied(error):
         return None
     if api_is_off(error):

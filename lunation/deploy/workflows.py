@@ -28,6 +28,7 @@ class Workflow(Resource):
     api = "workflows.googleapis.com"
     managed_with = "roles/workflows.editor"
     exact = frozenset({"user_env_vars"})
+    told = frozenset({"state"})
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Workflow(Resource):
             "call_log_level": "LOG_ERRORS_ONLY",
             "execution_history_level": "EXECUTION_HISTORY_DETAILED",
             "labels": {**SYSTEM, "source": self._source.label},
+            "state": "ACTIVE",
         }
 
     def summary(self, clients: Clients) -> str:
@@ -73,8 +75,9 @@ class Workflow(Resource):
         clients.workflows.create_workflow(request=request).result()
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Make a new revision."""
-        request = {"workflow": self._message(clients), "update_mask": {"paths": changed}}
+        """Make a new revision: of all that is declared, if the service says that this one cannot run."""
+        fields = list(self.sent(clients)) if "state" in changed else changed
+        request = {"workflow": self._message(clients), "update_mask": {"paths": fields}}
         clients.workflows.update_workflow(request=request).result()
 
     def delete(self, clients: Clients) -> None:
@@ -89,7 +92,7 @@ class Workflow(Resource):
                 yield cls.named(found.name.rsplit("/", 1)[1])
 
     def _message(self, clients: Clients) -> Any:
-        return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.desired(clients)})
+        return message_of(workflows_v1.types.Workflow, {"name": self.path(clients), **self.sent(clients)})
 
 
 RETRIES = 5
@@ -115,6 +118,7 @@ class SchedulerJob(Resource):
     service = "scheduler"
     api = "cloudscheduler.googleapis.com"
     managed_with = "roles/cloudscheduler.admin"
+    told = frozenset({"state"})
     needed_by_none = True
 
     def __init__(
@@ -150,6 +154,7 @@ class SchedulerJob(Resource):
                 "max_backoff_duration": "3600s",
                 "max_doublings": 4,
             },
+            "state": "ENABLED",
         }
 
     def read(self, clients: Clients) -> State | None:
@@ -162,8 +167,16 @@ class SchedulerJob(Resource):
         clients.scheduler.create_job(parent=clients.location, job=self._message(clients))
 
     def update(self, clients: Clients, changed: list[str]) -> None:
-        """Change it."""
-        clients.scheduler.update_job(request={"job": self._message(clients), "update_mask": {"paths": changed}})
+        """Change it; start it again, if somebody has paused it.
+
+        A change that failed leaves a job that may not run, until one succeeds:
+        https://cloud.google.com/scheduler/docs/reference/rest/v1/projects.locations.jobs/patch.
+        """
+        fields = list(self.sent(clients)) if "state" in changed else changed
+        request = {"job": self._message(clients), "update_mask": {"paths": fields}}
+        job = clients.scheduler.update_job(request=request)
+        if job.state == scheduler_v1.Job.State.PAUSED:
+            clients.scheduler.resume_job(name=self.path(clients))
 
     def delete(self, clients: Clients) -> None:
         """Delete it."""
@@ -174,4 +187,4 @@ class SchedulerJob(Resource):
         return f"{self._cron} UTC starts {self._workflow.address} as {self._service_account}"
 
     def _message(self, clients: Clients) -> Any:
-        return message_of(scheduler_v1.types.Job, {"name": self.path(clients), **self.desired(clients)})
+        return message_of(scheduler_v1.types.Job, {"name": self.path(clients), **self.sent(clients)})

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.datastore_admin_v1.types import Index, ListIndexesResponse
+from google.cloud.functions_v2.types import Function
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
@@ -150,3 +152,50 @@ class Rewriting(Judge):
         told.CopyFrom(answer)
         change(told)
         return told
+
+
+class Functions(Kept):
+    """Deploys at once."""
+
+    def __init__(self) -> None:
+        def key(request: Any) -> str:
+            made = getattr(request, "function_id", "")
+            return f"{request.parent}/functions/{made}" if made else request.function.name if hasattr(
+                request, "function") else getattr(request, "name", "")  # fmt: skip
+
+        super().__init__("Function", Function.pb(), key)
+
+    def made(self, name: str, thing: Any) -> Any:
+        """It serves."""
+        kept = super().made(name, thing)
+        kept.name, kept.state = name, Function.State.ACTIVE
+        kept.service_config.uri = f"https://{name.rsplit('/', 1)[1]}-abc-uc.a.run.app"
+        return kept
+
+
+class Indexes:
+    """Answers for the Admin API. An index is ``state`` when its creation is over."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+        self.state = Index.State.READY
+        self._made = 0
+
+    async def answer(self, rpc: Rpc, request: Any) -> Message:
+        """Answer one call."""
+        if rpc.name == "ListIndexes":
+            return ListIndexesResponse.pb()(indexes=self.kept.values())
+        if rpc.name == "DeleteIndex":
+            return done(self.kept.pop(request.index_id))
+        assert rpc.name == "CreateIndex", rpc.name
+        index = Index.pb()()
+        index.CopyFrom(request.index)
+        self._made += 1
+        index.index_id, index.state = f"i{self._made}", self.state
+        self.kept[index.index_id] = index
+        return done(index)
+
+    @property
+    def states(self) -> list[str]:
+        """Of all there are."""
+        return [Index.State(index.state).name for index in self.kept.values()]

@@ -103,6 +103,19 @@ def test_a_condition_is_kept_and_told_apart() -> None:
     assert [one.action for one in plan([access], CLIENTS)] == ["unchanged"]
 
 
+def test_a_condition_that_somebody_changed_is_put_right() -> None:
+    """It has the title still: its expression is shown, and replaced by the declared one."""
+    policy = InMemory(exclusive=False)
+    access = Access(policy, Grant("roles/a", OURS, "why", Condition("builds", "resource.name == 'x'")))
+    apply([access], CLIENTS)
+    policy.policy.bindings[0].condition.expression = "true"
+    (change,) = plan([access], CLIENTS)
+    assert set(lines(change.fields)) == {("+", "roles/a [builds]", OURS), ("-", "roles/a [builds: true]", OURS)}
+    apply([access], CLIENTS)
+    (binding,) = policy.policy.bindings
+    assert (binding.condition.expression, list(binding.members)) == ("resource.name == 'x'", [OURS])
+
+
 def test_what_is_not_ours_stays_byte_for_byte() -> None:
     """Order, conditions of one title, what is audited: a policy is changed in place."""
     policy = InMemory(exclusive=False)

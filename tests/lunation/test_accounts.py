@@ -97,6 +97,23 @@ def test_a_role_that_nobody_declares_any_more_goes_under_whichever_id(tmp_path: 
     assert left == ["lunationBuild_2"]
 
 
+def test_somebody_elses_role_of_a_like_name_is_left_alone(tmp_path: Path) -> None:
+    """It lacks our mark; one that has the very id that would be next is passed over."""
+    theirs = {"title": "Their own", "included_permissions": ["storage.objects.list"], "stage": "GA"}
+    clock = Clock()
+    with rehearsed(tmp_path, Deleted(clock, "lunationBuild")) as (stage, clients):
+        clock.sleep(10 * DAY)
+        for role_id in ("lunationDashboards", "lunationBuild_2"):
+            request = {"parent": f"projects/{PROJECT}", "role_id": role_id, "role": theirs}
+            clients.iam.create_role(request=request)
+        before = [clients.iam.get_role(request={"name": f"projects/{PROJECT}/roles/{one}"}) for one in
+                  ("lunationDashboards", "lunationBuild_2")]  # fmt: skip
+        apply(table(), clients)
+        assert granted(stage) == ["lunationBuild_3"]
+        assert [change.action for change in plan(table(), clients)] == ["unchanged"] * 3
+        assert before == [clients.iam.get_role(request={"name": one.name}) for one in before]
+
+
 def test_roles_stay_when_a_deployment_is_taken_down(tmp_path: Path) -> None:
     """The list of what remains says why; after any time, the next deployment finds them."""
     with rehearsed(tmp_path) as (_, clients):

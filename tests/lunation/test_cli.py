@@ -29,7 +29,7 @@ def lunation(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("command", [
     "plan", "deploy", "destroy", "query", "models", "served-at", "runs", "promote", "rollback", "shadow", "canary",
     "compare", "verify", "replay",
-    "report", "diff", "quality", "retrain", "backfill", "releases", "stage", "urls",
+    "report", "diff", "quality", "retrain", "backfill", "releases", "stage", "urls", "doctor", "smoke",
 ])  # fmt: skip
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     """``--help`` has a sentence and an example."""

@@ -12,7 +12,7 @@ from laptop.errors import ServiceError
 from lunation.deploy import dataflow
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.plan import compare
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import GRANTED, UNDER_WAY, NotYetError
 from rehearsal.judge import Judge
 from rehearsal.recorder import Call
 from tests.lunation.google import PROJECT, Google, google
@@ -96,9 +96,9 @@ def test_a_job_that_starts_is_waited_for(cloud: Google, state: str) -> None:
     change = compare(row(), cloud.clients)
     assert change.action == "change"
     assert ("state", f"JOB_STATE_{state}", "JOB_STATE_RUNNING") in change.fields
-    with pytest.raises(NotReady, match=f"is JOB_STATE_{state}") as told:
+    with pytest.raises(NotYetError, match=f"is JOB_STATE_{state}") as told:
         row().update(cloud.clients, ["labels", "state"])
-    assert told.value.awaits == "the job runs"
+    assert told.value.awaits is UNDER_WAY
     assert len(cloud.asked("LaunchFlexTemplate")) == 1
 
 
@@ -110,7 +110,7 @@ def test_in_place_of_a_job_that_ends_another_is_launched(cloud: Google, state: s
     first.current_state = State[f"JOB_STATE_{state}"]
     assert compare(row(), cloud.clients).fields == [("state", f"JOB_STATE_{state}", "JOB_STATE_RUNNING")]
     for attempt in (lambda: row().update(cloud.clients, ["state"]), lambda: row().delete(cloud.clients)):
-        with pytest.raises(NotReady, match=f"is JOB_STATE_{state}"):
+        with pytest.raises(NotYetError, match=f"is JOB_STATE_{state}"):
             attempt()
     first.current_state = State.JOB_STATE_DRAINED
     assert compare(row(), cloud.clients).action == "create"
@@ -140,7 +140,7 @@ def test_an_update_that_was_begun_is_waited_for(cloud: Google) -> None:
     row("2c3d").update(cloud.clients, ["labels"])
     old, new = cloud.project.below("jobs/")
     old.current_state, new.current_state = State.JOB_STATE_RUNNING, State.JOB_STATE_PENDING
-    with pytest.raises(NotReady, match=f"job {new.id} is JOB_STATE_PENDING"):
+    with pytest.raises(NotYetError, match=f"job {new.id} is JOB_STATE_PENDING"):
         row("2c3d").update(cloud.clients, ["state"])
 
 
@@ -152,9 +152,9 @@ def test_a_launch_without_a_permission_is_tried_again_for_a_while(
     launches.says = DENIED
     archive = row()
     for _ in range(3):
-        with pytest.raises(NotReady, match="Unable to open template file") as told:
+        with pytest.raises(NotYetError, match="Unable to open template file") as told:
             archive.create(cloud.clients)
-        assert told.value.awaits == f"Dataflow knows what lunation-archive@{PROJECT}.iam.gserviceaccount.com may do"
+        assert told.value.awaits is GRANTED
         job(cloud).current_state = State.JOB_STATE_FAILED
         assert compare(archive, cloud.clients).action == "create"
     monkeypatch.setattr(dataflow, "RELAUNCH_SECONDS", 0.0)  # they are over
@@ -201,5 +201,5 @@ def test_a_failure_is_told_though_its_messages_cannot_be_read(tmp_path: Path, mo
 def test_what_a_missing_permission_sounds_like(cloud: Google, launches: Launches, said: str) -> None:
     """In all of these words it passes."""
     launches.says = said
-    with pytest.raises(NotReady):
+    with pytest.raises(NotYetError):
         row().create(cloud.clients)

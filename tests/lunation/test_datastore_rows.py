@@ -13,41 +13,15 @@ from google.protobuf.message import Message
 from laptop.surface import Rpc
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.plan import ApplyError, compare, plan
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from rehearsal.project import done
-from tests.lunation.google import PROJECT, Google, google
+from tests.lunation.google import PROJECT, Google, Indexes, google
 
 State = types.Index.State
 INDEX = CompositeIndex("Classification", "label", "-classified_at")
 TTL = TimeToLive("Record", "expire_at")
 FIELD = f"projects/{PROJECT}/databases/(default)/collectionGroups/Record/fields/expire_at"
 DATABASE = f"projects/{PROJECT}/databases/(default)"
-
-
-class Indexes:
-    """Answers for the Admin API. An index is ``state`` when its creation is over."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Any] = {}
-        self.state = State.READY
-
-    async def answer(self, rpc: Rpc, request: Any) -> Message:
-        """Answer one call."""
-        if rpc.name == "ListIndexes":
-            return types.ListIndexesResponse.pb()(indexes=self.kept.values())
-        if rpc.name == "DeleteIndex":
-            return done(self.kept.pop(request.index_id))
-        assert rpc.name == "CreateIndex", rpc.name
-        index = types.Index.pb()()
-        index.CopyFrom(request.index)
-        index.index_id, index.state = f"i{len(self.kept)}", self.state
-        self.kept[index.index_id] = index
-        return done(index)
-
-    @property
-    def states(self) -> list[str]:
-        """Of all there are."""
-        return [State(index.state).name for index in self.kept.values()]
 
 
 @pytest.fixture
@@ -106,13 +80,13 @@ def test_a_database_of_ours_is_changed_by_its_mask_alone(cloud: Google) -> None:
 def test_an_index_that_is_being_built_is_waited_for_and_not_made_twice(cloud: Google, indexes: Indexes) -> None:
     """As the run that was killed left it."""
     indexes.state = State.CREATING
-    with pytest.raises(NotReady, match="the index is CREATING"):  # its operation is over a little before
+    with pytest.raises(NotYetError, match="the index is CREATING"):  # its operation is over a little before
         INDEX.create(cloud.clients)
     change = compare(INDEX, cloud.clients)
     assert (change.action, change.fields) == ("change", [("state", "CREATING", "READY")])
-    with pytest.raises(NotReady, match="the index is CREATING") as told:
+    with pytest.raises(NotYetError, match="the index is CREATING") as told:
         INDEX.update(cloud.clients, ["state"])
-    assert told.value.awaits == "the index is no longer CREATING"
+    assert told.value.awaits is UNDER_WAY
     assert indexes.states == ["CREATING"]
     next(iter(indexes.kept.values())).state = State.READY
     assert compare(INDEX, cloud.clients).action == "unchanged"
@@ -134,7 +108,7 @@ def test_an_index_that_is_being_deleted_is_not_there_and_goes_first(cloud: Googl
     INDEX.create(cloud.clients)
     next(iter(indexes.kept.values())).state = State.DELETING
     assert compare(INDEX, cloud.clients).action == "create"
-    with pytest.raises(NotReady, match="the index is DELETING"):
+    with pytest.raises(NotYetError, match="the index is DELETING"):
         INDEX.create(cloud.clients)
     INDEX.delete(cloud.clients)
     assert cloud.asked("DeleteIndex") == []
@@ -156,7 +130,7 @@ def test_a_time_to_live_under_way_is_waited_for(cloud: Google) -> None:
     """It is not switched on twice."""
     TTL.create(cloud.clients)
     cloud.project.things[FIELD].ttl_config.state = 1
-    with pytest.raises(NotReady, match="the time to live is CREATING"):
+    with pytest.raises(NotYetError, match="the time to live is CREATING"):
         TTL.update(cloud.clients, ["state"])
     assert len(cloud.asked("UpdateField")) == 1
 

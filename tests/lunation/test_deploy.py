@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 from laptop.identity import Identity
 from laptop.supervisor import Supervisor
+from lunation import query, smoke
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy import staging
+from lunation.ledger import archived_objects
 from lunation.settings import load
 
 
@@ -256,3 +258,39 @@ def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
     assert clients.datastore.get(entity.key) is not None
     assert "Deleted 0 resources" in deployment.run("destroy", "--yes").stdout
     assert all(change["action"] == "create" for change in deployment.pending())
+
+
+def test_a_smoke_test_sees_the_marked_record_everywhere_and_takes_it_away(deployment: Deployment) -> None:
+    """Before the first model there is a reason why it is not answered; what is no record comes out as a dead letter of
+    each consumer; nothing of the record is left in Datastore and in the archive."""
+    steps = {step["name"]: step for step in json.loads(deployment.run("smoke", "--json").stdout)}
+    assert {name: step["state"] for name, step in steps.items()} == {
+        "publish": "ok",
+        "copy in Record": "ok",
+        "answer in Classification": "not yet",
+        "object in the archive": "ok",
+        "dead letters of all three": "ok",
+        "taken away": "ok",
+    }
+    assert "retrain" in steps["answer in Classification"]["fix"]
+    assert list(query.keys(deployment.clients.datastore, "Record")) == []
+    assert (
+        list(archived_objects(deployment.clients.storage, "local-dev-archive", "records", smoke.DAY, smoke.DAY)) == []
+    )
+
+
+def test_a_smoke_test_names_the_consumer_that_is_not_there(deployment: Deployment) -> None:
+    """With the subscription gone, nobody mirrors the record: exit code 2, and where to look."""
+    name = f"projects/{deployment.clients.project}/subscriptions/records-ingest-fast"
+    deployment.clients.subscriber.delete_subscription(subscription=name)
+    try:
+        steps = {
+            step["name"]: step
+            for step in json.loads(deployment.run("smoke", "--json", "--patience", "0", code=2,
+                                                  LUNATION_ARCHIVE__WINDOW_SECONDS="10").stdout)
+        }  # fmt: skip
+    finally:
+        deployment.run("deploy", "--yes")
+    assert steps["copy in Record"]["state"] == "failed"
+    assert "ingest-fast" in steps["copy in Record"]["fix"]
+    assert steps["object in the archive"]["state"] == "ok"

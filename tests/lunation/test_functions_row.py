@@ -10,33 +10,14 @@ from google.cloud.functions_v2 import types
 
 from lunation.deploy.functions import Function
 from lunation.deploy.plan import compare
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import UNDER_WAY, NotYetError
 from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
-from tests.lunation.google import PROJECT, Google, Kept, Rewriting, google
+from tests.lunation.google import PROJECT, Functions, Google, Rewriting, google
 
 NAME = f"projects/{PROJECT}/locations/us-central1/functions/classify"
 State: Any = types.Function.State
 SOURCE_BUCKET = "gcf-v2-sources-123456789012-us-central1"
-
-
-class Functions(Kept):
-    """Deploys at once."""
-
-    def __init__(self) -> None:
-        def key(request: Any) -> str:
-            made = getattr(request, "function_id", "")
-            return f"{request.parent}/functions/{made}" if made else request.function.name if hasattr(
-                request, "function") else getattr(request, "name", "")  # fmt: skip
-
-        super().__init__("Function", types.Function.pb(), key)
-
-    def made(self, name: str, thing: Any) -> Any:
-        """It serves."""
-        kept = super().made(name, thing)
-        kept.name, kept.state = name, State.ACTIVE
-        kept.service_config.uri = "https://classify-abc-uc.a.run.app"
-        return kept
 
 
 def as_google_does(function: Any) -> None:
@@ -142,9 +123,9 @@ def test_what_is_under_way_is_waited_for(
     service.things[NAME].state = State[state]
     assert compare(row(), cloud.clients).fields == [("state", state, "ACTIVE")]
     for attempt in (lambda: row().update(cloud.clients, ["state"]), lambda: row().delete(cloud.clients)):
-        with pytest.raises(NotReady, match=f"the function is {state}") as told:
+        with pytest.raises(NotYetError, match=f"the function is {state}") as told:
             attempt()
-        assert told.value.awaits == "what is under way with the function ends"
+        assert told.value.awaits is UNDER_WAY
     assert cloud.asked("UpdateFunction") == cloud.asked("DeleteFunction") == []
     service.things[NAME].state = State.ACTIVE
     assert compare(row(), cloud.clients).action == "unchanged"

@@ -13,7 +13,7 @@ from laptop.surface import Rpc
 from lunation.deploy.message_schemas import MAX_REVISIONS, MessageSchema
 from lunation.deploy.plan import compare
 from lunation.deploy.pubsub import Subscription, Topic
-from lunation.deploy.resource import NotReady
+from lunation.deploy.settling import NAME_FREE, NotYetError
 from schemas import Label
 from schemas.shapes import proto_definition
 from tests.lunation.google import PROJECT, Google, Rewriting, google
@@ -212,9 +212,9 @@ def test_a_name_that_is_still_taken_is_waited_for(cloud: Google, schemas: Schema
     """Pub/Sub knows a schema for a moment after it was deleted; the next run makes it."""
     schema("a").create(cloud.clients)
     schemas.refuses, schemas.taken = True, 1
-    with pytest.raises(NotReady) as told:
+    with pytest.raises(NotYetError) as told:
         schema("b").update(cloud.clients, ["definition"])
-    assert told.value.awaits == "the name of the schema that was deleted is free"
+    assert told.value.awaits is NAME_FREE
     assert compare(schema("b"), cloud.clients).action == "create"
     schema("b").create(cloud.clients)
     assert compare(schema("b"), cloud.clients).action == "unchanged"

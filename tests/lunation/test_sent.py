@@ -29,7 +29,7 @@ def test_a_state_is_compared_and_never_sent(tmp_path: Path, monkeypatch: pytest.
             for path in row.rewritten:
                 assert _has(row.sent(cloud.clients), path), f"{row.address}: {path} is not declared"
     with_state = {kind for kind, row in rows.items() if "state" in row.told}
-    assert {"function", "index", "ttl", "subscription", "dataflow-job"} <= with_state
+    assert {"function", "index", "ttl", "subscription", "dataflow-job", "workflow", "scheduler-job"} <= with_state
 
 
 def _of_each_kind(cloud: Google) -> dict[str, Resource]:

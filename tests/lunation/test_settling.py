@@ -15,8 +15,7 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
-from lunation.deploy.resource import NotReady
-from lunation.deploy.settling import API_ON, LONGEST, NOT_YET, PERMISSION_KNOWN, settling
+from lunation.deploy.settling import API_ON, GRANTED, LONGEST, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.project import Project
@@ -240,14 +239,14 @@ def test_what_a_row_sees_under_way_is_waited_for() -> None:
         def create(self, clients: Any) -> None:
             self.tries += 1
             if self.tries < 3:
-                raise NotReady("job 1 ended as JOB_STATE_FAILED: 403", "Dataflow knows what the account may do")
+                raise NotYetError("job 1 ended as JOB_STATE_FAILED: 403")
             super().create(clients)
 
     clients: Any = SimpleNamespace(project="p")
     done = apply([Job("one", {}, there)], clients, wait=waited.append, say=said.append)
     assert [change.action for change in done] == ["create"]
     assert waited == [2, 5]
-    assert set(said) == {"thing/one waits until Dataflow knows what the account may do, 10 minutes at most"}
+    assert set(said) == {f"thing/one waits until {GRANTED.awaits}, 10 minutes at most"}
 
 
 def test_waiting_ends(tmp_path: Path) -> None:

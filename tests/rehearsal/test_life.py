@@ -15,7 +15,9 @@ REPORTED = {
     "resources", "created", "second_plan_changes", "edit_plan_changes", "killed_after", "after_crash_created",
     "cells_tried", "killed_and_resumed", "later_cells_tried", "killed_later_and_resumed", "strangers_changed",
     "destroyed", "data_deleted", "invalid_requests", "discovery_violations", "missing_permissions",
-    "superfluous_permissions", "front_door_faults", "seconds",
+    "superfluous_permissions", "front_door_faults", "deployer_missing_permissions",
+    "deployer_superfluous_permissions", "unknown_permissions", "denied_when_used", "seconds", "refused_then_made",
+    "unseen_states", "found_after_weeks",
 }  # fmt: skip
 
 
@@ -39,8 +41,9 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Deploy, plan, edit, work, drift, crash, destroy: nothing twice, nothing lost, nothing of anybody else's touched,
-    no request that Google would refuse, and no unit with a permission too few or too many."""
+    """Deploy, plan, edit, work, drift, crash, destroy, wait: nothing twice, nothing lost, nothing of anybody else's
+    touched, no request that Google would refuse, no unit with a permission too few or too many, and nothing that goes
+    wrong by itself unseen."""
     said: list[str] = []
     report = rehearse(tmp_path / "rehearsal", said.append, command)
     assert report.details == []
@@ -52,7 +55,8 @@ def test_a_deployment_lives_as_it_is_meant_to(tmp_path: Path, command: tuple[str
     assert report.after_crash_created > 0
     assert report.destroyed > 80
     assert report.to_json().keys() >= REPORTED
-    assert len(said) == 6, "each step is told"
+    assert report.refused_then_made > 3, "what needs something that was just made is refused at first"
+    assert len(said) == 7, "each step is told"
 
 
 def test_a_deployment_that_is_killed_goes_on(tmp_path: Path, command: tuple[str, ...]) -> None:

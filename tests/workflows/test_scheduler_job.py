@@ -73,3 +73,12 @@ def test_the_attempts_outlast_two_hours(job: tuple[SchedulerJob, Any]) -> None:
         pauses.append(pause)
     assert [pause / 60 for pause in pauses] == [5, 10, 20, 40, 60]
     assert 2 * 3600 < sum(pauses) < 24 * 3600
+
+
+def test_a_job_that_somebody_paused_is_no_longer_as_declared(job: tuple[SchedulerJob, Any]) -> None:
+    """A plan shows it, and a deployment starts it again: a paused job trains nothing, and nobody is told."""
+    row, clients = job
+    clients.scheduler.pause_job(name=row.path(clients))
+    assert row.differences(clients, row.read(clients)) == [("state", "PAUSED", "ENABLED")]
+    row.update(clients, ["state"])
+    assert row.differences(clients, row.read(clients)) == []

@@ -34,6 +34,8 @@ from rehearsal.traffic import Traffic
 
 TARGET = "production"
 TEAM = "team@example.com"
+VARIABLES = {"LUNATION_MONITORING__EMAIL": TEAM}
+"""Of a run in a process of its own, beside those that tell where its project is."""
 Say = Callable[[str], None]
 
 
@@ -124,6 +126,7 @@ class Report:
             **{name: ("0", not getattr(self, name)) for name in self.MUST_BE_ZERO},
             "created": (str(self.resources), self.created == self.resources),
             "edit_plan_changes": ("2", self.edit_plan_changes == 2),
+            "refused_then_made": ("some", self.refused_then_made > 0),
             "after_crash_created": ("some", self.after_crash_created > 0),
             "killed_and_resumed": (str(self.cells_tried), self.killed_and_resumed == self.cells_tried),
             "killed_later_and_resumed": (
@@ -170,10 +173,7 @@ def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = C
     faults = front_door(folder / "front-door")
     report.front_door_faults = len(faults)
     report.details += [f"front door: {fault}" for fault in faults]
-    settings = load()
-    # Somebody is to be told of an alert, or no channel is ever made.
-    monitoring = settings.monitoring.model_copy(update={"email": TEAM})
-    settings = settings.model_copy(update={"monitoring": monitoring})
+    settings = _settings()
     project = documented.done_by_hand(Project(settings.target(TARGET).project))
     authority = Authority(project, refuses=False)  # one run tells all there is
     rewrites, delays, killer = Rewrites(project), Delays(project, from_first_use=True), Killer()
@@ -199,6 +199,13 @@ def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = C
         _tell(authority, stage, report)
     report.seconds = round(time.monotonic() - started, 1)
     return report
+
+
+def _settings() -> Settings:
+    """Those of the file, and somebody who is told of an alert, or no channel is ever made."""
+    settings = load()
+    monitoring = settings.monitoring.model_copy(update={"email": TEAM})
+    return settings.model_copy(update={"monitoring": monitoring})
 
 
 def _tell(authority: Authority, stage: Stage, report: Report) -> None:
@@ -241,7 +248,17 @@ def rehearse_kills(
         lunation.deploy.plan.ApplyError: a deployment that nobody kills fails.
     """
     started = time.monotonic()
-    outcome = Matrix(load(), TARGET, folder, say, tell, command=command).go(everything, kinds)
+    matrix = Matrix(
+        _settings(),
+        TARGET,
+        folder,
+        say,
+        tell,
+        judges=lambda project: [Rewrites(project), Authority(project)],
+        variables=VARIABLES,
+        command=command,
+    )
+    outcome = matrix.go(everything, kinds)
     report.cells_tried, report.killed_and_resumed = outcome.first.tried, outcome.first.resumed
     report.later_cells_tried, report.killed_later_and_resumed = outcome.later.tried, outcome.later.resumed
     report.strangers_changed += outcome.strangers_changed
@@ -384,11 +401,7 @@ class _Life:
         run = Run(
             ("deploy", "--target", TARGET, "--yes"),
             [row.address for row in rows],
-            {
-                f"{prefix}ENDPOINTS": str(self._endpoints),
-                f"{prefix}SAMPLE": "false",
-                "LUNATION_MONITORING__EMAIL": TEAM,
-            },
+            {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false", **VARIABLES},
             self._folder,
             self._command,
         )

@@ -8,7 +8,7 @@ It happens in a project of its own, with the laptop's servers behind recorders, 
 - taking it down.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from lunation.clients import Clients
 from lunation.deploy.plan import ApplyError, apply, left_over, plan
 from lunation.deploy.table import resources
 from lunation.settings import Settings
+from rehearsal import documented
 from rehearsal.at_work import AtWork
 from rehearsal.earlier import earlier
 from rehearsal.judge import Judge
@@ -70,6 +71,7 @@ class Matrix:
         say: told of each way.
         tell: told of each run: how many were begun, and what this one is for.
         judges: gives those that are asked about every call to the project.
+        variables: of a run's environment, that make its settings those of ``settings``.
         command: how ``lunation`` is called.
     """
 
@@ -81,6 +83,7 @@ class Matrix:
         say: Callable[[str], None] = lambda _: None,
         tell: Callable[[int, str], None] = lambda number, what: None,
         judges: Callable[[Project], Sequence[Judge]] = lambda _: (),
+        variables: Mapping[str, str] | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._settings = settings
@@ -89,6 +92,7 @@ class Matrix:
         self._say = say
         self._tell = tell
         self._judges = judges
+        self._variables = dict(variables or {})
         self._command = command
         self._outcome = Outcome()
         self._runs = 0
@@ -110,7 +114,7 @@ class Matrix:
         self._everything, self._kinds = everything, kinds
         self._folder.mkdir(parents=True)
         target = self._settings.target(self._target)
-        project = Project(target.project)
+        project = documented.done_by_hand(Project(target.project))
         at_work = AtWork()
         self._killer = Killer(at_work)
         with (
@@ -194,7 +198,7 @@ class Matrix:
 
     def _start(self, command: str, rows: Sequence[str]) -> Run:
         prefix = f"LUNATION_TARGETS__{self._target.upper()}__"
-        variables = {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false"}
+        variables = {f"{prefix}ENDPOINTS": str(self._endpoints), f"{prefix}SAMPLE": "false", **self._variables}
         # A row can become pending by itself in between, or cease to be.
         order = list(dict.fromkeys([*(row.address for row in self._rows), *rows])) if command == "deploy" else rows
         return Run((command, "--target", self._target, "--yes"), order, variables, self._folder, self._command)

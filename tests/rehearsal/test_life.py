@@ -79,8 +79,8 @@ def test_a_deployment_that_is_killed_goes_on(tmp_path: Path, command: tuple[str,
 
 def test_what_is_not_as_it_should_be_is_named() -> None:
     """By count and by what it should be; a cell that was not resumed is enough."""
-    well = {"resources": 9, "created": 9, "edit_plan_changes": 2, "after_crash_created": 1, "cells_tried": 18,
-            "killed_and_resumed": 18}  # fmt: skip
+    well = {"resources": 9, "created": 9, "edit_plan_changes": 2, "refused_then_made": 1, "after_crash_created": 1,
+            "cells_tried": 18, "killed_and_resumed": 18}  # fmt: skip
     assert Report(**well).as_it_should_be
     assert Report(**{**well, "killed_and_resumed": 17}).wrong == {"killed_and_resumed": "18"}
     assert Report(**{**well, "later_cells_tried": 1}).wrong == {"killed_later_and_resumed": "1"}

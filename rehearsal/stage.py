@@ -44,9 +44,15 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "telemetry": (),
     "monitoring": (
         "google.cloud.monitoring_v3.AlertPolicyServiceClient",
+        "google.cloud.monitoring_v3.MetricServiceClient",
         "google.cloud.monitoring_v3.NotificationChannelServiceClient",
         "google.cloud.monitoring_dashboard_v1.DashboardsServiceClient",
     ),
+    # Asked by clients made of their discovery documents (rehearsal/surroundings.py).
+    "cloudbilling": (),
+    "compute": (),
+    "logging": (),
+    "orgpolicy": (),
 }
 """The client packages whose surfaces a service has."""
 
@@ -115,6 +121,7 @@ class Stage:
 
     async def _start(self, caller: str, service: str, instead: Answer | None) -> dict[str, str]:
         answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
+        routes = [*routes, *self.project.surroundings.routes(service)]
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
         recorder = Recorder(

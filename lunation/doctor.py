@@ -426,9 +426,7 @@ def _database(patient: Patient) -> Iterator[Finding]:
         return
     another = "a project has one default database; take another project, or delete that one with all that is in it"
     if found.type_.name != "DATASTORE_MODE":
-        yield Finding(
-            "database", "failed", f"the default database is in mode {found.type_.name}, not Datastore", another
-        )
+        yield Finding("database", "failed", f"the default database is {found.type_.name}, not DATASTORE_MODE", another)
     elif found.location_id != region:
         fix = f"set region = {found.location_id!r} in lunation.toml; or {another}"
         yield Finding("database", "failed", f"the default database is in {found.location_id}, not in {region}", fix)

@@ -45,7 +45,7 @@ def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     monkeypatch.setattr(TAKEN, "taken", "")
-    settings = load().of("production")
+    settings = load()
     with rehearsed(tmp_path, TAKEN) as (stage, clients):
         yield stage.project, Patient(settings, clients, resources(settings, clients.target))
         assert [one.violations for one in stage.notes.violating] == []

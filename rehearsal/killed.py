@@ -80,10 +80,13 @@ def asked(call: Call) -> str:
 
 
 def _addresses(lines: Sequence[str]) -> set[str]:
-    """The rows of lines such as ``+ topic/records  labelled …``, and ``+ topic/records: submit pubsub.publisher``, by
-    which a plan shows a row of kind ``access``."""
-    texts = [line[2:] for line in lines if _ROW.match(line)]
-    return {text.partition("  ")[0] for text in texts} | {f"access/{text.partition(': ')[0]}" for text in texts}
+    """The rows of lines such as ``+ topic/records  labelled …``."""
+    return {line[2:].partition("  ")[0] for line in lines if _ROW.match(line)}
+
+
+def _accesses(lines: Sequence[str]) -> set[str]:
+    """The rows of kind ``access``, which a plan shows by lines such as ``+ topic/records: submit pubsub.publisher``."""
+    return {f"access/{line[2:].partition(': ')[0]}" for line in lines if _ROW.match(line) and ": " in line}
 
 
 class Run:
@@ -138,7 +141,9 @@ class Run:
         if not self._plans:
             return None, _addresses(lines)
         end = next((index for index, line in enumerate(lines) if _PLANNED.match(line)), None)
-        return (None, set()) if end is None else (_addresses(lines[:end]), _addresses(lines[end:]))
+        if end is None:
+            return None, set()
+        return _addresses(lines[:end]) | _accesses(lines[:end]), _addresses(lines[end:])
 
     def kill(self) -> None:
         """End it at once, and be sure that it has ended."""

@@ -102,3 +102,49 @@ def test_cells_that_no_run_gets_to_are_no_successes(small: Small) -> None:
     assert "exit code 1" in way.faults[stuck]
     assert "409" in way.faults[stuck] or "AlreadyExists" in way.faults[stuck]
     assert {way.faults[Cell(THIRD, moment)] for moment in ("before", "after")} == {"not tried, since no run gets there"}
+
+
+PLAN = """\
++ topic/records  labelled system=lunation
+~ function/classify  size
+    service_config.available_memory: "512Mi" → "1Gi"
+
+Who may do what
++ topic/records: submit pubsub.publisher
+
+2 to create, 1 to change, 0 to replace, 0 to delete, 4 unchanged.
+"""
+ORDER = [
+    "schema/lunation-record", "topic/records", "access/topic/records", "function/classify", "access/function/classify",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("printed", "row"),
+    [
+        ("", ""),
+        (PLAN.partition("\n2 to create")[0], ""),
+        (PLAN, "topic/records"),
+        (PLAN + "topic/records waits until it is known\n", "topic/records"),
+        (PLAN + "+ topic/records\n", "access/topic/records"),
+        (PLAN + "+ topic/records\n+ access/topic/records\n", "function/classify"),
+        (PLAN + "+ topic/records\n+ access/topic/records\n~ function/classify\n", ""),
+    ],
+)
+def test_the_row_that_a_run_is_at_is_the_first_that_it_planned_and_has_not_done(
+    tmp_path: Path, printed: str, row: str
+) -> None:
+    """By its own words, so a row that became as it should be before it planned is none that it is at."""
+    run = Run(("deploy",), ORDER, {}, tmp_path, (sys.executable, "-c", f"print({printed!r}, end='')"))
+    assert run.wait() == 0
+    assert run.at() == row
+    assert run.has_planned() == ("to create" in printed)
+
+
+def test_destroy_does_not_say_what_it_plans(tmp_path: Path) -> None:
+    """What there is to take down is done in order, and each row is told with what it was."""
+    printed = "- dashboard/Lunation\n- dataflow-job/lunation-archive  drained\n"
+    order = ["dashboard/Lunation", "dataflow-job/lunation-archive", "function/classify"]
+    run = Run(("destroy",), order, {}, tmp_path, (sys.executable, "-c", f"print({printed!r}, end='')"))
+    assert run.wait() == 0
+    assert run.at() == "function/classify"

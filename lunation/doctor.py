@@ -173,8 +173,9 @@ def _apis(patient: Patient) -> Iterator[Finding]:
         if row.read(patient.clients) is None:
             off.append(row.name)
     if off:
+        names = ", ".join(name.partition(".")[0] for name in off)
         yield Finding(
-            "APIs", "warning", f"{len(off)} are off: {', '.join(off)}", "none: `lunation deploy` turns them on"
+            "APIs", "warning", f"{len(off)} of {len(wanted)} are off, and `lunation deploy` turns them on: {names}"
         )
     else:
         yield Finding("APIs", "ok", f"all {len(wanted)} are on")

@@ -173,8 +173,9 @@ def _apis(patient: Patient) -> Iterator[Finding]:
         if row.read(patient.clients) is None:
             off.append(row.name)
     if off:
+        names = ", ".join(name.partition(".")[0] for name in off)
         yield Finding(
-            "APIs", "warning", f"{len(off)} are off: {', '.join(off)}", "none: `lunation deploy` turns them on"
+            "APIs", "warning", f"{len(off)} of {len(wanted)} are off, and `lunation deploy` turns them on: {names}"
         )
     else:
         yield Finding("APIs", "ok", f"all {len(wanted)} are on")
@@ -426,9 +427,7 @@ def _database(patient: Patient) -> Iterator[Finding]:
         return
     another = "a project has one default database; take another project, or delete that one with all that is in it"
     if found.type_.name != "DATASTORE_MODE":
-        yield Finding(
-            "database", "failed", f"the default database is in mode {found.type_.name}, not Datastore", another
-        )
+        yield Finding("database", "failed", f"the default database is {found.type_.name}, not DATASTORE_MODE", another)
     elif found.location_id != region:
         fix = f"set region = {found.location_id!r} in lunation.toml; or {another}"
         yield Finding("database", "failed", f"the default database is in {found.location_id}, not in {region}", fix)

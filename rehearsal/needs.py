@@ -177,6 +177,7 @@ _PLAIN: dict[str, dict[str, tuple[str, str]]] = {
         "RunJob": ("cloudscheduler.jobs.run", "name"),
         "ResumeJob": ("cloudscheduler.jobs.enable", "name"),
     },
+    "google.monitoring.v3.MetricService": {"ListTimeSeries": ("monitoring.timeSeries.list", "name")},
     "google.monitoring.v3.AlertPolicyService": {
         "ListAlertPolicies": ("monitoring.alertPolicies.list", "name"),
         "GetAlertPolicy": ("monitoring.alertPolicies.get", "name"),

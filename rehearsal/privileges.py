@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lunation.deploy.accounts import account
+from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.units import UNITS
 from rehearsal.authority import Authority, holds
 from rehearsal.needs import Need, needs
@@ -86,6 +87,7 @@ def deployer(calls: Iterable[Call], authority: Authority, roles: Sequence[str]) 
                     needed.setdefault(need.permission, ".".join(call.method.split(".")[-2:]))
     given = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
     missing = [f"{permission} ({method})" for permission, method in sorted(needed.items()) if permission not in given]
+    missing += [f"{one}, for which `lunation doctor` does not ask" for one in sorted(needed.keys() - PERMISSIONS)]
     wanted = needed.keys() - INCIDENTAL
     superfluous = [role for role in roles if not ROLES.get(role, frozenset()) & wanted]
     return [f"{who}: {one}" for one in missing], [f"{who}: {one}" for one in superfluous]

@@ -19,6 +19,7 @@ from laptop.errors import ServiceError, already_exists, invalid, not_found
 from laptop.surface import Rpc
 from rehearsal.clock import Clock
 from rehearsal.revisions import MOST_REVISIONS, refused
+from rehearsal.surroundings import Surroundings
 
 NUMBER = "123456789012"
 """The project's number."""
@@ -66,6 +67,7 @@ class Project:
         """The e-mail addresses of Google's service agents that are there: none, until something makes them."""
         self.operations: dict[str, operations_pb2.Operation] = {}
         """Those that somebody may ask for again."""
+        self.surroundings = Surroundings()
         self.exists = True
         """Whether the project is there, or may be seen."""
         self.state = "ACTIVE"
@@ -695,6 +697,15 @@ def _create_channel(project: Project, request: Any) -> Message:
 def _update_channel(project: Project, request: Any) -> Message:
     wanted = request.notification_channel
     return project.change(wanted.name, wanted, list(request.update_mask.paths))
+
+
+@answers("google.monitoring.v3.MetricService.ListTimeSeries")
+def _list_series(project: Project, request: Any) -> Message:
+    from google.cloud.monitoring_v3 import types
+
+    if any(part in request.filter for part in project.surroundings.bad_filters):
+        raise invalid(f"Field filter had an invalid value of {request.filter!r}")
+    return types.ListTimeSeriesResponse.pb()()
 
 
 @answers(f"{DASHBOARDS}.ListDashboards")

@@ -236,7 +236,7 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
 
     async def forward(request: web.Request) -> web.StreamResponse:
         content = await request.read()
-        call = Call(caller, _storage_method(request), request.path_qs, body=content, judged_as=request[JUDGED_AS])
+        call = Call(caller, storage_method(request), request.path_qs, body=content, judged_as=request[JUDGED_AS])
         notes.add(call)
         try:
             for judge in judges:
@@ -267,7 +267,7 @@ def storage_routes(caller: str, base: str, notes: Notes, judges: Sequence["Judge
     ] + [web.route("*", "/storage/v1/b", forward)]
 
 
-def _storage_method(request: web.Request) -> str:
+def storage_method(request: web.Request) -> str:
     """The method's name in the JSON API."""
     parts = [part for part in request.raw_path.partition("?")[0].split("/") if part]
     upload = parts[0] == "upload"

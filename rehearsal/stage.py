@@ -11,12 +11,22 @@ from typing import Any
 
 from aiohttp import web
 
+from laptop.errors import ServiceError
 from laptop.service import HOST, surfaces
 from laptop.surface import HttpRoute, Rpc, rpcs_of
 from rehearsal.identities import identity_routes
 from rehearsal.judge import Judge
 from rehearsal.project import Empty, Project
-from rehearsal.recorder import Answer, Notes, Recorder, forwarding, storage_routes, telemetry_routes
+from rehearsal.recorder import (
+    Answer,
+    Call,
+    Notes,
+    Recorder,
+    forwarding,
+    storage_method,
+    storage_routes,
+    telemetry_routes,
+)
 
 CLIENTS: dict[str, tuple[str, ...]] = {
     "pubsub": ("google.pubsub_v1.PublisherClient", "google.pubsub_v1.SubscriberClient"),
@@ -44,9 +54,15 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "telemetry": (),
     "monitoring": (
         "google.cloud.monitoring_v3.AlertPolicyServiceClient",
+        "google.cloud.monitoring_v3.MetricServiceClient",
         "google.cloud.monitoring_v3.NotificationChannelServiceClient",
         "google.cloud.monitoring_dashboard_v1.DashboardsServiceClient",
     ),
+    # Asked by clients made of their discovery documents (rehearsal/surroundings.py).
+    "cloudbilling": (),
+    "compute": (),
+    "logging": (),
+    "orgpolicy": (),
 }
 """The client packages whose surfaces a service has."""
 
@@ -115,6 +131,7 @@ class Stage:
 
     async def _start(self, caller: str, service: str, instead: Answer | None) -> dict[str, str]:
         answer, routes, stop = (instead, [], None) if instead is not None else self._behind(caller, service)
+        routes = [*routes, *self.project.surroundings.routes(service)]
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
         recorder = Recorder(
@@ -129,7 +146,7 @@ class Stage:
         self, caller: str, service: str
     ) -> tuple[Answer, list[web.RouteDef], Callable[[], Awaitable[None]] | None]:
         if service in LAPTOP and not self._laptop:
-            return Empty().answer, _no_buckets() if service == "storage" else [], None
+            return Empty().answer, self._no_buckets(caller) if service == "storage" else [], None
         if service == "storage":
             return (
                 self.project.answer,
@@ -144,6 +161,25 @@ class Stage:
             answer, close = forwarding(self._laptop[service]["grpc"])
             return answer, [], close
         return self.project.answer, [], None
+
+    def _no_buckets(self, caller: str) -> list[web.RouteDef]:
+        """Cloud Storage in which there is nothing, unless a judge says otherwise of a bucket."""
+
+        async def missing(request: web.Request) -> web.Response:
+            try:
+                for judge in self._judges:
+                    judge.before(Call(caller, storage_method(request), request.path_qs))
+            except ServiceError as refused:
+                status, message = refused.http_status, refused.message
+            else:
+                status, message = 404, f"{request.path}: not there"
+            error = {"code": status, "message": message, "errors": [{"message": message}]}
+            return web.json_response({"error": error}, status=status)
+
+        async def none(request: web.Request) -> web.Response:
+            return web.json_response({"kind": "storage#buckets"})
+
+        return [web.get("/storage/v1/b", none), web.route("*", "/storage/v1/{path:.*}", missing)]
 
     async def _stop(self) -> None:
         await asyncio.gather(*(recorder.stop() for recorder in self._running))
@@ -169,14 +205,3 @@ def _surface(service: str) -> list[Rpc]:
             },
         )
     return found
-
-
-def _no_buckets() -> list[web.RouteDef]:
-    async def missing(request: web.Request) -> web.Response:
-        error = {"code": 404, "message": f"{request.path}: not there", "errors": [{"reason": "notFound"}]}
-        return web.json_response({"error": error}, status=404)
-
-    async def none(request: web.Request) -> web.Response:
-        return web.json_response({"kind": "storage#buckets"})
-
-    return [web.get("/storage/v1/b", none), web.route("*", "/storage/v1/{path:.*}", missing)]

@@ -232,34 +232,6 @@ def test_what_an_older_release_had_pubsub_take_out_is_taken_out_no_more(deployme
     assert deployment.pending() == []
 
 
-def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
-    """Records, models and entities stay; a second run finds nothing to delete; deploy makes the rest again."""
-    clients = deployment.clients
-    archive, models = f"{clients.project}-archive", f"{clients.project}-models"
-    clients.storage.bucket(archive).blob("archive/records/kept.json").upload_from_string("{}")
-    entity = datastore.Entity(clients.datastore.key("Record", "kept"))
-    clients.datastore.put(entity)
-    printed = deployment.run("destroy", "--yes").stdout
-    assert f"bucket/{models}: it keeps data" in printed
-    assert f"bucket/{archive}: it keeps data" in printed
-    project = f"projects/{clients.project}"
-    assert list(clients.publisher.list_topics(project=project)) == []
-    assert list(clients.subscriber.list_subscriptions(project=project)) == []
-    assert deployment.revisions() == {}
-    assert list(clients.workflows.list_workflows(parent=clients.location)) == []
-    assert list(clients.scheduler.list_jobs(parent=clients.location)) == []
-    regional = f"{project}/regions/{clients.target.region}"
-    assert list(clients.workflow_templates.list_workflow_templates(parent=regional)) == []
-    assert set(deployment.jobs()) == {"JOB_STATE_DRAINED"}
-    buckets = {bucket.name for bucket in clients.storage.list_buckets()}
-    assert {archive, models} <= buckets
-    assert f"{clients.project}-build" not in buckets
-    assert clients.storage.bucket(archive).blob("archive/records/kept.json").exists()
-    assert clients.datastore.get(entity.key) is not None
-    assert "Deleted 0 resources" in deployment.run("destroy", "--yes").stdout
-    assert all(change["action"] == "create" for change in deployment.pending())
-
-
 def test_a_smoke_test_sees_the_marked_record_everywhere_and_takes_it_away(deployment: Deployment) -> None:
     """Before the first model there is a reason why it is not answered; what is no record comes out as a dead letter of
     each consumer; nothing of the record is left in Datastore and in the archive."""
@@ -294,3 +266,31 @@ def test_a_smoke_test_names_the_consumer_that_is_not_there(deployment: Deploymen
     assert steps["copy in Record"]["state"] == "failed"
     assert "ingest-fast" in steps["copy in Record"]["fix"]
     assert steps["object in the archive"]["state"] == "ok"
+
+
+def test_destroy_takes_down_all_but_the_data(deployment: Deployment) -> None:
+    """Records, models and entities stay; a second run finds nothing to delete; deploy makes the rest again."""
+    clients = deployment.clients
+    archive, models = f"{clients.project}-archive", f"{clients.project}-models"
+    clients.storage.bucket(archive).blob("archive/records/kept.json").upload_from_string("{}")
+    entity = datastore.Entity(clients.datastore.key("Record", "kept"))
+    clients.datastore.put(entity)
+    printed = deployment.run("destroy", "--yes").stdout
+    assert f"bucket/{models}: it keeps data" in printed
+    assert f"bucket/{archive}: it keeps data" in printed
+    project = f"projects/{clients.project}"
+    assert list(clients.publisher.list_topics(project=project)) == []
+    assert list(clients.subscriber.list_subscriptions(project=project)) == []
+    assert deployment.revisions() == {}
+    assert list(clients.workflows.list_workflows(parent=clients.location)) == []
+    assert list(clients.scheduler.list_jobs(parent=clients.location)) == []
+    regional = f"{project}/regions/{clients.target.region}"
+    assert list(clients.workflow_templates.list_workflow_templates(parent=regional)) == []
+    assert set(deployment.jobs()) == {"JOB_STATE_DRAINED"}
+    buckets = {bucket.name for bucket in clients.storage.list_buckets()}
+    assert {archive, models} <= buckets
+    assert f"{clients.project}-build" not in buckets
+    assert clients.storage.bucket(archive).blob("archive/records/kept.json").exists()
+    assert clients.datastore.get(entity.key) is not None
+    assert "Deleted 0 resources" in deployment.run("destroy", "--yes").stdout
+    assert all(change["action"] == "create" for change in deployment.pending())

@@ -130,7 +130,7 @@ def test_a_job_that_an_update_broke_is_updated_again(
     cloud: Google, broken: Broken, job: SchedulerJob, state: str
 ) -> None:
     """With all that is declared, and without the state."""
-    broken.state = Job.State[state]
+    broken.state = getattr(Job.State, state)
     assert compare(job, cloud.clients).fields == [("state", state, "ENABLED")]
     job.update(cloud.clients, ["state"])
     (request,) = cloud.asked("UpdateJob")

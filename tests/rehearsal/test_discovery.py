@@ -545,6 +545,7 @@ def test_what_the_workflow_asks_is_judged(tmp_path: Path, bucket: ServerProcess)
                 "datastore.projects.lookup",
                 "dataproc.projects.regions.operations.get",
                 "dataproc.projects.regions.workflowTemplates.instantiate",
+                "storage.objects.get",
             }
             assert stage.notes.unjudged == []
     finally:
@@ -562,6 +563,7 @@ def run(asked: dict[str, dict[str, str]], laptop: dict[str, dict[str, str]]) -> 
         "MODELS_BUCKET": "trained-models",
         "USE_CASE": "flights",
         "FIRST_CYCLE_WEEK": "0",
+        "CYCLE_WEEKS": "4",
     }
     source = (ROOT / "workflows" / "retrain.yaml").read_text()
     workflow = {"source_contents": source, "user_env_vars": variables}

@@ -228,7 +228,11 @@ class CompositeIndex(Resource):
         Raises:
             NotYetError: it is still being built.
         """
-        self._not_while(clients, Index.State.CREATING)
+        found = self._find(clients)
+        if found is not None and found.state == Index.State.CREATING:
+            raise NotYetError("the index is CREATING", UNDER_WAY)
+        if found is not None and found.state == Index.State.READY:  # since it was compared
+            return
         self.delete(clients)
         self.create(clients)
 

@@ -164,7 +164,7 @@ class Matrix:
         self._way("deployment over an earlier release", "deploy", cells, self._outcome.later)
 
     def _be_slow(self) -> None:
-        kinds = KINDS_AT_WORK if self._everything else KINDS_AT_WORK[:2]
+        kinds = KINDS_AT_WORK if self._everything else KINDS_AT_WORK[:3]
         chosen = _first_of_each(self._wanted(row.address for row in self._rows if row.kind in kinds))
         for row in self._rows:
             if row.address in chosen:

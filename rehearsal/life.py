@@ -201,6 +201,12 @@ def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = C
     return report
 
 
+def kinds() -> set[str]:
+    """Those of the rows that are rehearsed."""
+    settings = _settings()
+    return {row.kind for row in resources(settings, settings.target(TARGET))}
+
+
 def _settings() -> Settings:
     """Those of the file, and somebody who is told of an alert, or no channel is ever made."""
     settings = load()

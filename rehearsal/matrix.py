@@ -179,7 +179,9 @@ class Matrix:
         self._way("end", "destroy", cells, self._outcome.later)
 
     def _way(self, what: str, command: str, cells: Collection[Cell], count: Cells) -> None:
-        """Go one, killed at each of ``cells``."""
+        """Go one, killed at each of ``cells``; none at all without any."""
+        if not cells:
+            return
         pending = self._pending if command == "deploy" else self._standing
         order = pending()
         cells = sorted(set(cells), key=lambda cell: (order.index(cell.address), cell.moment != "before"))

@@ -102,3 +102,14 @@ def test_the_help_has_examples() -> None:
     )
     for words in ("nox -s rehearse -- --json rehearsal.json", "nox -s rehearse -- --all", "-- --kind function"):
         assert words in done.stdout
+
+
+def test_a_kind_that_no_row_is_of_is_refused_before_anything_is_done() -> None:
+    """Or nothing would be killed, and all would be well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rehearsal", "--kind", "functoin"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    for words in ("no row is of kind functoin", "there are: access, alert", "subscription"):
+        assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert "·" not in done.stdout

@@ -11,7 +11,7 @@ from google.cloud.dataflow_v1beta3 import types
 from google.protobuf.message import Message
 
 from lunation.deploy.dataflow import StreamingJob
-from lunation.deploy.job_files import sweep
+from lunation.deploy.job_files import UnseenJobsError, sweep
 from lunation.deploy.storage import Bucket
 from lunation.deploy.table import resources
 from lunation.settings import load
@@ -39,6 +39,8 @@ class Ages(Judge):
     def __init__(self) -> None:
         self.days: dict[str, float] = {}
         self.jobs: dict[str, tuple[str, float, dict[str, Any]]] = {}
+        self.silent = ""
+        """A region that does not respond: a list of all regions' jobs lacks its own."""
 
     def after(self, call: Call, answer: Message) -> Message:
         """A job, with what its options name."""
@@ -49,6 +51,9 @@ class Ages(Judge):
             for job_id, (name, days, _) in self.jobs.items():
                 made = NOW - timedelta(days=days)
                 told.jobs.add(id=job_id, name=name, location="us-central1", current_state=2, create_time=made)
+            if self.silent and call.method.endswith(".AggregatedListJobs"):
+                del told.jobs[:]
+                told.failed_location.add(name=self.silent)
         if call.method.endswith("GetJob"):
             _, _, options = self.jobs[call.request.job_id]  # type: ignore[union-attr]
             told.environment.sdk_pipeline_options.update({"display_data": [], "options": options})
@@ -189,6 +194,19 @@ def test_what_is_staged_now_and_what_is_named_otherwise_stays(cloud: Google, age
     before = left(cloud)
     assert sweep(cloud.clients, BUCKET, NOW) == []
     assert left(cloud) == before
+
+
+def test_while_a_region_does_not_tell_its_jobs_nothing_is_deleted(cloud: Google, ages: Ages) -> None:
+    """The answer is in order all the same: it only names the region, and its jobs, which may need their files, are not
+    in it."""
+    run(cloud, ages, RUNNING_ID, "lunation-archive", 29)
+    stage(cloud, ages, 29, *RUNNING_FILES)
+    ages.silent = "us-central1"
+    with pytest.raises(UnseenJobsError, match="us-central1"):
+        sweep(cloud.clients, BUCKET, NOW)
+    assert left(cloud) == set(RUNNING_FILES)
+    ages.silent = ""
+    assert sweep(cloud.clients, BUCKET, NOW) == []
 
 
 def test_a_launch_clears_up(cloud: Google, ages: Ages, monkeypatch: pytest.MonkeyPatch) -> None:

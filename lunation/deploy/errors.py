@@ -16,7 +16,7 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 
 from lunation.clients import Clients
-from lunation.deploy.deployer import BESIDE
+from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.resource import Resource
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
 
 def _forbidden(error: Exception, text: str, resource: Resource, clients: Clients) -> str:
     permission = permission_lacked(error)
-    role = BESIDE.get(permission, resource.managed_with)
+    role = PERMISSIONS.get(permission, resource.managed_with)
     missing = f"permission {permission} is" if permission else "a permission is"
     return (
         f"{missing} missing, or there is no project {clients.project}: {text}. {role} gives it: gcloud projects "

@@ -63,7 +63,7 @@ def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **me
             exceptions.Forbidden(
                 "lunation-deployer@p.iam.gserviceaccount.com does not have storage.buckets.create access to it."
             ),
-            ["permission storage.buckets.create is missing"],
+            ["permission storage.buckets.create is missing", "--role=roles/storage.admin"],
         ),
         (
             info(

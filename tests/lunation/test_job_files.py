@@ -10,8 +10,11 @@ import pytest
 from google.cloud.dataflow_v1beta3 import types
 from google.protobuf.message import Message
 
+from laptop.errors import ServiceError
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.job_files import UnseenJobsError, sweep
+from lunation.deploy.plan import apply
+from lunation.deploy.resource import Resource
 from lunation.deploy.storage import Bucket
 from lunation.deploy.table import resources
 from lunation.settings import load
@@ -41,6 +44,13 @@ class Ages(Judge):
         self.jobs: dict[str, tuple[str, float, dict[str, Any]]] = {}
         self.silent = ""
         """A region that does not respond: a list of all regions' jobs lacks its own."""
+        self.refused = False
+        """Whether that list is refused."""
+
+    def before(self, call: Call) -> None:
+        """Refuse the list of all regions' jobs."""
+        if self.refused and call.method.endswith(".AggregatedListJobs"):
+            raise ServiceError("PERMISSION_DENIED", f"Permission 'dataflow.jobs.list' denied on project: '{PROJECT}'")
 
     def after(self, call: Call, answer: Message) -> Message:
         """A job, with what its options name."""
@@ -209,11 +219,37 @@ def test_while_a_region_does_not_tell_its_jobs_nothing_is_deleted(cloud: Google,
     assert sweep(cloud.clients, BUCKET, NOW) == []
 
 
-def test_a_launch_clears_up(cloud: Google, ages: Ages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a project does not fill with the files of every release."""
-    stage(cloud, ages, 9000, f"{STAGING}/lunation-archive.1788220830.111111/pipeline.pb")
+@pytest.fixture
+def rows(ages: Ages, monkeypatch: pytest.MonkeyPatch) -> list[Resource]:
+    """The table: the row that runs a job."""
     monkeypatch.setattr(ages, "after", lambda call, answer: answer)
-    job = StreamingJob("lunation-archive", spec=f"gs://{BUCKET}/dataflow/a.json", parameters={}, labels={},
-                       service_account=f"lunation-archive@{PROJECT}.iam.gserviceaccount.com")  # fmt: skip
-    job.create(cloud.clients)
-    assert left(cloud) == set()
+    return [
+        StreamingJob(
+            "lunation-archive", spec=f"gs://{BUCKET}/dataflow/a.json", parameters={}, labels={"system": "lunation"},
+            service_account=f"lunation-archive@{PROJECT}.iam.gserviceaccount.com",
+        )
+    ]  # fmt: skip
+
+
+def test_each_deployment_clears_up(cloud: Google, ages: Ages, rows: list[Resource]) -> None:
+    """So a project does not fill with the files of every release; also one that launches nothing."""
+    old = [f"{place}/lunation-archive.1788220830.111111/pipeline.pb" for place in (STAGING, TEMP)]
+    for name, action in zip(old, ("create", "unchanged"), strict=True):
+        stage(cloud, ages, 9000, name)
+        assert [change.action for change in apply(rows, cloud.clients)] == [action]
+        assert left(cloud) == set()
+
+
+def test_what_cannot_be_cleared_up_fails_no_deployment(cloud: Google, ages: Ages, rows: list[Resource]) -> None:
+    """The job runs. The failure is told with its cause, and the next deployment clears up."""
+    stage(cloud, ages, 9000, f"{STAGING}/lunation-archive.1788220830.111111/pipeline.pb")
+    said: list[str] = []
+    ages.refused = True
+    assert [change.action for change in apply(rows, cloud.clients, say=said.append)] == ["create"]
+    (line,) = said
+    assert line.startswith("dataflow-job/lunation-archive: permission dataflow.jobs.list is missing")
+    assert line.endswith("What is left to clear up stays until the next deployment")
+    assert len(left(cloud)) == 1
+    ages.refused = False
+    assert [change.action for change in apply(rows, cloud.clients, say=said.append)] == ["unchanged"]
+    assert (said, left(cloud)) == ([line], set())

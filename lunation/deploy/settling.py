@@ -57,6 +57,7 @@ API_ON = NotYet(
     "an API that was switched on is known everywhere",
     f"{MAGIC}/website/docs/guides/google_project_service.html.markdown",
 )
+MADE = NotYet("what was just made is known everywhere", "https://cloud.google.com/iam/docs/overview#consistency")
 GRANTED = NotYet("what its account was granted is known everywhere", PROPAGATION)
 UNDER_WAY = NotYet("what is under way with it ends", "the states that each service's reference names")
 PERMISSION_KNOWN = NotYet("a permission that whoever deploys has is known everywhere", PROPAGATION)

@@ -22,6 +22,10 @@ from lunation.deploy.resource import Resource
 T = TypeVar("T")
 _PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
+_OUTSIDERS = re.compile(r"do not belong to a permitted customer|is not in permitted organization")
+"""Said of a policy by Cloud Storage, with 412 (https://github.com/googleapis/java-storage/pull/2444), and by others with
+400; only the latter name the constraint, and in their details
+(https://github.com/terraform-google-modules/terraform-example-foundation/issues/1454)."""
 ACTING = "iam.serviceAccounts.actAs"
 _ACTING = re.compile(r"iam\.service[aA]ccounts\.actAs|(cannot|not authorized to) act as service account")
 """Dataflow and Dataproc say it in words of their own: https://cloud.google.com/iam/docs/service-accounts-actas."""
@@ -63,6 +67,11 @@ def project_denied(error: Exception) -> bool:
     return isinstance(error, GoogleAPICallError) and bool(_NO_PROJECT.search(f"{_reason(error)} {error}"))
 
 
+def admits_no_outsiders(error: Exception) -> bool:
+    """Whether a policy was refused since it names members whom the organisation admits nowhere."""
+    return isinstance(error, GoogleAPICallError) and bool(_OUTSIDERS.search(str(error)))
+
+
 def explain(error: Exception, resource: Resource, clients: Clients) -> str:
     """One line for a person: the resource, the cause, the fix."""
     return f"{resource.address}: {_cause(error, resource, clients)}"
@@ -82,11 +91,11 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
         )
     if permission_lacked(error) == ACTING:  # Dataflow names a policy of the organisation where a role is missing
         return _forbidden(error, text, resource, clients)
-    constraint = _CONSTRAINT.search(text) or _CONSTRAINT.search(str(getattr(error, "details", "")))
+    constraint = _constraint(error, text)
     if constraint:
-        name = constraint.group().removeprefix("constraints/")
+        name = constraint.removeprefix("constraints/")
         return (
-            f"an organisation policy forbids it ({constraint.group()}): {text}. See it: gcloud org-policies describe "
+            f"an organisation policy forbids it ({constraint}): {text}. See it: gcloud org-policies describe "
             f"{name} --project={project} --effective; an exception is its administrator's to give"
         )
     if api_is_off(error):
@@ -107,6 +116,13 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
     if isinstance(error, RetryError | GoogleAPICallError):
         return f"{type(error).__name__}: {text}"
     return text if isinstance(error, ValueError | TimeoutError | RuntimeError) else f"{type(error).__name__}: {text}"
+
+
+def _constraint(error: Exception, text: str) -> str:
+    if admits_no_outsiders(error):
+        return "constraints/iam.allowedPolicyMemberDomains"
+    found = _CONSTRAINT.search(text) or _CONSTRAINT.search(str(getattr(error, "details", "")))
+    return found.group() if found else ""
 
 
 def _forbidden(error: Exception, text: str, resource: Resource, clients: Clients) -> str:

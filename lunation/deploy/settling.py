@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from google.api_core.exceptions import GoogleAPICallError
 
 from lunation.clients import Clients
-from lunation.deploy.errors import api_is_off, permission_lacked, project_denied
+from lunation.deploy.errors import admits_no_outsiders, api_is_off, permission_lacked, project_denied
 from lunation.deploy.resource import Resource
 
 PAUSES = (2, 5, 10, 20, 30, 60)
@@ -183,7 +183,7 @@ def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet |
     """
     if isinstance(error, NotYetError):
         return error.awaits
-    if not isinstance(error, GoogleAPICallError) or project_denied(error):
+    if not isinstance(error, GoogleAPICallError) or project_denied(error) or admits_no_outsiders(error):
         return None
     if api_is_off(error):
         return API_ON if _is_on(clients, str((error.metadata or {}).get("service") or resource.api)) else None

@@ -105,6 +105,17 @@ def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **me
             ["organisation policy", "gcloud org-policies describe iam.disableServiceAccountCreation"],
         ),
         (exceptions.Aborted("etag"), ["somebody else changed it at the same time", "Plan again"]),
+        (
+            exceptions.PreconditionFailed(
+                "One or more users named in the policy do not belong to a permitted customer, perhaps due to an "
+                "organization policy."
+            ),
+            [
+                "organisation policy forbids it (constraints/iam.allowedPolicyMemberDomains)",
+                "gcloud org-policies describe iam.allowedPolicyMemberDomains",
+                "an exception is its administrator's to give",
+            ],
+        ),
         (exceptions.PreconditionFailed("metageneration"), ["somebody else changed it at the same time"]),
         (DefaultCredentialsError("none"), ["gcloud auth application-default login"]),
         (exceptions.NotFound("no such thing"), ["thing/one: NotFound: no such thing"]),

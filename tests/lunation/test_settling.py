@@ -145,6 +145,12 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
         ("bucket", exceptions.Conflict("The requested bucket name is not available.")),
         ("function", exceptions.FailedPrecondition("Constraint constraints/iam.allowedPolicyMemberDomains violated")),
         ("access", exceptions.PermissionDenied("service account lunation-x@p.iam.gserviceaccount.com is disabled")),
+        (
+            "access",
+            exceptions.PreconditionFailed(
+                "One or more users named in the policy do not belong to a permitted customer."
+            ),
+        ),
         ("topic", exceptions.Forbidden("Caller does not have required permission to use project p.")),
         ("topic", ValueError("Service account x does not exist")),
     ],

@@ -23,9 +23,9 @@ T = TypeVar("T")
 _PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
 _OUTSIDERS = re.compile(r"do not belong to a permitted customer|is not in permitted organization")
-"""Said of a policy by Cloud Storage, with 412 (https://github.com/googleapis/java-storage/pull/2444), and by others with
-400; only the latter name the constraint, and in their details
-(https://github.com/terraform-google-modules/terraform-example-foundation/issues/1454)."""
+"""Said of a policy, by most with 400, and the constraint in the details
+(https://cloud.google.com/knowledge/kb/organization-policy-violation-when-setting-iam-policy-000004666). Cloud Storage
+has the same words (https://github.com/googleapis/java-storage/pull/2444), and 412 for what is not fulfilled."""
 ACTING = "iam.serviceAccounts.actAs"
 _ACTING = re.compile(r"iam\.service[aA]ccounts\.actAs|(cannot|not authorized to) act as service account")
 """Dataflow and Dataproc say it in words of their own: https://cloud.google.com/iam/docs/service-accounts-actas."""

@@ -20,7 +20,10 @@ from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.resource import Resource
 
 T = TypeVar("T")
-_PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
+_PERMISSION = re.compile(r"(?<![-\w@./])([a-z]+(?:\.[a-zA-Z]+){2,})(?![-\w@/]|:\d|\.\w)")
+"""Whole words: no end of a host, of an account's address, or of a path."""
+_HOST = re.compile(r"\.(com|dev|io|net|org|app|cloud|goog)$")
+"""What a host ends with, and no permission (https://cloud.google.com/iam/docs/roles-permissions)."""
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
 _OUTSIDERS = re.compile(r"do not belong to a permitted customer|is not in permitted organization")
 """Said of a policy, by most with 400, and the constraint in the details
@@ -58,7 +61,7 @@ def permission_lacked(error: Exception) -> str:
         return ""
     if _ACTING.search(text):
         return ACTING
-    named = (one for one in _PERMISSION.findall(text) if not one.endswith(".com"))  # an address of an account is none
+    named = (one for one in _PERMISSION.findall(text) if not _HOST.search(one))
     return _metadata(error).get("permission") or next(named, "")
 
 

@@ -9,7 +9,8 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from google.rpc import error_details_pb2
 
 from lunation.deploy import plan
-from lunation.deploy.errors import explain
+from lunation.deploy.deployer import PERMISSIONS
+from lunation.deploy.errors import explain, permission_lacked
 from tests.lunation.test_plan import Thing
 
 CLIENTS: Any = SimpleNamespace(
@@ -127,6 +128,31 @@ def test_a_refusal_names_the_cause_and_the_command(error: Exception, words: list
     assert line.startswith("thing/one: ")
     for word in words:
         assert word in line, line
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "us-central1-docker.pkg.dev",
+        "us-central1-docker.pkg.dev/my-project/lunation/archive:0a1b",
+        "docker.pkg.dev",
+        "https://us.gcr.io/v2/",
+        "storage.googleapis.com:443",
+        "ingest-abc-uc.a.run.app",
+        "lunation-build@my-project.iam.gserviceaccount.com",
+    ],
+)
+def test_a_host_is_taken_for_no_permission(host: str) -> None:
+    """Wherever it stands; what is missing is told as far as it is known, and the permission beside it is found."""
+    assert permission_lacked(exceptions.Forbidden(f"{host} refuses: denied for '{host}'. Ask {host}.")) == ""
+    named = exceptions.Forbidden(f"{host}: needs artifactregistry.repositories.downloadArtifacts.")
+    assert permission_lacked(named) == "artifactregistry.repositories.downloadArtifacts"
+
+
+def test_every_permission_that_is_used_is_known_in_a_sentence() -> None:
+    """None looks like a host."""
+    found = [permission_lacked(exceptions.Forbidden(f"Needs {one}.")) for one in PERMISSIONS]
+    assert found == list(PERMISSIONS)
 
 
 def test_an_account_that_cannot_be_impersonated_is_told_with_who_may_allow_it() -> None:

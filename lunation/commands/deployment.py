@@ -119,6 +119,7 @@ def deploy(
             expected = changes
         if not pending:
             out.print("Nothing to do: everything is as declared.")
+            deployment.clear_up(rows, clients, _once())
             return
         _show_all(changes, _document(settings, clients, changes, rows))
         if not yes and agreed is None and not typer.confirm(f"Apply to project {clients.project}?"):
@@ -368,7 +369,7 @@ def _by_reason(kept: Sequence["Change"]) -> dict[str, list[str]]:
 
 
 def _once() -> Callable[[str], None]:
-    """Tells what is waited for, however often that is tried, once."""
+    """Tells what is waited for, however often that is tried, once; and what could not be cleared up."""
     told: set[str] = set()
 
     def say(text: str) -> None:

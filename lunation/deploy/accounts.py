@@ -9,6 +9,7 @@ from google.api_core.exceptions import AlreadyExists, BadRequest, NotFound
 from lunation.clients import Clients
 from lunation.deploy.errors import unless_off
 from lunation.deploy.resource import Resource, State, if_found
+from lunation.deploy.settling import MADE, NotYetError
 
 PREFIX = "lunation-"
 
@@ -55,14 +56,20 @@ class ServiceAccount(Resource):
         return {"display_name": found.display_name, "description": found.description, "disabled": found.disabled}
 
     def create(self, clients: Clients) -> None:
-        """Create it."""
-        clients.iam.create_service_account(
-            request={
-                "name": f"projects/{clients.project}",
-                "account_id": self.name,
-                "service_account": {"display_name": self.name, "description": self._purpose},
-            }
-        )
+        """Create it.
+
+        Raises:
+            NotYetError: it is there, made by a run that was cut short, and who looks for it is not told so yet.
+        """
+        request = {
+            "name": f"projects/{clients.project}",
+            "account_id": self.name,
+            "service_account": {"display_name": self.name, "description": self._purpose},
+        }
+        try:
+            clients.iam.create_service_account(request=request)
+        except AlreadyExists as error:
+            raise NotYetError(error.message, MADE) from error
 
     def update(self, clients: Clients, changed: list[str]) -> None:
         """Set the fields that changed; enable it if it was disabled."""
@@ -153,7 +160,12 @@ class CustomRole(Resource):
         return {"title": found.title, "included_permissions": sorted(found.included_permissions), "stage": stage}
 
     def create(self, clients: Clients) -> None:
-        """Create it, or have it back, under the first id that can be had."""
+        """Create it, or have it back, under the first id that can be had.
+
+        Raises:
+            NotYetError: it is there, made by a run that was cut short, and who looks for it is not told so yet. Another
+                id would make a second role, for good.
+        """
         for number in range(1, MOST_IDS + 1):
             role_id = self.name if number == 1 else f"{self.name}_{number}"
             try:
@@ -169,10 +181,15 @@ class CustomRole(Resource):
         found = if_found(lambda: clients.iam.get_role(request={"name": _role(clients, role_id)}))
         if found is None:
             request = {"parent": f"projects/{clients.project}", "role_id": role_id, "role": self.desired(clients)}
-            clients.iam.create_role(request=request)
+            try:
+                clients.iam.create_role(request=request)
+            except AlreadyExists as error:
+                if _ID_TAKEN.search(error.message):
+                    raise
+                raise NotYetError(error.message, MADE) from error
             return
         if role_id != self.name and not found.title.startswith(MARK):
-            raise AlreadyExists(f"{found.name} already exists, and is somebody else's")
+            raise AlreadyExists(f"{found.name} is somebody else's")
         if found.deleted:
             clients.iam.undelete_role(request={"name": found.name})
         self._set(clients, found.name, [])
@@ -221,8 +238,10 @@ MARK = "Lunation: "
 MOST_IDS = 9
 """Ids that a role tries before it gives up: so many times somebody deleted it within 37 days."""
 _NUMBER = re.compile(r"_\d+$")
-_ID_TAKEN = re.compile(r"marked for deletion|\bdeleted\b|undelete|already exists", re.IGNORECASE)
-"""«You can't create a role_id (…) which has been marked for deletion», FAILED_PRECONDITION."""
+_ID_TAKEN = re.compile(r"marked for deletion|\bdeleted\b|undelete|somebody else's", re.IGNORECASE)
+"""FAILED_PRECONDITION: «You can't create a role_id (…) which has been marked for deletion», or «… where there is an
+existing role with that role_id in a deleted state» (https://github.com/GoogleCloudPlatform/python-docs-samples/pull/9388);
+the last is our own."""
 
 
 def _role(clients: Clients, role_id: str) -> str:

@@ -218,8 +218,12 @@ class StreamingJob(Resource):
         )
         wait_for(clients, job.id, {"JOB_STATE_DRAINED"}, 900)
 
+    def clear_up(self, clients: Clients) -> None:
+        """Delete the files of jobs that have ended."""
+        sweep(clients, _build_bucket(clients), datetime.now(UTC))
+
     def _launch(self, clients: Clients, *, update: bool) -> None:
-        """Launch it, and wait until it runs; then clear up after those before it.
+        """Launch it, and wait until it runs.
 
         Raises:
             NotYetError: it failed for want of a permission, which it may have by now.
@@ -244,7 +248,6 @@ class StreamingJob(Resource):
             if _DENIED.search(why) and time.monotonic() - self._denied_since < RELAUNCH_SECONDS:
                 raise NotYetError(why)
             raise RuntimeError(why)
-        sweep(clients, _build_bucket(clients), datetime.now(UTC))
 
     def _settled(self, clients: Clients) -> Any:
         """The job, if it neither starts nor ends; None if there is none."""

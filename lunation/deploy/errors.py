@@ -16,12 +16,19 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 
 from lunation.clients import Clients
-from lunation.deploy.deployer import BESIDE
+from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.resource import Resource
 
 T = TypeVar("T")
-_PERMISSION = re.compile(r"\b([a-z]+(?:\.[a-zA-Z]+){2,})\b")
+_PERMISSION = re.compile(r"(?<![-\w@./])([a-z]+(?:\.[a-zA-Z]+){2,})(?![-\w@/]|:\d|\.\w)")
+"""Whole words: no end of a host, of an account's address, or of a path."""
+_HOST = re.compile(r"\.(com|dev|io|net|org|app|cloud|goog)$")
+"""What a host ends with, and no permission (https://cloud.google.com/iam/docs/roles-permissions)."""
 _CONSTRAINT = re.compile(r"constraints/[A-Za-z0-9.]+")
+_OUTSIDERS = re.compile(r"do not belong to a permitted customer|is not in permitted organization")
+"""Said of a policy, by most with 400, and the constraint in the details
+(https://cloud.google.com/knowledge/kb/organization-policy-violation-when-setting-iam-policy-000004666). Cloud Storage
+has the same words (https://github.com/googleapis/java-storage/pull/2444), and 412 for what is not fulfilled."""
 ACTING = "iam.serviceAccounts.actAs"
 _ACTING = re.compile(r"iam\.service[aA]ccounts\.actAs|(cannot|not authorized to) act as service account")
 """Dataflow and Dataproc say it in words of their own: https://cloud.google.com/iam/docs/service-accounts-actas."""
@@ -54,13 +61,18 @@ def permission_lacked(error: Exception) -> str:
         return ""
     if _ACTING.search(text):
         return ACTING
-    named = (one for one in _PERMISSION.findall(text) if not one.endswith(".com"))  # an address of an account is none
+    named = (one for one in _PERMISSION.findall(text) if not _HOST.search(one))
     return _metadata(error).get("permission") or next(named, "")
 
 
 def project_denied(error: Exception) -> bool:
     """Whether a call failed because there is no such project, or none that one may call services for."""
     return isinstance(error, GoogleAPICallError) and bool(_NO_PROJECT.search(f"{_reason(error)} {error}"))
+
+
+def admits_no_outsiders(error: Exception) -> bool:
+    """Whether a policy was refused since it names members whom the organisation admits nowhere."""
+    return isinstance(error, GoogleAPICallError) and bool(_OUTSIDERS.search(str(error)))
 
 
 def explain(error: Exception, resource: Resource, clients: Clients) -> str:
@@ -82,11 +94,11 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
         )
     if permission_lacked(error) == ACTING:  # Dataflow names a policy of the organisation where a role is missing
         return _forbidden(error, text, resource, clients)
-    constraint = _CONSTRAINT.search(text) or _CONSTRAINT.search(str(getattr(error, "details", "")))
+    constraint = _constraint(error, text)
     if constraint:
-        name = constraint.group().removeprefix("constraints/")
+        name = constraint.removeprefix("constraints/")
         return (
-            f"an organisation policy forbids it ({constraint.group()}): {text}. See it: gcloud org-policies describe "
+            f"an organisation policy forbids it ({constraint}): {text}. See it: gcloud org-policies describe "
             f"{name} --project={project} --effective; an exception is its administrator's to give"
         )
     if api_is_off(error):
@@ -109,9 +121,16 @@ def _cause(error: Exception, resource: Resource, clients: Clients) -> str:
     return text if isinstance(error, ValueError | TimeoutError | RuntimeError) else f"{type(error).__name__}: {text}"
 
 
+def _constraint(error: Exception, text: str) -> str:
+    if admits_no_outsiders(error):
+        return "constraints/iam.allowedPolicyMemberDomains"
+    found = _CONSTRAINT.search(text) or _CONSTRAINT.search(str(getattr(error, "details", "")))
+    return found.group() if found else ""
+
+
 def _forbidden(error: Exception, text: str, resource: Resource, clients: Clients) -> str:
     permission = permission_lacked(error)
-    role = BESIDE.get(permission, resource.managed_with)
+    role = PERMISSIONS.get(permission, resource.managed_with)
     missing = f"permission {permission} is" if permission else "a permission is"
     return (
         f"{missing} missing, or there is no project {clients.project}: {text}. {role} gives it: gcloud projects "

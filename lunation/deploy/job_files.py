@@ -27,6 +27,10 @@ _OF_JOB = re.compile(r"(?P<name>[a-z](?:[-a-z0-9]*[a-z0-9])?)\.\d+\.\d+/")
 _OF_LAUNCH = re.compile(r"template_launches/(?P<id>[^/]+)/")
 
 
+class UnseenJobsError(RuntimeError):
+    """There may be jobs that nobody sees just now; the text says where."""
+
+
 @dataclass(frozen=True)
 class Alive:
     """A job that has not ended.
@@ -49,6 +53,9 @@ def sweep(clients: Clients, bucket: str, now: datetime) -> list[str]:
 
     Deleted is only what lies in a folder that is named as above, is older by a day than every living job of that name,
     and is in no place that a living job's options name. Anything else stays.
+
+    Raises:
+        UnseenJobsError: a region did not say which jobs it has. Nothing is deleted.
     """
     alive = list(_alive(clients))
     left = [
@@ -74,12 +81,23 @@ def _is_left(path: str, uri: str, made: datetime, alive: list[Alive], now: datet
 
 
 def _alive(clients: Clients) -> Iterator[Alive]:
-    """The jobs of the project that have not ended, in whatever region: any may stage in this bucket."""
-    request = {"project_id": clients.project, "filter": types.ListJobsRequest.Filter.ACTIVE}
-    for job in clients.dataflow_jobs.aggregated_list_jobs(request=request):
-        request = {"project_id": clients.project, "location": job.location, "job_id": job.id, "view": "JOB_VIEW_ALL"}
-        found = state_of(clients.dataflow_jobs.get_job(request=request))
-        yield Alive(job.id, job.name, job.create_time, tuple(_places(found)))
+    """The jobs of the project that have not ended, in whatever region: any may stage in this bucket.
+
+    A region that does not respond fails no call: its jobs are missing, and ``failed_location`` names it
+    (https://cloud.google.com/dataflow/docs/reference/rest/v1b3/ListJobsResponse).
+
+    Raises:
+        UnseenJobsError: there is one.
+    """
+    wanted = {"project_id": clients.project, "filter": types.ListJobsRequest.Filter.ACTIVE}
+    for page in clients.dataflow_jobs.aggregated_list_jobs(request=wanted).pages:
+        if page.failed_location:
+            regions = ", ".join(one.name for one in page.failed_location)
+            raise UnseenJobsError(f"Dataflow does not tell which jobs run in {regions}: their files may be in use")
+        for job in page.jobs:
+            one = {"project_id": clients.project, "location": job.location, "job_id": job.id, "view": "JOB_VIEW_ALL"}
+            found = state_of(clients.dataflow_jobs.get_job(request=one))
+            yield Alive(job.id, job.name, job.create_time, tuple(_places(found)))
 
 
 def _places(job: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from lunation.deploy.settling import LONGEST, NAME_FREE, PAUSES, POLICIES, NotYe
 Wait = Callable[[float], None]
 """Lets seconds pass."""
 Say = Callable[[str], None]
-"""Tells a person what is waited for."""
+"""Tells a person what is waited for, or could not be cleared up."""
 Action = Literal["create", "change", "replace", "unchanged", "delete", "keep"]
 
 
@@ -185,13 +185,14 @@ def apply(
 
     Each one is compared anew at its turn, since a value such as a function's URL is only known by then. A refusal that
     passes by itself (:mod:`lunation.deploy.settling`) is waited out, for ten minutes at most. The first failure ends
-    it, unless nothing needs the resource: then the others are made first.
+    it, unless nothing needs the resource: then the others are made first. What is left behind by what was replaced is
+    cleared up last.
 
     Args:
         report: called after each resource.
         planned: do this and nothing else; None: whatever is needed.
         wait: lets time pass between two attempts.
-        say: called before each pause, with what is waited for.
+        say: called before each pause, with what is waited for; and with what could not be cleared up.
 
     Raises:
         ApplyError: names the resource and the cause.
@@ -223,7 +224,18 @@ def apply(
             _patiently(partial(resource.delete, clients), resource, clients, wait, say)
         done.append(change)
         report(change)
+    clear_up(rows, clients, say)
     return done
+
+
+def clear_up(rows: Iterable[Resource], clients: Clients, say: Say = lambda _: None) -> None:
+    """Let each row delete what those before it left behind. One that fails is told and does no harm: all is made, and
+    the next deployment tries again."""
+    for resource in rows:
+        try:
+            resource.clear_up(clients)
+        except Exception as error:  # whatever it is, the deployment is done
+            say(f"{explain(error, resource, clients)}. What is left to clear up stays until the next deployment")
 
 
 def _make(resource: Resource, clients: Clients, expected: dict[str, Change] | None, wait: Wait, say: Say) -> Change:

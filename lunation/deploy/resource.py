@@ -107,6 +107,9 @@ class Resource(ABC):
     def delete(self, clients: Clients) -> None:
         """Take it away."""
 
+    def clear_up(self, clients: Clients) -> None:  # noqa: B027 - most kinds leave nothing behind
+        """Delete what those before it left behind, when all is made. It may fail: the next deployment tries again."""
+
     @classmethod
     def ours(cls, clients: Clients) -> Iterator["Resource"]:
         """What there is of this kind that an earlier deployment made, as rows that can be deleted.

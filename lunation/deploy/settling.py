@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from google.api_core.exceptions import GoogleAPICallError
 
 from lunation.clients import Clients
-from lunation.deploy.errors import api_is_off, permission_lacked, project_denied
+from lunation.deploy.errors import admits_no_outsiders, api_is_off, permission_lacked, project_denied
 from lunation.deploy.resource import Resource
 
 PAUSES = (2, 5, 10, 20, 30, 60)
@@ -57,6 +57,7 @@ API_ON = NotYet(
     "an API that was switched on is known everywhere",
     f"{MAGIC}/website/docs/guides/google_project_service.html.markdown",
 )
+MADE = NotYet("what was just made is known everywhere", "https://cloud.google.com/iam/docs/overview#consistency")
 GRANTED = NotYet("what its account was granted is known everywhere", PROPAGATION)
 UNDER_WAY = NotYet("what is under way with it ends", "the states that each service's reference names")
 PERMISSION_KNOWN = NotYet("a permission that whoever deploys has is known everywhere", PROPAGATION)
@@ -182,7 +183,7 @@ def settling(error: Exception, resource: Resource, clients: Clients) -> NotYet |
     """
     if isinstance(error, NotYetError):
         return error.awaits
-    if not isinstance(error, GoogleAPICallError) or project_denied(error):
+    if not isinstance(error, GoogleAPICallError) or project_denied(error) or admits_no_outsiders(error):
         return None
     if api_is_off(error):
         return API_ON if _is_on(clients, str((error.metadata or {}).get("service") or resource.api)) else None

@@ -7,6 +7,7 @@ from laptop.errors import ServiceError, not_found
 from lunation.deploy.access import Access, Grant, project_policy
 from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.plan import apply, destroy, plan
+from lunation.deploy.settling import MADE
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.recorder import Call
@@ -95,6 +96,57 @@ def test_a_role_that_nobody_declares_any_more_goes_under_whichever_id(tmp_path: 
         apply(table(), clients)
         left = [one.name.rsplit("/", 1)[1] for one in clients.iam.list_roles(request={"parent": f"projects/{PROJECT}"})]
     assert left == ["lunationBuild_2"]
+
+
+class Unseen(Judge):
+    """A thing is there at once, and who looks for it is told so only after a while: reads are eventually consistent
+    (https://cloud.google.com/iam/docs/overview#consistency).
+
+    Args:
+        clock: by which that is so.
+        seconds: for how long.
+        kind: as the methods call it.
+    """
+
+    def __init__(self, clock: Clock, seconds: float, kind: str) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._kind = kind
+
+    def before(self, call: Call) -> None:
+        """Nothing of that name."""
+        if self._clock.now < self._seconds and call.method.endswith(f".Get{self._kind}"):
+            raise not_found(call.request.name)  # type: ignore[union-attr]
+
+    def after(self, call: Call, answer: Any) -> Any:
+        """None in the list."""
+        hidden = self._clock.now < self._seconds and call.method.endswith(f".List{self._kind}s")
+        return type(answer)() if hidden else answer
+
+
+def test_an_account_that_a_killed_run_made_is_waited_for(tmp_path: Path) -> None:
+    """The next run does not see it yet, and cannot make it."""
+    clock, said = Clock(), list[str]()
+    with rehearsed(tmp_path, Unseen(clock, 60, "ServiceAccount")) as (_, clients):
+        table()[0].create(clients)
+        apply(table()[:1], clients, wait=clock.sleep, say=said.append)
+        assert [change.action for change in plan(table()[:1], clients)] == ["unchanged"]
+    assert set(said) == {f"service-account/lunation-build waits until {MADE.awaits}, 10 minutes at most"}
+    assert clock.now >= 60
+
+
+def test_a_role_that_a_killed_run_made_is_waited_for(tmp_path: Path) -> None:
+    """The next run does not see it yet, and cannot make it under its id: it makes no second one under another."""
+    clock = Clock()
+    with rehearsed(tmp_path, Unseen(clock, 60, "Role")) as (stage, clients):
+        for row in table()[:2]:
+            row.create(clients)
+        apply(table(), clients, wait=clock.sleep)
+        assert granted(stage) == ["lunationBuild"]
+        roles = clients.iam.list_roles(request={"parent": f"projects/{PROJECT}"})
+        assert [one.name.rsplit("/", 1)[1] for one in roles] == ["lunationBuild"]
+        assert [change.action for change in plan(table(), clients)] == ["unchanged"] * 3
+    assert clock.now >= 60
 
 
 def test_somebody_elses_role_of_a_like_name_is_left_alone(tmp_path: Path) -> None:

@@ -58,7 +58,6 @@ def launches() -> Launches:
 @pytest.fixture
 def cloud(launches: Launches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     """An empty project; nothing was staged in it."""
-    monkeypatch.setattr(dataflow, "sweep", lambda *_: [])
     with google(tmp_path, monkeypatch, [launches]) as made:
         yield made
 

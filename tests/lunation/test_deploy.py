@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from laptop.supervisor import Supervisor
 from lunation import query, smoke
 from lunation.cli import app
 from lunation.clients import Clients
-from lunation.deploy import staging
+from lunation.deploy import job_files, staging
 from lunation.ledger import archived_objects
 from lunation.settings import load
 
@@ -107,6 +108,17 @@ def test_the_second_run_changes_nothing(deployment: Deployment) -> None:
     assert "Nothing to do" in deployment.run("deploy").stdout
     assert deployment.revisions() == before
     assert deployment.jobs() == ["JOB_STATE_RUNNING"]
+
+
+def test_a_run_that_changes_nothing_clears_up(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that has ended since the last deployment left files."""
+    monkeypatch.setattr(job_files, "MARGIN", timedelta(0))
+    left = deployment.clients.storage.bucket(f"{deployment.clients.project}-build").blob(
+        "dataflow/staging/lunation-backfill-0a1b2c3d.1788220830.222222/pipeline.pb"
+    )
+    left.upload_from_string(b"x")
+    assert "Nothing to do" in deployment.run("deploy").stdout
+    assert not left.exists()
 
 
 def test_a_changed_setting_changes_only_what_it_means(deployment: Deployment) -> None:

@@ -9,7 +9,8 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from google.rpc import error_details_pb2
 
 from lunation.deploy import plan
-from lunation.deploy.errors import explain
+from lunation.deploy.deployer import PERMISSIONS
+from lunation.deploy.errors import explain, permission_lacked
 from tests.lunation.test_plan import Thing
 
 CLIENTS: Any = SimpleNamespace(
@@ -63,7 +64,7 @@ def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **me
             exceptions.Forbidden(
                 "lunation-deployer@p.iam.gserviceaccount.com does not have storage.buckets.create access to it."
             ),
-            ["permission storage.buckets.create is missing"],
+            ["permission storage.buckets.create is missing", "--role=roles/storage.admin"],
         ),
         (
             info(
@@ -105,6 +106,17 @@ def info(kind: type[exceptions.GoogleAPICallError], text: str, reason: str, **me
             ["organisation policy", "gcloud org-policies describe iam.disableServiceAccountCreation"],
         ),
         (exceptions.Aborted("etag"), ["somebody else changed it at the same time", "Plan again"]),
+        (
+            exceptions.PreconditionFailed(
+                "One or more users named in the policy do not belong to a permitted customer, perhaps due to an "
+                "organization policy."
+            ),
+            [
+                "organisation policy forbids it (constraints/iam.allowedPolicyMemberDomains)",
+                "gcloud org-policies describe iam.allowedPolicyMemberDomains",
+                "an exception is its administrator's to give",
+            ],
+        ),
         (exceptions.PreconditionFailed("metageneration"), ["somebody else changed it at the same time"]),
         (DefaultCredentialsError("none"), ["gcloud auth application-default login"]),
         (exceptions.NotFound("no such thing"), ["thing/one: NotFound: no such thing"]),
@@ -116,6 +128,31 @@ def test_a_refusal_names_the_cause_and_the_command(error: Exception, words: list
     assert line.startswith("thing/one: ")
     for word in words:
         assert word in line, line
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "us-central1-docker.pkg.dev",
+        "us-central1-docker.pkg.dev/my-project/lunation/archive:0a1b",
+        "docker.pkg.dev",
+        "https://us.gcr.io/v2/",
+        "storage.googleapis.com:443",
+        "ingest-abc-uc.a.run.app",
+        "lunation-build@my-project.iam.gserviceaccount.com",
+    ],
+)
+def test_a_host_is_taken_for_no_permission(host: str) -> None:
+    """Wherever it stands; what is missing is told as far as it is known, and the permission beside it is found."""
+    assert permission_lacked(exceptions.Forbidden(f"{host} refuses: denied for '{host}'. Ask {host}.")) == ""
+    named = exceptions.Forbidden(f"{host}: needs artifactregistry.repositories.downloadArtifacts.")
+    assert permission_lacked(named) == "artifactregistry.repositories.downloadArtifacts"
+
+
+def test_every_permission_that_is_used_is_known_in_a_sentence() -> None:
+    """None looks like a host."""
+    found = [permission_lacked(exceptions.Forbidden(f"Needs {one}.")) for one in PERMISSIONS]
+    assert found == list(PERMISSIONS)
 
 
 def test_an_account_that_cannot_be_impersonated_is_told_with_who_may_allow_it() -> None:

@@ -10,8 +10,11 @@ import pytest
 from google.cloud.dataflow_v1beta3 import types
 from google.protobuf.message import Message
 
+from laptop.errors import ServiceError
 from lunation.deploy.dataflow import StreamingJob
-from lunation.deploy.job_files import sweep
+from lunation.deploy.job_files import UnseenJobsError, sweep
+from lunation.deploy.plan import apply
+from lunation.deploy.resource import Resource
 from lunation.deploy.storage import Bucket
 from lunation.deploy.table import resources
 from lunation.settings import load
@@ -39,6 +42,15 @@ class Ages(Judge):
     def __init__(self) -> None:
         self.days: dict[str, float] = {}
         self.jobs: dict[str, tuple[str, float, dict[str, Any]]] = {}
+        self.silent = ""
+        """A region that does not respond: a list of all regions' jobs lacks its own."""
+        self.refused = False
+        """Whether that list is refused."""
+
+    def before(self, call: Call) -> None:
+        """Refuse the list of all regions' jobs."""
+        if self.refused and call.method.endswith(".AggregatedListJobs"):
+            raise ServiceError("PERMISSION_DENIED", f"Permission 'dataflow.jobs.list' denied on project: '{PROJECT}'")
 
     def after(self, call: Call, answer: Message) -> Message:
         """A job, with what its options name."""
@@ -49,6 +61,9 @@ class Ages(Judge):
             for job_id, (name, days, _) in self.jobs.items():
                 made = NOW - timedelta(days=days)
                 told.jobs.add(id=job_id, name=name, location="us-central1", current_state=2, create_time=made)
+            if self.silent and call.method.endswith(".AggregatedListJobs"):
+                del told.jobs[:]
+                told.failed_location.add(name=self.silent)
         if call.method.endswith("GetJob"):
             _, _, options = self.jobs[call.request.job_id]  # type: ignore[union-attr]
             told.environment.sdk_pipeline_options.update({"display_data": [], "options": options})
@@ -191,11 +206,50 @@ def test_what_is_staged_now_and_what_is_named_otherwise_stays(cloud: Google, age
     assert left(cloud) == before
 
 
-def test_a_launch_clears_up(cloud: Google, ages: Ages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So a project does not fill with the files of every release."""
-    stage(cloud, ages, 9000, f"{STAGING}/lunation-archive.1788220830.111111/pipeline.pb")
+def test_while_a_region_does_not_tell_its_jobs_nothing_is_deleted(cloud: Google, ages: Ages) -> None:
+    """The answer is in order all the same: it only names the region, and its jobs, which may need their files, are not
+    in it."""
+    run(cloud, ages, RUNNING_ID, "lunation-archive", 29)
+    stage(cloud, ages, 29, *RUNNING_FILES)
+    ages.silent = "us-central1"
+    with pytest.raises(UnseenJobsError, match="us-central1"):
+        sweep(cloud.clients, BUCKET, NOW)
+    assert left(cloud) == set(RUNNING_FILES)
+    ages.silent = ""
+    assert sweep(cloud.clients, BUCKET, NOW) == []
+
+
+@pytest.fixture
+def rows(ages: Ages, monkeypatch: pytest.MonkeyPatch) -> list[Resource]:
+    """The table: the row that runs a job."""
     monkeypatch.setattr(ages, "after", lambda call, answer: answer)
-    job = StreamingJob("lunation-archive", spec=f"gs://{BUCKET}/dataflow/a.json", parameters={}, labels={},
-                       service_account=f"lunation-archive@{PROJECT}.iam.gserviceaccount.com")  # fmt: skip
-    job.create(cloud.clients)
-    assert left(cloud) == set()
+    return [
+        StreamingJob(
+            "lunation-archive", spec=f"gs://{BUCKET}/dataflow/a.json", parameters={}, labels={"system": "lunation"},
+            service_account=f"lunation-archive@{PROJECT}.iam.gserviceaccount.com",
+        )
+    ]  # fmt: skip
+
+
+def test_each_deployment_clears_up(cloud: Google, ages: Ages, rows: list[Resource]) -> None:
+    """So a project does not fill with the files of every release; also one that launches nothing."""
+    old = [f"{place}/lunation-archive.1788220830.111111/pipeline.pb" for place in (STAGING, TEMP)]
+    for name, action in zip(old, ("create", "unchanged"), strict=True):
+        stage(cloud, ages, 9000, name)
+        assert [change.action for change in apply(rows, cloud.clients)] == [action]
+        assert left(cloud) == set()
+
+
+def test_what_cannot_be_cleared_up_fails_no_deployment(cloud: Google, ages: Ages, rows: list[Resource]) -> None:
+    """The job runs. The failure is told with its cause, and the next deployment clears up."""
+    stage(cloud, ages, 9000, f"{STAGING}/lunation-archive.1788220830.111111/pipeline.pb")
+    said: list[str] = []
+    ages.refused = True
+    assert [change.action for change in apply(rows, cloud.clients, say=said.append)] == ["create"]
+    (line,) = said
+    assert line.startswith("dataflow-job/lunation-archive: permission dataflow.jobs.list is missing")
+    assert line.endswith("What is left to clear up stays until the next deployment")
+    assert len(left(cloud)) == 1
+    ages.refused = False
+    assert [change.action for change in apply(rows, cloud.clients, say=said.append)] == ["unchanged"]
+    assert (said, left(cloud)) == ([line], set())

@@ -15,7 +15,7 @@ from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
 from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
-from lunation.deploy.settling import API_ON, GRANTED, LONGEST, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
+from lunation.deploy.settling import API_ON, GRANTED, LONGEST, MADE, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
 from rehearsal.project import Project
@@ -133,7 +133,7 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
     clients: Any = SimpleNamespace(target=SimpleNamespace(serves=lambda service: False))
     met = {settling(error(text), row(kind), clients) for kind, error, text in REAL}
     assert met == set(NOT_YET)
-    for one in (*NOT_YET, API_ON, PERMISSION_KNOWN):
+    for one in (*NOT_YET, API_ON, MADE, PERMISSION_KNOWN):
         assert "https://" in one.source, one
         assert one.awaits, one
 
@@ -145,6 +145,12 @@ def test_every_not_yet_is_one_that_somebody_met() -> None:
         ("bucket", exceptions.Conflict("The requested bucket name is not available.")),
         ("function", exceptions.FailedPrecondition("Constraint constraints/iam.allowedPolicyMemberDomains violated")),
         ("access", exceptions.PermissionDenied("service account lunation-x@p.iam.gserviceaccount.com is disabled")),
+        (
+            "access",
+            exceptions.PreconditionFailed(
+                "One or more users named in the policy do not belong to a permitted customer."
+            ),
+        ),
         ("topic", exceptions.Forbidden("Caller does not have required permission to use project p.")),
         ("topic", ValueError("Service account x does not exist")),
     ],

@@ -1,19 +1,22 @@
 """What a project lacks before a first deployment, each with its fix. Everything here only reads."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound
+from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import GoogleAuthError
 from googleapiclient.errors import HttpError
 
 from lunation.clients import Clients
 from lunation.deploy.apis import Api
+from lunation.deploy.datastore import Database
 from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.errors import api_is_off
 from lunation.deploy.functions import Function
+from lunation.deploy.place import PlaceError, check_project
 from lunation.deploy.resource import Resource
 from lunation.deploy.storage import Bucket
 from lunation.settings import Settings
@@ -67,6 +70,8 @@ class Patient:
 
 
 Check = Callable[[Patient], Iterator[Finding]]
+_OFF = re.compile("SERVICE_DISABLED|has not been used in project|accessNotConfigured")
+_SERVICE = re.compile(r"\b[a-z]+\.googleapis\.com\b")
 
 
 def examine(patient: Patient, say: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
@@ -89,7 +94,6 @@ def examine(patient: Patient, say: Callable[[str], None] = lambda _: None) -> It
                 stop |= finding.state == "failed" and name in NOTHING_WITHOUT
         except (GoogleAPICallError, HttpError) as error:
             yield _unseen(name, error, patient)
-            stop = name in NOTHING_WITHOUT
         if stop:
             return
 
@@ -97,10 +101,12 @@ def examine(patient: Patient, say: Callable[[str], None] = lambda _: None) -> It
 def _unseen(name: str, error: GoogleAPICallError | HttpError, patient: Patient) -> Finding:
     """A check that the project does not let be made."""
     text = getattr(error, "reason", None) or getattr(error, "message", None) or str(error)
-    if "SERVICE_DISABLED" in str(error) or (isinstance(error, GoogleAPICallError) and api_is_off(error)):
-        return Finding(
-            name, "not seen", f"the API that tells is off: {text}", "run it again after the first `lunation deploy`"
-        )
+    off = _OFF.search(str(error))
+    if off is not None or (isinstance(error, GoogleAPICallError) and api_is_off(error)):
+        told = _SERVICE.search(f"{getattr(error, 'metadata', None) or ''} {text} {error}")
+        api = told.group() if told else "the API that it names"
+        fix = f"gcloud services enable {api} --project={patient.project}, and run it again"
+        return Finding(name, "not seen", f"the API that tells is off: {text}", fix)
     return Finding(name, "not seen", str(text), f"ask the owner of {patient.project} to run this check")
 
 
@@ -124,32 +130,15 @@ def _credentials(patient: Patient) -> Iterator[Finding]:
         )
         return
     yield Finding("credentials", "ok", patient.clients.principal)
-    charged = getattr(credentials, "quota_project_id", None)
-    if charged not in (None, patient.project):
-        yield Finding(
-            "quota project",
-            "warning",
-            f"these credentials name {charged}, whose quotas count and whose APIs must be on",
-            f"gcloud auth application-default set-quota-project {patient.project}",
-        )
 
 
 def _project(patient: Patient) -> Iterator[Finding]:
     try:
-        project = patient.clients.projects.get_project(name=f"projects/{patient.project}")
-    except (NotFound, Forbidden) as error:
-        yield Finding(
-            "project",
-            "failed",
-            f"{patient.project} is not there, or {patient.clients.principal} may not see it: {error.message}",
-            "put your project's id into lunation.toml; its owner grants you the roles of docs/deploy.md",
-        )
+        check_project(patient.clients)
+    except PlaceError as error:
+        yield Finding("project", "failed", str(error))
         return
-    if project.state.name != "ACTIVE":
-        fix = f"gcloud projects undelete {patient.project}"
-        yield Finding("project", "failed", f"{patient.project} is {project.state.name}", fix)
-        return
-    yield Finding("project", "ok", f"{patient.project}, number {project.name.rsplit('/', 1)[1]}")
+    yield Finding("project", "ok", f"{patient.project}, number {patient.clients.project_number}")
 
 
 def _billing(patient: Patient) -> Iterator[Finding]:
@@ -170,8 +159,11 @@ def _apis(patient: Patient) -> Iterator[Finding]:
     off = []
     wanted = [row for row in patient.rows if isinstance(row, Api)]
     for row in wanted:
-        if row.read(patient.clients) is None:
-            off.append(row.name)
+        try:
+            if row.read(patient.clients) is None:
+                off.append(row.name)
+        except ValueError as error:
+            yield Finding("APIs", "failed", str(error))
     if off:
         names = ", ".join(name.partition(".")[0] for name in off)
         yield Finding(
@@ -265,13 +257,14 @@ def _policies(patient: Patient) -> Iterator[Finding]:
     for constraint in CONSTRAINTS:
         name = f"projects/{patient.project}/policies/{constraint.name}"
         policy = service.getEffectivePolicy(name=name).execute()
-        refused = _refused(policy.get("spec", {}).get("rules", []), constraint, patient)
-        if refused:
+        state, why = _refused(policy.get("spec", {}).get("rules", []), constraint, patient)
+        if state != "ok":
             refusing += 1
+            verb = "refuses" if state == "failed" else "may refuse"
             yield Finding(
                 "organisation policies",
-                "failed",
-                f"constraints/{constraint.name} refuses {constraint.refuses} ({refused})",
+                state,
+                f"constraints/{constraint.name} {verb} {constraint.refuses} ({why})",
                 f"an exception for {patient.project} is for the organisation's administrator to give: "
                 f"gcloud org-policies describe {constraint.name} --project={patient.project} --effective",
             )
@@ -279,22 +272,29 @@ def _policies(patient: Patient) -> Iterator[Finding]:
         yield Finding("organisation policies", "ok", f"none of {len(CONSTRAINTS)} refuses anything of ours")
 
 
-def _refused(rules: Sequence[dict[str, Any]], constraint: _Constraint, patient: Patient) -> str:
-    """What of it the effective rules refuse, in words; empty if nothing."""
+def _refused(rules: Sequence[dict[str, Any]], constraint: _Constraint, patient: Patient) -> tuple[State, str]:
+    """Whether the effective rules refuse something of ours, and what of it, in words."""
     if any(rule.get("enforce") for rule in rules):
-        return "it is enforced"
+        return "failed", "it is enforced"
     needs = constraint.needs(patient)
     if not needs:
-        return ""
+        return "ok", ""
     if any(rule.get("denyAll") for rule in rules):
-        return "it allows nothing"
-    denied = {value for rule in rules for value in rule.get("values", {}).get("deniedValues", ())}
-    lists = [rule["values"]["allowedValues"] for rule in rules if rule.get("values", {}).get("allowedValues")]
-    allowed = {value for values in lists for value in values}
-    lacking = [value for value in needs if value in denied or (lists and value not in allowed)]
-    if len(lacking) == len(needs) or (constraint.every and lacking):
-        return f"it does not allow {', '.join(lacking)}"
-    return ""
+        return "failed", "it allows nothing"
+    values = [rule["values"] for rule in rules if "values" in rule]
+    denied = {one.removeprefix("is:") for some in values for one in some.get("deniedValues", ())}
+    allowed = {one.removeprefix("is:") for some in values for one in some.get("allowedValues", ())}
+    refused = [one for one in needs if one in denied]
+    if not refused and allowed:
+        refused = [one for one in needs if one not in allowed]
+        if not constraint.every and len(refused) < len(needs):
+            refused = []
+    if not refused:
+        return "ok", ""
+    groups = sorted(one for one in allowed if ":" in one)
+    if groups and not denied & set(needs):
+        return "warning", f"it allows {', '.join(groups)}; look whether that holds {refused[0]}"
+    return "failed", f"it does not allow {', '.join(refused)}"
 
 
 def _needs(patient: Patient) -> dict[str, tuple[float, str]]:
@@ -330,6 +330,13 @@ def _quotas(patient: Patient) -> Iterator[Finding]:
         yield Finding("quotas", "ok", f"the virtual machines of {region} fit: {', '.join(_needs(patient))}")
 
 
+def _in(region: str, buckets: Sequence[dict[str, Any]]) -> int:
+    """A limit in a region; -1 is none. A bucket without dimensions is for what no other one is for."""
+    own = [one for one in buckets if one.get("dimensions", {}).get("region") == region]
+    usual = [one for one in buckets if not one.get("dimensions")]
+    return next((int(one["effectiveLimit"]) for one in (*own, *usual)), -1)
+
+
 def _run_quotas(patient: Patient) -> Iterator[Finding]:
     """A function is refused whose instances together could take more of the region than the project may have.
 
@@ -339,19 +346,12 @@ def _run_quotas(patient: Patient) -> Iterator[Finding]:
     region = patient.clients.target.region
     service = patient.clients.discovered("serviceusage", "v1beta1").services().consumerQuotaMetrics()
     answer = service.list(parent=f"projects/{patient.project}/services/run.googleapis.com", pageSize=200).execute()
-    limits = {}
+    limits: dict[str, int] = {}
     for metric in answer.get("metrics", []):
         for limit in metric.get("consumerQuotaLimits", []):
             for kind in ("CpuAllocPerProjectRegion", "MemAllocPerProjectRegion"):
                 if kind.lower() in f"{limit.get('name')}{limit.get('metric')}".replace("_", "").lower():
-                    limits[kind] = min(
-                        (
-                            int(bucket["effectiveLimit"])
-                            for bucket in limit.get("quotaBuckets", [])
-                            if bucket.get("dimensions", {}).get("region", region) == region
-                        ),
-                        default=-1,
-                    )
+                    limits[kind] = _in(region, limit.get("quotaBuckets", []))
     if not limits:
         quotas = f"https://console.cloud.google.com/iam-admin/quotas?project={patient.project}"
         yield Finding("functions' quotas", "not seen", "Cloud Run tells no limit of CPU or memory", f"look: {quotas}")
@@ -419,39 +419,29 @@ def _network(patient: Patient) -> Iterator[Finding]:
 
 
 def _database(patient: Patient) -> Iterator[Finding]:
-    region = patient.clients.target.region
-    try:
-        found = patient.clients.firestore_admin.get_database(name=f"projects/{patient.project}/databases/(default)")
-    except NotFound:
-        yield Finding("database", "ok", "there is none yet")
-        return
-    another = "a project has one default database; take another project, or delete that one with all that is in it"
-    if found.type_.name != "DATASTORE_MODE":
-        yield Finding("database", "failed", f"the default database is {found.type_.name}, not DATASTORE_MODE", another)
-    elif found.location_id != region:
-        fix = f"set region = {found.location_id!r} in lunation.toml; or {another}"
-        yield Finding("database", "failed", f"the default database is in {found.location_id}, not in {region}", fix)
-    else:
-        yield Finding("database", "ok", f"in Datastore mode in {region}")
+    yield from _as_rows_say("database", patient, Database)
 
 
 def _buckets(patient: Patient) -> Iterator[Finding]:
-    taken = []
-    wanted = [row for row in patient.rows if isinstance(row, Bucket)]
-    for row in wanted:
+    yield from _as_rows_say("buckets", patient, Bucket)
+
+
+def _as_rows_say(check: str, patient: Patient, kind: type[Resource]) -> Iterator[Finding]:
+    """Whether what keeps data can become what is declared, which a plan would be stopped by."""
+    told = []
+    for row in patient.rows:
+        if not isinstance(row, kind):
+            continue
         try:
-            patient.clients.storage.lookup_bucket(row.name)
-        except Forbidden:  # a bucket of ours would be seen
-            taken.append(row.name)
-    for name in taken:
-        yield Finding(
-            "buckets",
-            "failed",
-            f"gs://{name} belongs to somebody else: a bucket's name is taken for the whole world",
-            "take a project with another id: the buckets are named after it",
-        )
-    if not taken:
-        yield Finding("buckets", "ok", f"{', '.join(row.name for row in wanted)}: free, or ours")
+            actual = row.read(patient.clients)
+            if actual is not None:
+                row.differences(patient.clients, actual)
+        except ValueError as error:
+            yield Finding(check, "failed", str(error))
+        else:
+            told.append(f"{row.name} {'is not there yet' if actual is None else 'is ours'}")
+    if told:
+        yield Finding(check, "ok", ", ".join(told))
 
 
 CHECKS: tuple[tuple[str, str, Check], ...] = (

@@ -53,9 +53,10 @@ def smoke(
 ) -> None:
     """Try a deployment: a marked record goes in, is seen in archive, mirror and answer, and is taken away again.
 
-    A message that is no record has to come out as a dead letter of all three consumers, where it stays, and the filter
-    of each alert is tried. Subscribers of `classifications` see the marked record's answer: its id begins with
-    lunation-smoke-. Exit code 0: all was seen, or there is a reason why not yet; 2: something was not; 1: an error.
+    A message that is no record has to come out as a dead letter of all three consumers, where it stays and sets off the
+    alert "dead letters"; the filter of each alert is tried. Subscribers of `classifications` see the marked record's
+    answer: its id begins with lunation-smoke-. Exit code 0: all was seen, or there is a reason why not yet; 2:
+    something was not; 1: an error.
     """
     from lunation import smoke as trial
     from lunation.deploy.table import resources

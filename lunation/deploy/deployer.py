@@ -73,6 +73,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     ),
     "roles/iam.roleAdmin": (
         "iam.roles.create",
+        "iam.roles.delete",
         "iam.roles.get",
         "iam.roles.list",
         "iam.roles.undelete",
@@ -147,6 +148,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "roles/serviceusage.serviceUsageAdmin": (
         "serviceusage.services.enable",
         "serviceusage.services.get",
+        "serviceusage.services.use",
     ),
     "roles/storage.admin": (
         "storage.buckets.create",

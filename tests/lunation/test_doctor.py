@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 from google.cloud.firestore_admin_v1.types import Database
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from laptop.errors import ServiceError
 from lunation.deploy import staging
 from lunation.deploy.apis import Api
 from lunation.deploy.deployer import PERMISSIONS
+from lunation.deploy.place import PlaceError
 from lunation.deploy.table import resources
-from lunation.doctor import CHECKS, Finding, Patient, examine
+from lunation.doctor import CHECKS, Finding, Patient, _in, examine
 from lunation.settings import load
 from rehearsal.judge import Judge
 from rehearsal.predefined import ROLES
 from rehearsal.project import Project
 from rehearsal.recorder import Call
-from tests.lunation.rehearsed import PROJECT, rehearsed
+from tests.lunation.rehearsed import PROJECT, Refuses, rehearsed
 
 Defect = Callable[[Project], None]
 
@@ -114,8 +116,8 @@ NOT_DEFAULT: dict[str, Any] = {"other": {"name": "other", "privateIpGoogleAccess
 @pytest.mark.parametrize(
     ("check", "defect", "words", "fix"),
     [
-        ("project", _set(exists=False), "is not there, or", "its owner grants you"),
-        ("project", _set(state="DELETE_REQUESTED"), "is DELETE_REQUESTED", "gcloud projects undelete"),
+        ("project", _set(exists=False), "is not there, or", "gcloud projects create"),
+        ("project", _set(state="DELETE_REQUESTED"), "is being deleted", "gcloud projects undelete"),
         ("billing", _set(billing=""), "no open billing account", "gcloud billing projects link"),
         (
             "permissions",
@@ -131,7 +133,7 @@ NOT_DEFAULT: dict[str, Any] = {"other": {"name": "other", "privateIpGoogleAccess
         ),
         (
             "organisation policies",
-            _policy("gcp.resourceLocations", values={"allowedValues": ["in:eu-locations", "europe-west1"]}),
+            _policy("gcp.resourceLocations", values={"allowedValues": ["europe-west1"]}),
             "it does not allow us-central1",
             "administrator",
         ),
@@ -164,9 +166,15 @@ NOT_DEFAULT: dict[str, Any] = {"other": {"name": "other", "privateIpGoogleAccess
             "--enable-private-ip-google-access",
         ),
         ("network", _set(routers=[]), "has no Cloud NAT", "gcloud compute routers nats create"),
-        ("database", _database(type_="FIRESTORE_NATIVE"), "is FIRESTORE_NATIVE, not DATASTORE_MODE", "another project"),
-        ("database", _database(location_id="nam5"), "is in nam5, not in us-central1", "region = 'nam5'"),
-        ("buckets", _bucket, f"gs://{PROJECT}-archive belongs to somebody else", "another id"),
+        (
+            "organisation policies",
+            _policy("gcp.resourceLocations", values={"deniedValues": ["in:us-locations"]}),
+            "it does not allow in:us-locations",
+            "administrator",
+        ),
+        ("database", _database(type_="FIRESTORE_NATIVE"), "of the kind FIRESTORE_NATIVE", "--type=datastore-mode"),
+        ("database", _database(location_id="nam5"), "is in nam5, and the target's region is us-central1", "`region`"),
+        ("buckets", _bucket, f"gs://{PROJECT}-archive is there, and", "roles/storage.admin is missing"),
     ],
 )
 def test_each_defect_is_found_with_its_fix(
@@ -205,3 +213,55 @@ def test_what_cannot_be_looked_at_is_said(patient: tuple[Project, Patient], monk
 def test_the_role_that_is_named_gives_what_is_missing() -> None:
     """The fix of a missing permission mends it."""
     assert [name for name, role in PERMISSIONS.items() if name not in ROLES[role]] == []
+
+
+def test_a_group_of_places_that_is_not_known_is_a_warning(patient: tuple[Project, Patient]) -> None:
+    """Google says which regions a group holds, and may change that; nobody is sent away for it."""
+    project, examined = patient
+    project.surroundings.policies = {"gcp.resourceLocations": [{"values": {"allowedValues": ["in:eu-locations"]}}]}
+    (finding,) = told(examined)["organisation policies"]
+    assert finding.state == "warning"
+    assert "in:eu-locations; look whether that holds us-central1" in finding.found
+
+
+def test_a_limit_of_the_region_goes_before_the_usual_one() -> None:
+    """A bucket without dimensions is for what no other bucket is for."""
+    usual, own = {"effectiveLimit": "20000"}, {"effectiveLimit": "200000", "dimensions": {"region": "us-central1"}}
+    other = {"effectiveLimit": "5", "dimensions": {"region": "europe-west1"}}
+    assert _in("us-central1", [usual, own, other]) == 200_000
+    assert _in("us-central1", [usual, other]) == 20_000
+    assert _in("us-central1", [other]) == -1
+
+
+def test_a_region_without_a_service_is_told_and_the_rest_is_looked_at(
+    patient: tuple[Project, Patient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one of many findings, and no end of the examination."""
+
+    def elsewhere(self: Api, _: Any) -> None:
+        if self.name == "workflows.googleapis.com":
+            raise PlaceError("workflows is not in region us-central1. It is in europe-west1")
+
+    _, examined = patient
+    monkeypatch.setattr(Api, "read", elsewhere)
+    found = told(examined)
+    assert [one.state for one in found["APIs"]] == ["failed", "warning"]
+    assert list(found)[-1] == "buckets"
+
+
+def test_a_new_project_whose_apis_are_off_is_examined_all_the_same(tmp_path: Path) -> None:
+    """Nothing that is off is taken for missing, or for somebody else's; what cannot be seen yet is said, with the
+    command that makes it seen."""
+    off = ServiceError(
+        "PERMISSION_DENIED",
+        "Cloud Resource Manager API has not been used in project 1 before or it is disabled.",
+        ErrorInfo(reason="SERVICE_DISABLED", metadata={"service": "cloudresourcemanager.googleapis.com"}),
+    )
+    judges = [Refuses(method, off) for method in ("GetProject", "TestIamPermissions", "GetDatabase")]
+    with rehearsed(tmp_path, *judges) as (_, clients):
+        found = told(Patient(load(), clients, resources(load(), clients.target)))
+    assert set(found) == {name for name, _, _ in CHECKS}
+    assert not [one for findings in found.values() for one in findings if one.state == "failed"]
+    for name in ("project", "permissions", "database"):
+        assert found[name][0].state == "not seen"
+        assert "gcloud services enable cloudresourcemanager.googleapis.com" in found[name][0].fix

@@ -22,9 +22,9 @@ class DeadLetter(BaseModel):
     reason: str = Field(max_length=REASON_LENGTH)
     """What is wrong and where, for a person: the field, the value's kind, what was expected."""
     payload_base64: str = Field(max_length=14_000_000)
-    """The message's data, byte for byte, in base64."""
+    """The message's data, byte for byte, in base64; empty if it is too large for a message of Pub/Sub so."""
     payload_uri: str = ""
-    """``gs://…``: where the data is instead, if it is too large for a message of Pub/Sub in base64."""
+    """``gs://…``: where the data is instead; empty in a function's letter, which does not know it."""
     attributes: dict[str, str] = {}
     refused_at: EventTime
 

@@ -27,6 +27,8 @@ class TrainingRun(BaseModel):
     execution: str
     """Full name of the workflow execution that holds the claim."""
     claimed_at: AwareDatetime
+    cycle_weeks: int | None = None
+    """``[schedule] cycle_weeks`` as it was then; None in a row of an earlier release."""
     finished_at: AwareDatetime | None = None
     model_version: str | None = None
     verdict: str | None = None

@@ -4,9 +4,13 @@ import base64
 from datetime import UTC, datetime
 
 from functions.runtime.log import log
-from functions.runtime.publisher import MAX_MESSAGE_BYTES, MessageRefused, Publisher
+from functions.runtime.publisher import Publisher
 from schemas import DeadLetter, Envelope
 from schemas.dead_letter import REASON_LENGTH
+
+MAX_PAYLOAD_BYTES = 6_750_000
+"""9 MB in base64. Pub/Sub takes 10 MB, and the letter has a reason and the message's attributes (128 KB at most, some
+of which take six times as much in JSON), too. https://cloud.google.com/pubsub/quotas#resource_limits"""
 
 
 class DeadLetters:
@@ -21,20 +25,26 @@ class DeadLetters:
     async def send(self, envelope: Envelope, reason: str) -> None:
         """Publish the message with ``reason``. Only after this may the message be acknowledged.
 
+        One that is too large for a letter comes without its payload, and the reason says so. The archive reads the same
+        topic through a subscription of its own, and keeps the payload: filed if it is a record, else beside its own
+        dead letter (dataflow/set_aside.py). Which of the two, nobody knows here, so the letter names no address.
+
         Raises:
-            MessageRefused: too big for Pub/Sub with its reason. Do not acknowledge it: the subscription's own
-                dead-letter policy moves it, as it is, after the last attempt.
+            MessageRefused: Pub/Sub does not take the letter; do not acknowledge the message.
             RpcError, Overloaded: not published; do not acknowledge the message.
         """
-        payload = base64.b64encode(envelope.data).decode()
-        if len(payload) > MAX_MESSAGE_BYTES:
-            raise MessageRefused(f"{len(envelope.data)} bytes do not fit into a dead letter ({reason})")
+        payload, note = envelope.data, ""
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            payload, note = (
+                b"",
+                f" (a message of {len(payload)} bytes, too large for a dead letter: the archive keeps it)",
+            )
         letter = DeadLetter(
             unit=self._unit,
             topic=self._topic,
             message_id=envelope.message_id,
-            reason=reason[:REASON_LENGTH],  # a service may have said more
-            payload_base64=payload,
+            reason=reason[: REASON_LENGTH - len(note)] + note,  # a service may have said more
+            payload_base64=base64.b64encode(payload).decode(),
             attributes=dict(envelope.attributes),
             refused_at=datetime.now(UTC),
         )

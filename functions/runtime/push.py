@@ -68,7 +68,7 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
         MESSAGES.add(outcome="again")
         return unavailable(str(error))
     except Refused as error:
-        # Too big for a dead letter of ours: the subscription's own dead-letter policy moves it as it is.
+        # A fault of ours, or of the topic for dead letters, and not of the message: it comes again.
         log("ERROR", "message refused, and no dead letter of it can be published", reason=str(error))
         MESSAGES.add(outcome="failed")
         return problem(500, str(error))

@@ -16,7 +16,7 @@ from functions.classify.serving import Serving
 from functions.classify.shadow import Shadows
 from functions.ingest_fast.handler import IngestFast
 from functions.runtime.channel import open_channel
-from functions.runtime.dead_letters import DeadLetters
+from functions.runtime.dead_letters import MAX_PAYLOAD_BYTES, DeadLetters
 from functions.runtime.group_commit import GroupCommit
 from functions.runtime.publisher import Publisher
 from schemas import Classification, DeadLetter, Envelope, ModelPointer, use_case
@@ -236,13 +236,37 @@ def test_a_dead_letter_that_cannot_be_published_leaves_the_message(google, run, 
     run(scenario)
 
 
-def test_a_message_too_big_for_a_dead_letter_is_left_to_the_subscription(google, run):
-    """No 2xx: its own dead-letter policy moves it after the last attempt."""
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("size", [MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, 9_990_000])
+def test_a_message_of_any_size_is_refused_once(google, run, unit, size):
+    """Acknowledged with a dead letter that Pub/Sub takes: without the payload, where that is too large for one. Nothing
+    else would ever move it, so it would come for seven days."""
+    attributes = {f"{number:0256}": "\x01" * 1024 for number in range(100)}  # as many and as large as can be
 
     async def scenario() -> None:
-        answer = await function("ingest_fast", google).push("POST", {}, envelopes.push(b"x" * 9_000_000))
+        answer = await function(unit, google).push("POST", {}, envelopes.push(b"x" * size, **attributes))
+        assert answer.status_code == 204
+        ((data, _),) = google.messages("dead-letters")
+        letter = DeadLetter.model_validate_json(data)
+        reason = f"document: the record has {size} bytes; the limit is 1048576"
+        if size > MAX_PAYLOAD_BYTES:
+            reason += f" (a message of {size} bytes, too large for a dead letter: the archive keeps it)"
+        assert letter.reason == reason
+        assert len(base64.b64decode(letter.payload_base64)) == (size if size == MAX_PAYLOAD_BYTES else 0)
+        assert (letter.unit, letter.message_id, letter.payload_uri) == (unit, "m1", "")
+        assert letter.attributes == attributes
+
+    run(scenario)
+
+
+def test_a_dead_letter_that_pubsub_refuses_leaves_the_message(google, run):
+    """No 2xx, with what Pub/Sub said: nothing is dropped."""
+
+    async def scenario() -> None:
+        google.fail("Publish", Code.INVALID_ARGUMENT, times=1)
+        answer = await function("ingest_fast", google).push("POST", {}, envelopes.push(b"not json"))
         assert answer.status_code == 500
-        assert "do not fit into a dead letter" in json.loads(answer.body)["detail"]
+        assert "Pub/Sub refused the message" in json.loads(answer.body)["detail"]
         assert google.published == []
 
     run(scenario)
@@ -281,8 +305,11 @@ def test_a_reason_of_any_length_makes_a_dead_letter(google, run):
     async def scenario() -> None:
         letters = DeadLetters(Publisher(open_channel(google.endpoint), "local-dev", "dead-letters"), "classify", "t")
         await letters.send(Envelope(data=b"{}"), "no " * 2000)
-        ((data, _),) = google.messages("dead-letters")
-        assert DeadLetter.model_validate_json(data).reason.startswith("no no ")
+        await letters.send(Envelope(data=b"x" * (MAX_PAYLOAD_BYTES + 1)), "no " * 2000)
+        small, large = (DeadLetter.model_validate_json(data).reason for data, _ in google.messages("dead-letters"))
+        assert small.startswith("no no ")
+        assert large.startswith("no no ")
+        assert large.endswith("the archive keeps it)")
 
     run(scenario)
 

@@ -92,14 +92,6 @@ def test_a_run_that_was_asked_for_beside_the_schedule_does_not_count(loop: Loop,
     assert str(WEEK) in cycles(loop)
 
 
-def test_the_first_cycle_of_a_deployment_is_not_overdue_in_the_second_week(loop: Loop) -> None:
-    """What was deployed after a week's firing is started by the next one, and nobody is told that it is late."""
-    lived = loop.at(WEEK + 1)
-    assert (lived.result["outcome"], lived.overdue) == ("PROMOTE", [])
-    loop.cycle_weeks = 1
-    assert loop.at(WEEK + 1).overdue == []
-
-
 def test_a_cycle_that_is_made_up_for_is_called_overdue(loop: Loop) -> None:
     """With what became of it: no firing at all, or a failed run. A cycle in time says nothing."""
     assert loop.at(WEEK).overdue == []
@@ -119,6 +111,51 @@ def test_a_whole_period_without_a_success_is_overdue_in_the_first_week_of_the_ne
     loop.cycle_weeks = 1
     assert loop.at(WEEK + 5).overdue == []
     assert loop.at(WEEK + 7).overdue == [(f"{loop.use_case}:{WEEK + 6}", "MISSED")]
+
+
+def test_a_cycle_is_called_missed_after_more_than_one_was(loop: Loop) -> None:
+    """What counts is the last one that began, up to a year ago."""
+    loop.at(WEEK)
+    assert loop.at(WEEK + 17).overdue == [(f"{loop.use_case}:{WEEK + 16}", "MISSED")]
+
+
+@pytest.mark.parametrize("week", [4, 6])
+def test_a_changed_rhythm_is_no_missed_cycle(loop: Loop, week: int) -> None:
+    """The period that ends or holds today has no row, as it was none: nobody is told, until a cycle has begun in the
+    new rhythm."""
+    loop.at(WEEK)
+    loop.cycle_weeks = 3
+    lived = loop.at(WEEK + week)
+    assert (lived.result["outcome"], lived.overdue) == ("PROMOTE", [])
+    assert loop.at(WEEK + 10).overdue == [(f"{loop.use_case}:{WEEK + 9}", "MISSED")]
+
+
+def test_a_moved_first_week_is_no_missed_cycle(loop: Loop) -> None:
+    """The same number of weeks in another phase is another rhythm, too."""
+    loop.at(WEEK)
+    loop.first_cycle_week = WEEK - 2
+    lived = loop.at(WEEK + 3)
+    assert (lived.result["outcome"], lived.overdue) == ("PROMOTE", [])
+
+
+def test_a_pause_until_a_later_first_week_is_no_missed_cycle(loop: Loop) -> None:
+    """Nothing was due before it, also in the phase that there was."""
+    loop.at(WEEK)
+    loop.first_cycle_week = WEEK + 8
+    lived = loop.at(WEEK + 8)
+    assert (lived.result["outcome"], lived.overdue) == ("PROMOTE", [])
+
+
+def test_a_row_of_an_earlier_release_says_nothing_of_the_rhythm(loop: Loop) -> None:
+    """It has no ``cycle_weeks``."""
+    loop.claim(GONE, RunState.SUCCEEDED)
+    assert loop.at(WEEK + 5).overdue == []
+
+
+@pytest.mark.parametrize("week", [1, 6])
+def test_a_deployment_without_a_cycle_so_far_has_missed_none(loop: Loop, week: int) -> None:
+    """``first_cycle`` may lie before the day of the deployment."""
+    assert loop.at(WEEK + week).overdue == []
 
 
 def test_a_line_that_cannot_be_written_does_not_stop_the_training(loop: Loop) -> None:

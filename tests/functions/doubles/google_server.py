@@ -56,7 +56,10 @@ class GoogleServer:
     async def start(self, port: int = 0) -> None:
         """Listen on a free port of the loopback interface (or on ``port`` again)."""
         self.commits_open.set()
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(
+            # A request to Pub/Sub has up to 10 MB; gRPC's own limit would be 4 MiB.
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 10_000_000)]
+        )
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(

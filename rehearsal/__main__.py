@@ -65,12 +65,13 @@ def main(
             if not console.is_terminal and number % 50 == 0:  # the log of a CI shows that it goes on
                 console.print(f"[dim]·[/] run {number}: {escape(what)}")
 
+        report = Report()
         try:
-            report = rehearse(Path(folder) / "life", say)
+            rehearse(Path(folder) / "life", say, report=report)
             rehearse_kills(Path(folder) / "killed", report, say, tell, everything, only or ())
         except (ApplyError, SupervisorError, TimeoutError, RuntimeError, requests.RequestException) as error:
-            console.print(f"[red]error:[/] {escape(str(error))}")
-            raise typer.Exit(1) from error
+            # What was found before it ended is told all the same.
+            report.details.append(f"not gone to the end: {error}")
     if json_file is not None:
         json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n")
     _print(report)

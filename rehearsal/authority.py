@@ -110,6 +110,11 @@ class Authority(Judge):
         """Remember what the call has changed."""
         name = call.method.rpartition(".")[2]
         request: Any = call.request
+        who = self.accounts.get(call.caller)
+        if name == "TestIamPermissions" and who is not None:
+            granted: Any = answer
+            has = [one for one in granted.permissions if self.allows(who, one, request.resource)]
+            return type(granted)(permissions=has)
         if name == "SetIamPolicy":
             self._set(request.resource, request.policy)
         elif name.startswith("Delete"):

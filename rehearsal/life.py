@@ -139,7 +139,7 @@ class Report:
     @property
     def as_it_should_be(self) -> bool:
         """Whether all is well."""
-        return not self.wrong
+        return not self.wrong and not self.details
 
     @classmethod
     def meanings(cls) -> dict[str, str]:
@@ -157,18 +157,21 @@ class Report:
         return asdict(self)
 
 
-def rehearse(folder: Path, say: Say = lambda _: None, command: Sequence[str] = COMMAND) -> Report:
+def rehearse(
+    folder: Path, say: Say = lambda _: None, command: Sequence[str] = COMMAND, report: Report | None = None
+) -> Report:
     """Live through it in ``folder``, which must be empty. Nothing leaves this machine.
 
     Args:
         command: how ``lunation`` is called.
+        report: takes what comes of it, also if it ends early; None: a new one.
 
     Raises:
         RuntimeError: a step of the deployment failed, or a unit did not do its work; with the requests before it that
             Google would have refused.
     """
     started = time.monotonic()
-    report = Report()
+    report = report or Report()
     say("meet what stands before the functions")
     faults = front_door(folder / "front-door")
     report.front_door_faults = len(faults)

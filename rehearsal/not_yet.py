@@ -235,6 +235,15 @@ DATABASE = Delay(
     sure=False,
 )
 DELAYS = (
+    # The first, for nothing else that a policy may be refused for tells of a change at the same time.
+    Delay(
+        "project policy",
+        "an API was turned on, and Google grants roles to its own accounts",
+        "a policy of the project that was read before",
+        1,
+        f"https://github.com/DataBiosphere/leonardo/pull/737, {MAGIC}/third_party/terraform/tpgiamresource/iam.go.tmpl",
+        _policy_of_the_project,
+    ),
     Delay(
         "api",
         "an API was turned on; or it is off",
@@ -285,14 +294,6 @@ DELAYS = (
         10,
         "https://github.com/hashicorp/terraform-provider-google/issues/4349",
         _first_topic,
-    ),
-    Delay(
-        "project policy",
-        "an API was turned on, and Google grants roles to its own accounts",
-        "a policy of the project that was read before",
-        1,
-        f"https://github.com/DataBiosphere/leonardo/pull/737, {MAGIC}/third_party/terraform/tpgiamresource/iam.go.tmpl",
-        _policy_of_the_project,
     ),
     Delay(
         "image",

@@ -94,10 +94,6 @@ class Project:
             raise ServiceError("UNIMPLEMENTED", f"{method}: the rehearsal does not answer this call")
         return handler(self, request)
 
-    def nothing(self) -> "Empty":
-        """The same project for services that are only asked what there is: nothing."""
-        return Empty()
-
     # --- things
 
     def next_id(self) -> int:

@@ -149,6 +149,8 @@ class TimeToLive(Resource):
         found = self.read(clients)
         if found is not None and found["state"] == "CREATING":
             raise NotYetError("the time to live is CREATING", UNDER_WAY)
+        if found is not None and found["state"] == "ACTIVE":  # it was switched on since it was looked at
+            return
         self.delete(clients)
         self.create(clients)
 

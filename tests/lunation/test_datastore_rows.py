@@ -175,3 +175,16 @@ def test_a_change_of_a_field_is_over_before_the_next_row(tmp_path: Path, monkeyp
     with google(tmp_path, monkeypatch, instead={"firestore": answer}) as cloud:
         TTL.create(cloud.clients)
     assert looks == [f"{DATABASE}/operations/1"] * 2
+
+
+def test_a_time_to_live_that_is_on_since_it_was_compared_is_left_alone(cloud: Google) -> None:
+    """It was CREATING when the run looked at the row, and ACTIVE a moment later: switched off and on again, it would
+    begin anew over every entity."""
+    TTL.create(cloud.clients)
+    (field,) = [one for name, one in cloud.project.things.items() if name.endswith("/fields/expire_at")]
+    asked = len(cloud.asked("UpdateField"))
+    field.ttl_config.state = 1  # CREATING
+    assert compare(TTL, cloud.clients).action == "change"
+    field.ttl_config.state = 2  # ACTIVE
+    TTL.update(cloud.clients, ["state"])
+    assert len(cloud.asked("UpdateField")) == asked

@@ -22,10 +22,19 @@ class Forgotten(AlertPolicy):
 
 
 class Stubborn(ServiceAccount):
-    """Asks for what is there as if it were not."""
+    """Asks for what is there as if it were not, and takes the refusal for the end."""
 
     def read(self, clients: Clients) -> None:
         """Nothing, ever."""
+
+    def create(self, clients: Clients) -> None:
+        """Without a thought of an earlier run."""
+        request = {
+            "name": f"projects/{clients.project}",
+            "account_id": self.name,
+            "service_account": {"display_name": self.name},
+        }
+        clients.iam.create_service_account(request=request)
 
 
 class Idle(CustomRole):

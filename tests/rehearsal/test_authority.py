@@ -463,3 +463,12 @@ def _grant(authority: Authority, resource: str, role: str, member: str) -> None:
     call = Call("owner", "google.iam.admin.v1.IAM.SetIamPolicy", request)
     authority.before(call)
     authority.after(call, authority.project.set_policy(resource, policy) if resource == PLACE else policy)
+
+
+def test_who_asks_which_permissions_it_has_is_told_by_its_roles(rehearse: Rehearse) -> None:
+    """A deployment asks that when it is refused: one that it lacks is never waited for."""
+    rehearsed = rehearse()
+    asked = ["storage.buckets.create", "storage.buckets.list", "no.such.permission"]
+    for caller, has in (("deployer", asked[:2]), ("planner", asked[1:2])):
+        answer = rehearsed.clients(caller).projects.test_iam_permissions(resource=PLACE, permissions=asked)
+        assert sorted(answer.permissions) == has

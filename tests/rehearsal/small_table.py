@@ -21,11 +21,19 @@ class Forgotten(AlertPolicy):
         """Nothing, ever."""
 
 
-class Stubborn(ServiceAccount):
-    """Asks for what is there as if it were not."""
+class Stubborn(AlertPolicy):
+    """Does not look for what is there, and fails because of it."""
+
+    needed_by_none = False
 
     def read(self, clients: Clients) -> None:
         """Nothing, ever."""
+
+    def create(self, clients: Clients) -> None:
+        """Make it, once."""
+        if super().read(clients) is not None:
+            raise ValueError("it is there already")
+        super().create(clients)
 
 
 class Idle(CustomRole):
@@ -43,7 +51,7 @@ def alert(kind: type[AlertPolicy], name: str) -> AlertPolicy:
 SECOND: dict[str, Resource] = {
     "deploy": alert(AlertPolicy, "second"),
     "forgotten": alert(Forgotten, "second"),
-    "stubborn": Stubborn("second", "is there already"),
+    "stubborn": alert(Stubborn, "second"),
     "idle": Idle("lunationSecond", ("storage.objects.get",), "is never made"),
 }
 

@@ -81,7 +81,8 @@ def asked(call: Call) -> str:
     """What a call asks for: equal for two calls of one row that ask for the same, whatever names it was given since."""
     if isinstance(call.request, str):
         return f"{call.method} {call.request}"
-    request = json_format.MessageToJson(call.request, indent=None, preserving_proto_field_name=True)
+    # Sorted: a map's entries come in another order in another process.
+    request = json_format.MessageToJson(call.request, indent=None, preserving_proto_field_name=True, sort_keys=True)
     return f"{call.method} {_CHANGES.sub('', request)}"
 
 

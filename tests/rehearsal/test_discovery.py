@@ -444,7 +444,7 @@ def test_a_call_that_no_document_was_asked_about_is_told() -> None:
 
 def test_a_violation_is_reported_and_never_as_it_should_be() -> None:
     """Whatever else went well."""
-    well = Report(resources=1, created=1, edit_plan_changes=2, after_crash_created=1)
+    well = Report(resources=1, created=1, edit_plan_changes=2, after_crash_created=1, refused_then_made=1)
     assert well.as_it_should_be
     assert not replace(well, discovery_violations=1).as_it_should_be
     assert well.to_json()["discovery_violations"] == 0

@@ -41,6 +41,23 @@ class UseCase:
         """The record type, features included."""
         return Record[self.features]  # type: ignore[name-defined]
 
+    def read_record(self, data: bytes) -> Record[Any]:
+        """The record that a document is: the one reader of records, for what comes in and for what is archived.
+
+        Raises:
+            ValueError: it is none; :func:`schemas.dead_letter.explain` says why.
+        """
+        read: Record[Any] = self.record.model_validate_json(data)
+        return read
+
+    def read_label(self, data: bytes) -> Label:
+        """The label that a document is: the one reader of labels.
+
+        Raises:
+            ValueError: it is none, or none of this use case's; :func:`schemas.dead_letter.explain` says why.
+        """
+        return self.check_label(Label.model_validate_json(data))
+
     def check_label(self, label: Label) -> Label:
         """Return ``label``.
 

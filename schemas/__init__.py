@@ -2,6 +2,7 @@
 
 from schemas.classification import Classification
 from schemas.comparison import Comparison
+from schemas.contract import UseCaseError
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
 from schemas.features import Features
@@ -34,6 +35,7 @@ __all__ = [
     "RunState",
     "TrainingRun",
     "UseCase",
+    "UseCaseError",
     "Verdict",
     "decode_envelope",
     "decode_push_body",

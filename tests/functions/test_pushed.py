@@ -61,7 +61,7 @@ def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) ->
     commits = GroupCommit(open_channel(google.endpoint), "local-dev")
     letters = DeadLetters(publisher, unit, "records")
     if unit == "ingest_fast":
-        return Pushing(IngestFast(CASE.record, "local-dev", timedelta(days=90), commits, letters))
+        return Pushing(IngestFast(CASE.read_record, "local-dev", timedelta(days=90), commits, letters))
     files = models.folder(CASE, bias=0.75, golden=[{"features": models.FEATURES, "probability": 0.75}])
     serving = Serving(
         pointer or Pointer(models.pointer(files, 3)),

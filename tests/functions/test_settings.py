@@ -27,7 +27,7 @@ def test_the_defaults_are_those_of_the_cloud():
 def test_a_use_case_that_some_part_could_not_keep_starts_no_function(monkeypatch):
     """What its class declares is told as a mistake of the setting that chooses it."""
     monkeypatch.setitem(USE_CASES, "parcel_delays", replace(PARCELS, name="parcel_delays"))
-    with pytest.raises(SettingsError, match="USE_CASE is 'parcel_delays': .*expected 1 to 26 of a-z 0-9 -"):
+    with pytest.raises(SettingsError, match=r"USE_CASE is 'parcel_delays': .*expected 1 to 26 of a-z 0-9 -"):
         Classify.read(MINIMAL | {"USE_CASE": "parcel_delays"})
 
 

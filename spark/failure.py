@@ -75,7 +75,7 @@ def left(storage: Any, job: Job, error: Exception) -> Exception:
     known = explained(error)
     try:
         objects.overwrite(storage or _client(), job.failure, _content(str(known) if known else own_words(error)))
-    except Exception as trouble:  # noqa: BLE001 - whatever it is, the job's own failure is what counts
+    except Exception as trouble:  # whatever it is, the job's own failure is what counts
         progress(f"{job.failure} cannot be written: {own_words(trouble)}", "WARNING")
     return known or error
 

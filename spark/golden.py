@@ -1,22 +1,20 @@
 """Golden rows: what a publisher may send, with Spark's own probability. A model that is loaded must reproduce them.
 
-A row is kept as it would be sent, by the features' aliases and in the class's own types, and scored by what the class
-makes of it: that is how the loader reads it, too (``functions/classify/model.py``). They are rows of the evaluation
+A row is kept as it would be sent, in the class's own types, and scored by what the class makes of it: that is how the
+loader reads it, too (``functions/classify/model.py``). They are rows of the evaluation
 window, as they are and with something changed: left out, null, unseen, at the end of its range. Whether a changed row
 may be sent is for the class to say.
 """
 
 import math
 import sys
-import types
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
+from schemas.contract import plain_type
 from schemas.dead_letter import explain
 from schemas.shapes import ModelInput, model_inputs
 from schemas.use_cases import UseCase
@@ -78,7 +76,7 @@ def as_sent(features: type[BaseModel], stored: Mapping[str, Any]) -> Document:
         value = stored[name]
         if value is None and not info.is_required() and info.default is None:
             continue
-        document[_key(name, info)] = _own(info.annotation, value)
+        document[name] = _own(info.annotation, value)
     return document
 
 
@@ -99,31 +97,31 @@ def _changes(
     features: type[BaseModel], inputs: Sequence[ModelInput], plain: Document, categories: Mapping[str, Sequence[str]]
 ) -> Iterator[Document]:
     """What may be changed of a row: all of a kind at once, then one by one."""
-    keys = {item.name: _key(item.name, features.model_fields[item.name]) for item in inputs}
     declared = features.model_json_schema(mode="validation").get("properties", {})
     single: list[Document] = []
     for item in inputs:
         if item.kind == "category":
             words = [word for word in UNSEEN if word not in categories.get(item.name, ())]
-            single += [{keys[item.name]: word} for word in words if _takes(features, plain, {keys[item.name]: word})][:1]
+            single += [{item.name: word} for word in words if _takes(features, plain, {item.name: word})][:1]
     unseen = _together(single)
-    left_out = [{key: _LEFT_OUT} for key in keys.values()]
-    empty = [{key: None} for key in keys.values()]
-    ends: list[list[Document]] = [[], []]
+    left_out: list[Document] = [{key: _LEFT_OUT} for key in features.model_fields]
+    empty: list[Document] = [{key: None} for key in features.model_fields]
+    lowest: list[Document] = []
+    highest: list[Document] = []
     for item in inputs:
         if item.kind == "number":
-            low, high = _ends(_own(features.model_fields[item.name].annotation, 1.0), declared.get(keys[item.name], {}))
-            ends[0].append({keys[item.name]: low})
-            ends[1].append({keys[item.name]: high})
-    left_out, empty, *ends = (
-        [change for change in part if _takes(features, plain, change)] for part in (left_out, empty, *ends)
+            low, high = _ends(_own(features.model_fields[item.name].annotation, 1.0), declared.get(item.name, {}))
+            lowest.append({item.name: low})
+            highest.append({item.name: high})
+    left_out, empty, lowest, highest = (
+        [change for change in part if _takes(features, plain, change)] for part in (left_out, empty, lowest, highest)
     )
     bare = _together(left_out)
-    yield from (bare, unseen, bare | unseen, _together(empty), _together(ends[0]), _together(ends[1]))
+    yield from (bare, unseen, bare | unseen, _together(empty), _together(lowest), _together(highest))
     yield from single
     yield from left_out
     yield from empty
-    for pair in zip(*ends, strict=False):
+    for pair in zip(lowest, highest, strict=False):
         yield from pair
 
 
@@ -147,9 +145,9 @@ def _ends(example: Any, declared: Mapping[str, Any]) -> tuple[Any, Any]:
     """The least and the largest value that a field's JSON Schema has, of the type of ``example``."""
     if isinstance(example, bool):
         return False, True
-    (bounds,) = [
-        part for part in declared.get("anyOf", [declared]) if part.get("type") in ("number", "integer")
-    ] or [{}]
+    (bounds,) = [part for part in declared.get("anyOf", [declared]) if part.get("type") in ("number", "integer")] or [
+        {}
+    ]
     whole = isinstance(example, int)
     most = LARGEST_WHOLE if whole else sys.float_info.max
     lows, highs = [-most], [most]
@@ -166,26 +164,7 @@ def _ends(example: Any, declared: Mapping[str, Any]) -> tuple[Any, Any]:
     return kind(max(lows)), kind(min(highs))
 
 
-def _key(name: str, info: FieldInfo) -> str:
-    return info.validation_alias if isinstance(info.validation_alias, str) else name
-
-
 def _own(annotation: Any, value: Any) -> Any:
     """A stored value in the type that the class declares."""
-    if not isinstance(value, float):
-        return value
-    kinds = set(_kinds(annotation))
-    if bool in kinds and value in (0.0, 1.0):
-        return bool(value)
-    return int(value) if int in kinds and value.is_integer() else value
-
-
-def _kinds(annotation: Any) -> Iterator[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        yield from _kinds(typing.get_args(annotation)[0])
-    elif origin in (typing.Union, types.UnionType):
-        for one in typing.get_args(annotation):
-            yield from _kinds(one)
-    else:
-        yield annotation
+    kind = plain_type(annotation)
+    return kind(value) if isinstance(value, float) and kind in (bool, int) else value

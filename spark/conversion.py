@@ -138,7 +138,7 @@ def _converted(
         shape=snapshot.shape(job.case),
         days={} if before is None else before.days,
         waiting=None if before is None else before.waiting,
-        counts=({} if before is None else before.counts) | {"objects_skipped": len(odd)},
+        counts={**({} if before is None else before.counts), "objects_skipped": len(odd)},
         skipped=dict(list(odd.items())[:TOLD]),
         refused=() if before is None else before.refused,
     )
@@ -226,6 +226,7 @@ def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], s
     counts["unlabelled"] = counts["records"] - counts["labelled"]
     counts["labels_orphaned"] = 0 if waiting is None else waiting.rows
     counts["duplicates"] = counts["records_readable"] - counts["records"]
+    counts["objects_skipped"] = made.counts["objects_skipped"]
     counts["objects"] = made.counts.get("objects", 0) + len(made.inputs)
     return replace(made, days=dict(sorted(days.items())), waiting=waiting, counts=counts)
 

@@ -15,7 +15,7 @@ SECONDS = 60.0
 """Longest that a model may take: three files of up to 20 s each (``folder.SECONDS_A_FILE``), of which a real one takes
 one tenth, and its checks. What is promoted was tried in less."""
 SLICE_SECONDS = 1.0
-"""An instance may be put to sleep in the middle of a load. A slice that it slept through counts as one, not as hours."""
+"""An instance may be put to sleep in the middle of a load: a slice that it slept through counts as one, not as many."""
 
 Loader = Callable[[NamedModel, Stop], Model]
 """Loads a model in a thread; raises whatever keeps it from serving."""
@@ -53,7 +53,11 @@ class Load:
         """
         while seconds > 0 and self.running:
             step = min(SLICE_SECONDS, seconds, self._left)
-            await asyncio.wait({self._task}, timeout=step)
+            try:
+                await asyncio.wait({self._task}, timeout=step)
+            except asyncio.CancelledError:  # the instance ends, and would wait for the thread
+                self.give_up()
+                raise
             seconds -= step
             self._left -= step
             if self.running and self._left <= 0:

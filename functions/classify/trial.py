@@ -185,13 +185,13 @@ def _first_wrong(case: UseCase, model: Any, folder: Folder, rows: Sequence[Row])
     base = json.loads(folder.files["golden.json"])[0]["features"]
     named += [(name, features, None) for name, features in made_up(case, base)]
     alone = []
-    for name, features, expected in named:
+    for name, features, wanted in named:
         try:
             answer = model.probability(features)
         except Exception as error:  # onnxruntime's errors have no common base
             return f"{name}: {error}"
-        if expected is not None and not abs(answer - expected) <= TOLERANCE:
-            return f"{name}: it answers {answer!r}, and not {expected!r} as it was judged by"
+        if wanted is not None and not abs(answer - wanted) <= TOLERANCE:
+            return f"{name}: it answers {answer!r}, and not {wanted!r} as it was judged by"
         alone.append(answer)
     try:
         together = model.probabilities([features for _, features, _ in named])

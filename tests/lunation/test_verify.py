@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from lunation import verify
 from lunation.cli import app
 from lunation.settings import load
+from schemas import ModelPointer
 from tests.lunation.operator_support import AT_ONCE, FIRST, LONG_AGO, SECOND, Operator, line, operating
 
 
@@ -279,3 +280,16 @@ def test_an_entity_that_cannot_be_read_is_named_and_the_others_are_compared(oper
     told_again = operator.run("replay", "--from", FIRST, *AT_ONCE, "--yes", code=2)
     assert "Record unkept, property payload: features.carrier: Field required" in told_again.stderr
     assert operator.published() == []
+
+
+def test_a_model_that_nobody_can_be_asked_about_is_said_to_be_so(operator: Operator) -> None:
+    """That nothing is known of it is told, and is no fault of the records."""
+    pointer = ModelPointer(
+        use_case="flights", model_version="v", uri="gs://b/models/v", manifest_sha256="0", generation=1,
+        moved_at=LONG_AGO,
+    )  # fmt: skip
+    operator.entity(pointer, "flights")
+    found = operator.found()
+    assert (found["accounted"], found["troubles"]) == (True, [])
+    assert "no functions" in found["unasked"]
+    assert "nobody says whether the pointer's model loads" in operator.run("verify", "--date", FIRST).stderr

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from laptop.supervisor import Supervisor
 from lunation import moves, query
+from lunation.asked import Asked
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
@@ -24,6 +25,10 @@ from tests.functions.doubles import models
 
 CASE = use_case("flights")
 BUCKET = "local-dev-models"
+
+
+def blindly(*_: Any) -> None:
+    """Takes every model for one that can be served."""
 
 
 class Operator:
@@ -56,10 +61,10 @@ class Operator:
         return found
 
     def promote(self, *names: str) -> list[str]:
-        """New models, promoted one after the other."""
+        """New models, promoted one after the other; none is tried, which would take a second each."""
         versions = [self.model(name) for name in names]
         for version in versions:
-            moves.promote(self.clients, self.case, version, "test")
+            moves.promote(self.clients, self.case, version, "test", trial=blindly)
         return versions
 
     def run(self, *arguments: str, code: int = 0) -> Result:
@@ -85,11 +90,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clients,
 
 
 @pytest.fixture
-def operator(servers: tuple[Clients, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(servers: tuple[Clients, dict[str, str]]) -> Iterator[Operator]:
     """With a use case that no other test knows."""
     made = Operator(*servers)
-    monkeypatch.setitem(USE_CASES, made.case, replace(CASE, name=made.case))
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(USE_CASES, made.case, replace(CASE, name=made.case))
+        yield made
 
 
 def test_each_move_is_a_generation_with_a_history_row_that_holds_the_pointer(operator: Operator) -> None:
@@ -286,7 +292,7 @@ def test_what_no_instance_could_serve_is_never_pointed_to(operator: Operator, wo
     --despite-verdict is no way round. One that was pointed to all the same is not gone back to."""
     operator.promote("one")
     bad = operator.model("bad", **UNFIT[words])
-    moves.promote(operator.clients, operator.case, bad, "blindly", trial=lambda *_: None)
+    moves.promote(operator.clients, operator.case, bad, "x", trial=blindly)
     operator.promote("two")
     if words == "within 20 s":  # once is enough
         with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
@@ -329,7 +335,7 @@ def test_a_pointer_that_cannot_be_read_is_replaced_when_a_person_says_so(operato
     assert moves.rollback(operator.clients, operator.case, "x", to=1).model_version == one
 
 
-@pytest.mark.parametrize("generation", ["seven", 0, 10**12, None, 3.5])
+@pytest.mark.parametrize("generation", ["seven", 0, None, 3.5])
 def test_a_generation_that_is_none_is_taken_from_the_history(operator: Operator, generation: Any) -> None:
     """By its keys, whose rows may be broken, too; a pointer that fits may be passed by what was written by hand."""
     operator.promote("one", "two")
@@ -375,3 +381,26 @@ def test_the_commands_name_what_is_broken_and_go_on(operator: Operator) -> None:
     bad = operator.model("bad", golden=[{"features": models.FEATURES, "probability": 0.5}])
     refused = operator.run("promote", bad, "--reason", "x", code=1)
     assert "no instance could serve" in refused.stderr
+
+
+def test_models_says_what_serves_by_what_an_instance_says(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves since when the instance has it; else what serves in its place, what is being loaded, and why."""
+    operator.case = "flights"
+    version = operator.model("asked")
+    moves.promote(operator.clients, "flights", version, "test", repair=True, trial=blindly)
+    generation = operator.pointer().generation
+
+    def says(**report: Any) -> Result:
+        said = {"model_version": version, "generation": generation, "serving_since": "2013-03-01T10:20:30.5+00:00"}
+        troubles = report.pop("troubles", ())
+        monkeypatch.setattr("lunation.asked.ask", lambda _: Asked(said | report, troubles))
+        return operator.run("models")
+
+    assert f"{version} serves since 2013-03-01 10:20:30 UTC in the instance that was asked." in says().stdout
+    old = {"model_version": "2013-01-01/old", "generation": generation - 1}
+    done = says(**old, loading=version, troubles=("it had not loaded within 60 s",))
+    assert f"2013-01-01/old, generation {generation - 1}, still serves in the instance that was asked." in done.stdout
+    assert f"It is loading {version}." in done.stdout
+    assert "`lunation rollback` goes back" in done.stdout
+    assert "the pointer is not followed: it had not loaded within 60 s" in done.stderr
+    assert "serves since" not in done.stdout

@@ -1,6 +1,7 @@
 """Every task of the project: ``nox -l`` lists them, ``nox -s demo -- --help`` tells what one takes.
 
-All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes.
+All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes. In its
+``bin`` lies the console script ``lunation``.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ CHECKED = (
     "demo",
     "noxfile.py",
 )
+COMMAND = ("pyproject.toml", "lunation/launch.py")
+"""What the console script is made of."""
 LOCKED = ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark")
 """The units with a lock: ``requirements.in`` says what each asks for, ``requirements.txt`` what that is."""
 LOCKED_FOR = ("--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28")
@@ -49,6 +52,11 @@ def environment(session: nox.Session) -> str:
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         install(session, python)
         stamp.write_text(wanted)
+    command = ENVIRONMENT / "command.sha256"
+    wanted = hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in COMMAND)).hexdigest()
+    if not (command.exists() and command.read_text() == wanted):
+        install_command(session, python)
+        command.write_text(wanted)
     tried = ENVIRONMENT / "class-archive.tried"
     if not tried.exists():
         session.log("Keeping Spark's classes as Java has them, so that jobs start faster (once; half a minute)")
@@ -79,6 +87,14 @@ def install(session: nox.Session, python: Path) -> None:
             session.error(NO_PYTHON)
         session.run(base, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(python), "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt", external=True)
+
+
+def install_command(session: nox.Session, python: Path) -> None:
+    """Put the console script ``lunation`` into the shared environment. It runs the sources where they lie."""
+    session.log("Installing the command into .nox/lunation/bin (seconds)")
+    uv = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", str(python), "--reinstall"]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
+    session.run(*(uv if importlib.util.find_spec("uv") else pip), "--no-deps", str(ROOT), external=True)
 
 
 def module(session: nox.Session, *arguments: str) -> None:

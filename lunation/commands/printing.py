@@ -68,16 +68,22 @@ err = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line on the error stream.
+    """Print what went wrong on the error stream; one line, if the message is one.
 
     Raises:
         typer.Exit: with code 1.
     """
-    err.print(f"[red]error:[/] {plain(_one_line(message))}")
+    complain(message)
     raise typer.Exit(1)
 
 
-def _one_line(message: str) -> str:
+def complain(message: str) -> None:
+    """The same without ending the command."""
+    err.print("[red]error:[/] " + "\n".join(map(plain, message.splitlines())))
+
+
+def one_line(message: str) -> str:
+    """A message of several lines as one sentence."""
     return "; ".join(" ".join(line.split()) for line in message.splitlines() if line.strip()).replace(":;", ":")
 
 
@@ -138,7 +144,9 @@ def print_table(
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for place, width in zip(kept, _widths(bounds, room, [columns[place] in prose for place in kept]), strict=True):
         numbers = all(_NUMBER.fullmatch(row[place]) for row in cells)
-        table.add_column(Text(visible(columns[place])), width=width, overflow="fold", justify="right" if numbers else "left")
+        table.add_column(
+            Text(visible(columns[place])), width=width, overflow="fold", justify="right" if numbers else "left"
+        )
     for row in cells:
         table.add_row(*(Text(row[place]) for place in kept))
     console.print(table)

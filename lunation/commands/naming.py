@@ -1,0 +1,34 @@
+"""How a person names a run or its model on the command line: by any part that no other has, or ``latest``."""
+
+from typing import TYPE_CHECKING
+
+from lunation.commands.printing import err, plain
+
+if TYPE_CHECKING:
+    from lunation.clients import Clients
+    from lunation.trained import Named
+
+A_RUN = "The beginning or end of a run id, an execution's id or a model version, or `latest`."
+
+
+def model_version(clients: "Clients", use_case: str, text: str) -> str:
+    """The model version that ``text`` means; of ``latest`` it says which that is.
+
+    Raises:
+        lunation.trained.NoSuchResult: there is none, or there are several.
+    """
+    from lunation import trained
+
+    if text == trained.LATEST:
+        named = trained.find(clients, use_case, text)
+        tell_latest(text, named)
+        text = named.run.run_id if named.run is not None else text
+    return trained.model_version(clients, use_case, text)
+
+
+def tell_latest(text: str, named: "Named") -> None:
+    """Say on the error stream which run ``latest`` is, if it was asked for."""
+    from lunation.trained import LATEST
+
+    if text == LATEST:
+        err.print(f"latest is {plain(named)}")

@@ -15,6 +15,8 @@ from lunation.deploy.table import WORKFLOW
 
 _EXECUTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_WHOLE = re.compile(r"(?:projects/.+/executions|\d{4}-\d{2}-\d{2})/([^/]+)")
+"""An execution's full name, or a model version."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def executions(clients: Clients, limit: int = 20) -> list[Execution]:
 def short_id(name: str) -> str:
     """What all tables call a run, and every command takes for it: the beginning of its execution's id, which is the end
     of its run id and of its model version (workflows/retrain.yaml). What is named otherwise stays as it is."""
-    last = name.rsplit("/", 1)[-1]
+    whole = _WHOLE.fullmatch(name)
+    last = whole[1] if whole is not None else name
     if _EXECUTION_ID.fullmatch(last):
         return last[:8]
     return last[-8:] if _RUN_ID.fullmatch(last) else last

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from textwrap import shorten
 
 from google.api_core.exceptions import NotFound
 from pydantic import ValidationError
@@ -22,6 +23,10 @@ LATEST = "latest"
 """What names the newest run that has ended, wherever a run or a model is named."""
 CANDIDATES = 5
 """So many are listed of what a part of a name may mean."""
+
+
+CAUSE = 300
+"""So many characters of a cause go into another error."""
 
 
 class NoSuchResult(ValueError):
@@ -112,9 +117,11 @@ def model_version(clients: Clients, use_case: str, text: str) -> str:
         return text
     run = find(clients, use_case, text).run
     assert run is not None  # without other executions, each has a row
-    if run.model_version is None:
-        raise NoSuchResult(_without_model(run))
-    return run.model_version
+    if run.model_version is not None:
+        return run.model_version
+    newest = next((one for one in query.training_runs(clients.datastore, use_case, None) if one.model_version), None)
+    other = f"; the newest with a model is {runs.short_id(newest.run_id)}" if newest and text == LATEST else ""
+    raise NoSuchResult(_without_model(run) + other)
 
 
 def manifest(clients: Clients, version: str) -> ModelManifest:
@@ -159,4 +166,5 @@ def _read(clients: Clients, version: str, name: str) -> bytes:
 def _without_model(run: TrainingRun) -> str:
     if run.state == RunState.RUNNING:
         return f"run {run.run_id} is not over yet: lunation runs {run.run_id}"
-    return f"run {run.run_id} made no model: {run.cause or 'no cause is recorded'}"
+    cause = shorten(run.cause or "no cause is recorded", CAUSE, placeholder=" …")
+    return f"run {run.run_id} made no model: {cause} (in full: lunation runs {runs.short_id(run.run_id)})"

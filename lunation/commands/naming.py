@@ -20,9 +20,7 @@ def model_version(clients: "Clients", use_case: str, text: str) -> str:
     from lunation import trained
 
     if text == trained.LATEST:
-        named = trained.find(clients, use_case, text)
-        tell_latest(text, named)
-        text = named.run.run_id if named.run is not None else text
+        tell_latest(text, trained.find(clients, use_case, text))
     return trained.model_version(clients, use_case, text)
 
 

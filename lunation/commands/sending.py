@@ -67,7 +67,7 @@ def send(
                 show=show,
             )
     except KeyboardInterrupt:
-        err.print(f"Interrupted in line {sent.lines:,} or behind it. {_summary(sent, topic, as_is)}")
+        err.print(f"Interrupted. {_summary(sent, topic, as_is)}")
         raise typer.Exit(130) from None
     except typer.Exit:
         if sent.published:
@@ -111,9 +111,9 @@ def _about(sent: "Sent") -> str:
 
 
 def _summary(sent: "Sent", topic: str, as_is: bool) -> str:
-    text = f"Sent {sent.confirmed:,} of {sent.lines:,} lines to topic {topic}."
+    text = f"Read {sent.lines:,} lines: {sent.confirmed:,} sent to topic {topic}"
     if sent.confirmed < sent.published:
-        text += f" Pub/Sub has not confirmed {sent.published - sent.confirmed:,} more."
+        text += f", {sent.published - sent.confirmed:,} more not confirmed by Pub/Sub"
     if sent.refused:
-        text += f" {sent.refused:,} did not fit" + (" and were sent as they are." if as_is else " and were not sent.")
-    return text
+        text += f", {sent.refused:,} " + ("of them did not fit" if as_is else "did not fit and were not sent")
+    return text + "."

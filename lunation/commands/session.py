@@ -99,6 +99,7 @@ def explain(error: Exception, clients: "Clients | None" = None) -> str:
 
 
 _FIXES = {
+    errno.ENOENT: ". Is its path right?",
     errno.EACCES: ". Take a folder that you may write to, or change whose it is",
     errno.EPERM: ". Take a folder that you may write to, or change whose it is",
     errno.EROFS: ". Take a folder that can be written to",

@@ -58,7 +58,7 @@ def runs(
     _print_causes(rows)
     if rows:
         newest = workflow_runs.short_id(rows[0]["run_id"] or rows[0]["execution"])
-        out.print(f"What one spent its time on: lunation runs {plain(newest)}")
+        out.print(f"\nWhat one spent its time on: lunation runs {plain(newest)}")
 
 
 def _rows(started: "Sequence[Execution]", claims: "Sequence[TrainingRun]") -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def _print_causes(rows: Sequence[Mapping[str, Any]]) -> None:
         if row["cause"]:
             why.setdefault(row["cause"], []).append(short_id(row["run_id"] or row["execution"]))
     for cause, names in why.items():
-        out.print(f"[red]Why {plain(', '.join(names))} failed[/]")
+        out.print(f"\n[red]Why {plain(', '.join(names))} failed[/]")
         print_prose(cause)
 
 

@@ -258,8 +258,8 @@ def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
     assert "No model of flights served" in operator.run("served-at", "2013-01-01").stdout
     printed = operator.run("models").stdout
     assert f"{one} serves since" in printed
-    assert f"CANARY {two} 20%" in printed
-    assert f"SHADOW {two}" in printed
+    assert "CANARY flights-two 20%" in printed
+    assert "SHADOW flights-two" in printed
     assert "still to come" in operator.run("served-at", "2999-01-01", code=1).stderr
-    assert "no model version" in operator.run("promote", "../x", "--reason", "x", code=2).stderr
+    assert "no run '../x'" in operator.run("promote", "../x", "--reason", "x", code=1).stderr
     assert "say why" in operator.run("rollback", "--reason", " ", code=2).stderr

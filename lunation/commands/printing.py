@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -139,7 +139,7 @@ def print_table(
         if sum(least for least, _ in bounds) <= room:
             break
     else:
-        _print_rows(console, columns, cells)
+        _print_rows(console, [visible(column) for column in columns], cells)
         return
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
     for place, width in zip(kept, _widths(bounds, room, [columns[place] in prose for place in kept]), strict=True):
@@ -188,12 +188,24 @@ def _print_rows(console: Console, columns: Sequence[str], cells: Sequence[Sequen
         for column, cell in zip(columns, row, strict=True):
             if max(map(cell_len, cell.split()), default=0) > room:
                 out.print(Text(column, "bold"))
-                # Wrapped by the terminal, so that it is copied whole.
-                out.print(Text(cell))
+                for line in _folded(cell.split(), console.width):
+                    out.print(Text(line))
                 continue
             for place, line in enumerate(Text(cell).wrap(console, room) or [Text()]):
                 name = column if place == 0 else ""
                 out.print(Text.assemble((name, "bold"), " " * (names - cell_len(name) + GAP), line.plain.rstrip()))
+
+
+def _folded(words: Sequence[str], width: int) -> Iterator[str]:
+    """Lines of words. One that is wider by itself is a line: the terminal wraps it, and it is copied whole."""
+    line = ""
+    for word in words:
+        longer = f"{line} {word}" if line else word
+        if line and cell_len(longer) > width:
+            yield line
+            longer = word
+        line = longer
+    yield line
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,7 @@ MESSAGE_BYTES = 10_000_000
 """https://cloud.google.com/pubsub/quotas#resource_limits"""
 CONFIRM_SECONDS = 60.0
 FINISH_SECONDS = 5.0
-"""So long what is on its way is waited for when somebody interrupts."""
+"""So long what is on its way is waited for when it ends early."""
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -36,7 +36,7 @@ class Line:
     Args:
         number: counted from 1.
         data: without its end; what is beyond :data:`MESSAGE_BYTES` is left out.
-        size: in bytes, all of them.
+        size: in bytes, with what is left out.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Sent:
     confirmed: int = 0
     """Which Pub/Sub has."""
     refused: int = 0
-    """Lines that are no document of the use case. They are among the published ones, if they were sent as they are."""
+    """Lines that are no document of the use case, or no message; published all the same, if that was asked for."""
     failure: BaseException | None = field(default=None, repr=False)
     """The first that Pub/Sub did not take."""
 
@@ -76,13 +76,12 @@ def lines(stream: IO[bytes], name: str) -> Iterator[Line]:
     try:
         while begin := source.readline(MESSAGE_BYTES + 2):
             number += 1
-            size = len(begin)
-            end = begin
+            beyond, end = 0, begin
             while not end.endswith(b"\n") and (end := source.readline(1 << 20)):
-                size += len(end)
-            data = begin.removeprefix(BYTE_ORDER_MARK) if number == 1 else begin
-            if data.strip():
-                yield Line(number, data.strip(), size)
+                beyond += len(end.rstrip(b"\r\n"))
+            data = (begin.removeprefix(BYTE_ORDER_MARK) if number == 1 else begin).strip()
+            if data:
+                yield Line(number, data, len(data) + beyond)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SendError(f"{name} is no whole gzip file: behind line {number}, {error}") from None
 
@@ -125,7 +124,7 @@ def send(
     waiting = _Waiting(sent)
     try:
         _publish(clients, read, path, source, sent, waiting, rate=rate, as_is=as_is, refuse=refuse, show=show)
-    except KeyboardInterrupt:
+    except BaseException:  # also Ctrl-C: what is on its way arrives
         with suppress(SendError):
             waiting.finish(FINISH_SECONDS)
         raise
@@ -148,14 +147,15 @@ def _publish(
     begun = time.monotonic()
     for line in source:
         sent.lines += 1
-        attributes = {}
+        attributes: dict[str, str] = {}
         reason = ""
-        try:
-            attributes["record_id"] = read(line.data).record_id
-        except ValueError as error:
-            reason = explain(error)
         if line.size > MESSAGE_BYTES:
             reason = f"{line.size:,} bytes; a message of Pub/Sub has at most {MESSAGE_BYTES:,}"
+        else:
+            try:
+                attributes["record_id"] = read(line.data).record_id
+            except ValueError as error:
+                reason = explain(error)
         if reason:
             sent.refused += 1
             refuse(line.number, reason)

@@ -188,8 +188,8 @@ def _print_rows(console: Console, columns: Sequence[str], cells: Sequence[Sequen
         for column, cell in zip(columns, row, strict=True):
             if max(map(cell_len, cell.split()), default=0) > room:
                 out.print(Text(column, "bold"))
-                for line in _folded(cell.split(), console.width):
-                    out.print(Text(line))
+                for part in _folded(cell.split(), console.width):
+                    out.print(Text(part))
                 continue
             for place, line in enumerate(Text(cell).wrap(console, room) or [Text()]):
                 name = column if place == 0 else ""

@@ -76,9 +76,9 @@ def send(
     if not sent.lines:
         fail(f"{name} has no line with a document, so nothing was sent")
     out.print(_summary(sent, topic, as_is))
-    if sent.refused == sent.lines and not as_is:
+    if not sent.published:
         err.print(f"No line is a document. One that goes over several lines: jq -c . {plain(file)} | lunation send -")
-    raise typer.Exit(2 if sent.refused and not as_is else 0)
+    raise typer.Exit(2 if sent.published < sent.lines else 0)
 
 
 def _progress(path: Path | None) -> "Progress":
@@ -114,6 +114,9 @@ def _summary(sent: "Sent", topic: str, as_is: bool) -> str:
     text = f"Read {sent.lines:,} lines: {sent.confirmed:,} sent to topic {topic}"
     if sent.confirmed < sent.published:
         text += f", {sent.published - sent.confirmed:,} more not confirmed by Pub/Sub"
-    if sent.refused:
-        text += f", {sent.refused:,} " + ("of them did not fit" if as_is else "did not fit and were not sent")
+    unsent = sent.lines - sent.published if as_is else sent.refused
+    if sent.refused > unsent:
+        text += f", {sent.refused - unsent:,} of them did not fit"
+    if unsent:
+        text += f", {unsent:,} did not fit and were not sent"
     return text + "."

@@ -38,14 +38,14 @@ def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settin
     Raises:
         typer.Exit: with code 1, after one line that says what is wrong.
     """
-    from lunation.clients import Clients
-
     clients = None
     try:
         settings = load()
         chosen = settings.target(target)
         if chosen.sample and not examples:
             raise SettingsError(f"{target or settings.default_target}: {an_example(chosen)}")
+        from lunation.clients import Clients
+
         with _stand_in(chosen) if chosen.sample else nullcontext(chosen) as served:
             clients = Clients(served)
             _check_reachable(clients)
@@ -60,7 +60,9 @@ def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settin
 
 def explain(error: Exception, clients: "Clients | None" = None) -> str:
     """A failure in one line: the thing, the cause, the fix."""
-    # Here, because they take half a second to import, which `lunation --help` need not wait for.
+    if isinstance(error, SettingsError):
+        return one_line(str(error))
+    # Here, because they take a second to import, which a mistake in a name need not wait for.
     import requests
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
@@ -73,7 +75,7 @@ def explain(error: Exception, clients: "Clients | None" = None) -> str:
     text = str(getattr(error, "message", "") or error)
     if isinstance(error, ValidationError):
         return f"{error.title} cannot be read: {dead_letter.explain(error)}"
-    if isinstance(error, SettingsError | ApplyError | ValueError | TimeoutError):
+    if isinstance(error, ApplyError | ValueError | TimeoutError):
         return one_line(text)
     if clients is not None and isinstance(error, GoogleAuthError | exceptions.Unauthenticated):
         return one_line(errors.credentials_cause(error, clients))

@@ -68,17 +68,20 @@ class Named:
         return f"{self.short_id} ({self.run.run_id}, {self.run.verdict or self.run.state})"
 
 
-def find(clients: Clients, use_case: str, text: str, *, also: Iterable[str] = ()) -> Named:
+def find(
+    clients: Clients, use_case: str, text: str, *, also: Iterable[str] = (), broken: query.Tell = query.refuse
+) -> Named:
     """The run that ``text`` means: :data:`LATEST`, or the beginning or the end of its run id, of its execution's id or
     of its model version, if no other run's begins or ends so.
 
     Args:
         also: full names of executions, of which some may have claimed no cycle.
+        broken: told of each row that cannot be read; it may be the one that is looked for.
 
     Raises:
         NoSuchRun: there is none, or there are several.
     """
-    claims = query.training_runs(clients.datastore, use_case, None)
+    claims = query.training_runs(clients.datastore, use_case, None, broken)
     if text == LATEST:
         ended = next((run for run in claims if run.state != RunState.RUNNING), None)
         if ended is None:
@@ -106,7 +109,7 @@ def _begins_or_ends(text: str, name: str) -> bool:
     return name.startswith(text) or name.endswith(text)
 
 
-def model_version(clients: Clients, use_case: str, text: str) -> str:
+def model_version(clients: Clients, use_case: str, text: str, broken: query.Tell = query.refuse) -> str:
     """The model version of a run, by any name of it that :func:`find` takes. A whole model version is taken as it is.
 
     Raises:
@@ -115,11 +118,12 @@ def model_version(clients: Clients, use_case: str, text: str) -> str:
     """
     if _MODEL_VERSION.fullmatch(text):
         return text
-    run = find(clients, use_case, text).run
+    run = find(clients, use_case, text, broken=broken).run
     assert run is not None  # without other executions, each has a row
     if run.model_version is not None:
         return run.model_version
-    newest = next((one for one in query.training_runs(clients.datastore, use_case, None) if one.model_version), None)
+    runs_so_far = query.training_runs(clients.datastore, use_case, None, lambda _: None)
+    newest = next((one for one in runs_so_far if one.model_version), None)
     other = f"; the newest with a model is {runs.short_id(newest.run_id)}" if newest and text == LATEST else ""
     raise NoSuchResult(_without_model(run) + other)
 

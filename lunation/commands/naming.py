@@ -18,10 +18,16 @@ def model_version(clients: "Clients", use_case: str, text: str) -> str:
         lunation.trained.NoSuchResult: there is none, or there are several.
     """
     from lunation import trained
+    from lunation.commands.findings import tell_broken
+    from lunation.query import Broken
 
-    if text == trained.LATEST:
-        tell_latest(text, trained.find(clients, use_case, text))
-    return trained.model_version(clients, use_case, text)
+    broken: list[Broken] = []
+    try:
+        if text == trained.LATEST:
+            tell_latest(text, trained.find(clients, use_case, text, broken=lambda _: None))
+        return trained.model_version(clients, use_case, text, broken.append)
+    finally:
+        tell_broken(broken)
 
 
 def tell_latest(text: str, named: "Named") -> None:

@@ -34,13 +34,16 @@ def runs(
     """Show the trainings, with the cause of each that failed; with one's id, what it spent its time on."""
     from lunation import query as fast_path
     from lunation import runs as workflow_runs
+    from lunation.commands.findings import tell_broken
 
+    broken: list[fast_path.Broken] = []
     with session(target) as (settings, clients):
         if run is not None:
             _one(settings, clients, run, every_step, as_json)
             return
         started = workflow_runs.executions(clients, limit)
-        claims = fast_path.training_runs(clients.datastore, settings.use_case, limit)
+        claims = fast_path.training_runs(clients.datastore, settings.use_case, limit, broken.append)
+    tell_broken(broken)
     rows = _rows(started, claims)[:limit]
     if as_json:
         print_json(rows)
@@ -127,9 +130,15 @@ def _one(settings: "Settings", clients: "Clients", text: str, every_step: bool, 
     from lunation import phases as folded
     from lunation import runs as workflow_runs
     from lunation import trained
+    from lunation.commands.findings import tell_broken
+    from lunation.query import Broken
 
     others = [one.name for one in workflow_runs.executions(clients, 1000)]
-    named = trained.find(clients, settings.use_case, text, also=others)
+    broken: list[Broken] = []
+    try:
+        named = trained.find(clients, settings.use_case, text, also=others, broken=broken.append)
+    finally:
+        tell_broken(broken)
     tell_latest(text, named)
     execution = workflow_runs.execution(clients, named.execution)
     row = _row(named.execution, execution, named.run)

@@ -80,6 +80,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clients,
         clients = Clients(load().target("laptop").model_copy(update={"endpoints": endpoints}))
         clients.storage.create_bucket(BUCKET)
         CompositeIndex("ModelPromotion", "use_case", "-generation").create(clients)
+        CompositeIndex("TrainingRun", "use_case", "-claimed_at").create(clients)
         yield clients, {"LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints), "COLUMNS": "200", "TERM": "dumb"}
 
 

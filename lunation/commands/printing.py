@@ -27,7 +27,7 @@ TOGETHER = 24
 """Cells up to so many columns stay on one line: a time, a figure with its interval."""
 WORD = 36
 """Words up to so many columns stay whole in prose: a model version has 35."""
-PROSE = 24
+PROSE = 28
 """Columns that a sentence gets at least."""
 GAP = 2
 

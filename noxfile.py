@@ -92,9 +92,12 @@ def install(session: nox.Session, python: Path) -> None:
 def install_command(session: nox.Session, python: Path) -> None:
     """Put the console script ``lunation`` into the shared environment. It runs the sources where they lie."""
     session.log("Installing the command into .nox/lunation/bin (seconds)")
-    uv = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", str(python), "--reinstall"]
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
-    session.run(*(uv if importlib.util.find_spec("uv") else pip), "--no-deps", str(ROOT), external=True)
+    if importlib.util.find_spec("uv"):
+        command = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", str(python), "--reinstall"]
+    else:
+        session.run(str(python), "-m", "ensurepip", external=True, silent=True)  # uv made it, perhaps, without a pip
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
+    session.run(*command, "--no-deps", str(ROOT), external=True)
 
 
 def module(session: nox.Session, *arguments: str) -> None:

@@ -52,11 +52,10 @@ def environment(session: nox.Session) -> str:
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         install(session, python)
         stamp.write_text(wanted)
-    command = ENVIRONMENT / "command.sha256"
+    stamp = ENVIRONMENT / "command.sha256"
     wanted = hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in COMMAND)).hexdigest()
-    if not (command.exists() and command.read_text() == wanted):
-        install_command(session, python)
-        command.write_text(wanted)
+    if not (stamp.exists() and stamp.read_text() == wanted) and install_command(session, python):
+        stamp.write_text(wanted)
     tried = ENVIRONMENT / "class-archive.tried"
     if not tried.exists():
         session.log("Keeping Spark's classes as Java has them, so that jobs start faster (once; half a minute)")
@@ -89,15 +88,25 @@ def install(session: nox.Session, python: Path) -> None:
         session.run(str(python), "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt", external=True)
 
 
-def install_command(session: nox.Session, python: Path) -> None:
-    """Put the console script ``lunation`` into the shared environment. It runs the sources where they lie."""
+def install_command(session: nox.Session, python: Path) -> bool:
+    """Put the console script ``lunation`` into the shared environment, if PyPI, which has what builds it, can be had.
+
+    It runs the sources where they lie, so it is only installed again when what it is made of changes.
+    """
     session.log("Installing the command into .nox/lunation/bin (seconds)")
-    if importlib.util.find_spec("uv"):
+    uv = importlib.util.find_spec("uv") is not None
+    if uv:
         command = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", str(python), "--reinstall"]
     else:
-        session.run(str(python), "-m", "ensurepip", external=True, silent=True)  # uv made it, perhaps, without a pip
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
-    session.run(*command, "--no-deps", str(ROOT), external=True)
+    try:
+        if not uv:
+            session.run(str(python), "-m", "ensurepip", external=True, silent=True)  # uv makes one without pip
+        session.run(*command, "--no-deps", str(ROOT), external=True)
+    except nox.command.CommandFailed:
+        session.warn(f"The command is tried again the next time. Until then: alias lunation='{python} -m lunation'")
+        return False
+    return True
 
 
 def module(session: nox.Session, *arguments: str) -> None:

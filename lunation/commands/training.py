@@ -168,6 +168,7 @@ def _one(settings: "Settings", clients: "Clients", text: str, every_step: bool, 
             drop=["kind", "took", "routine"],
         )  # fmt: skip
     else:
+        out.print()
         _print_phases(found, now)
         out.print(f"Its {len(steps):,} steps: lunation runs {plain(named.short_id)} --all")
     _print_causes([row])

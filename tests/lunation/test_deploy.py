@@ -292,6 +292,11 @@ def test_verify_says_that_what_the_pointer_names_does_not_load(deployment: Deplo
         printed = deployment.run("verify", code=2)
         assert f"the pointer is not followed: {trouble}" in printed.stderr
         assert "Every record is accounted for." not in printed.stdout
+        shown = deployment.run("models")
+        assert "The pointer names 2013-03-01/gone, generation 1" in shown.stdout
+        assert "No model serves in the instance that was asked." in shown.stdout
+        assert "serves since" not in shown.stdout
+        assert f"the pointer is not followed: {trouble}" in shown.stderr
     finally:
         clients.datastore.delete(entity.key)
 

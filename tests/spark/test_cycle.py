@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import date
@@ -37,7 +38,7 @@ from tests.spark.conftest import SHOP, ShopFeatures
 pytestmark = pytest.mark.spark
 
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\x07"
 """A country as a stranger may type it."""
 
 # A tree costs Spark half a second, however small the data; a cycle with three of them shows the same.
@@ -207,7 +208,8 @@ def check_report(desk, manifest):
     for text in (page, card):
         assert manifest.verdict in text
         assert "<script" not in text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page, "the country is named, as text"
+        assert not any(unicodedata.category(one) in ("Cc", "Cf") for one in text.replace("\n", "")), "it would steer"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u001b[31m\\u202e\\u0007" in page, "the country is named, as text"
     assert not re.search(r"(src|href)=|@import|url\((?!#)", page), "something would be fetched"
     assert "windows.train_to" in page
     assert page.count("<svg") >= 8

@@ -1,6 +1,7 @@
 """Every task of the project: ``nox -l`` lists them, ``nox -s demo -- --help`` tells what one takes.
 
-All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes.
+All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes. In its
+``bin`` lies the console script ``lunation``.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ CHECKED = (
     "demo",
     "noxfile.py",
 )
+COMMAND = ("pyproject.toml", "lunation/launch.py")
+"""What the console script is made of."""
 LOCKED = ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark")
 """The units with a lock: ``requirements.in`` says what each asks for, ``requirements.txt`` what that is."""
 LOCKED_FOR = ("--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28")
@@ -48,6 +51,10 @@ def environment(session: nox.Session) -> str:
     wanted = hashlib.sha256((ROOT / "requirements.txt").read_bytes()).hexdigest()
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         install(session, python)
+        stamp.write_text(wanted)
+    stamp = ENVIRONMENT / "command.sha256"
+    wanted = hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in COMMAND)).hexdigest()
+    if not (stamp.exists() and stamp.read_text() == wanted) and install_command(session, python):
         stamp.write_text(wanted)
     tried = ENVIRONMENT / "class-archive.tried"
     if not tried.exists():
@@ -79,6 +86,27 @@ def install(session: nox.Session, python: Path) -> None:
             session.error(NO_PYTHON)
         session.run(base, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(python), "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt", external=True)
+
+
+def install_command(session: nox.Session, python: Path) -> bool:
+    """Put the console script ``lunation`` into the shared environment, if PyPI, which has what builds it, can be had.
+
+    It runs the sources where they lie, so it is only installed again when what it is made of changes.
+    """
+    session.log("Installing the command into .nox/lunation/bin (seconds)")
+    uv = importlib.util.find_spec("uv") is not None
+    if uv:
+        command = [sys.executable, "-m", "uv", "--quiet", "pip", "install", "--python", str(python), "--reinstall"]
+    else:
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall"]
+    try:
+        if not uv:
+            session.run(str(python), "-m", "ensurepip", external=True, silent=True)  # uv makes one without pip
+        session.run(*command, "--no-deps", str(ROOT), external=True)
+    except nox.command.CommandFailed:
+        session.warn(f"The command is tried again the next time. Until then: alias lunation='{python} -m lunation'")
+        return False
+    return True
 
 
 def module(session: nox.Session, *arguments: str) -> None:

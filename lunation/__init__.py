@@ -1,1 +1,1 @@
-"""The operator's side of Lunation: deploy, query, retrain. ``python -m lunation --help`` is the way in."""
+"""The operator's side of Lunation: deploy, query, retrain. ``lunation --help`` is the way in."""

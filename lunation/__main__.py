@@ -1,5 +1,5 @@
 """``python -m lunation``."""
 
-from lunation.cli import app
+from lunation.cli import main
 
-app(prog_name="lunation")
+main()

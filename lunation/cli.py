@@ -1,8 +1,24 @@
 """The ``lunation`` command: which commands there are, in the order in which ``--help`` lists them."""
 
+import sys
+from io import TextIOWrapper
+
 import typer
 
-from lunation.commands import accounting, calling, checking, comparing, deployment, judging, reading, serving, training
+from lunation.commands import (
+    accounting,
+    calling,
+    checking,
+    comparing,
+    deployment,
+    judging,
+    reading,
+    sending,
+    serving,
+    training,
+)
+from lunation.commands.printing import complain
+from lunation.commands.session import explain
 
 app = typer.Typer(
     help="Deploy Lunation, look at what it keeps, and start a training.",
@@ -32,33 +48,43 @@ app.command(epilog="Examples: lunation verify · lunation verify --from 2013-03-
 app.command(epilog="Examples: lunation replay --date 2013-03-01 · lunation replay --from 2013-03-01 --all --yes")(
     accounting.replay
 )
+app.command(
+    epilog="Examples: lunation send flights.ndjson · zcat flights.ndjson.gz | lunation send - --rate 50 · "
+    "lunation send landed.ndjson --labels"
+)(sending.send)
 app.command(epilog="Examples: lunation urls · lunation urls classify-http")(calling.urls)
 app.command(epilog="Example: lunation models --json")(serving.models)
 app.command("served-at", epilog="Example: lunation served-at 2026-11-24T09:30:00")(serving.served_at)
-app.command(epilog="Example: lunation promote 2026-11-25/20261125-030000-1a2b3c4d --reason 'held for too few rows'")(
-    serving.promote
-)
+app.command(epilog="Example: lunation promote 1a2b3c4d --reason 'held for too few rows'")(serving.promote)
 app.command(
     epilog="Examples: lunation rollback --reason 'false alarms' · lunation rollback --to 3 --reason 'as in May'"
 )(serving.rollback)
+app.command(epilog="Examples: lunation shadow 1a2b3c4d --reason 'a closer look' · lunation shadow none --reason seen")(
+    serving.shadow
+)
 app.command(
-    epilog="Examples: lunation shadow 2026-11-25/… --reason 'a closer look' · lunation shadow none --reason seen"
-)(serving.shadow)
-app.command(
-    epilog="Examples: lunation canary 2026-11-25/… --share 0.1 --reason 'a trial' · lunation canary none --reason over"
+    epilog="Examples: lunation canary 1a2b3c4d --share 0.1 --reason 'a trial' · lunation canary none --reason over"
 )(serving.canary)
-app.command(epilog="Examples: lunation compare --days 7 · lunation compare 2026-11-25/20261125-030000-1a2b3c4d --json")(
-    comparing.compare
-)
-app.command(epilog="Examples: lunation runs · lunation runs 3f2a91c0 --json")(training.runs)
-app.command(
-    epilog="Examples: lunation report 20261125-030000-1a2b3c4d · lunation report 20261125-030000-1a2b3c4d --open"
-)(judging.report)
-app.command(epilog="Example: lunation diff 20261028-030000-5e6f7a8b 20261125-030000-1a2b3c4d --json")(judging.diff)
+app.command(epilog="Examples: lunation compare --days 7 · lunation compare 1a2b3c4d --json")(comparing.compare)
+app.command(epilog="Examples: lunation runs · lunation runs 1a2b3c4d · lunation runs latest --all")(training.runs)
+app.command(epilog="Examples: lunation report 1a2b3c4d · lunation report latest --open")(judging.report)
+app.command(epilog="Example: lunation diff 5e6f7a8b 1a2b3c4d --json")(judging.diff)
 app.command(epilog="Examples: lunation quality --days 7 · lunation quality --retrain --json")(judging.quality)
-app.command(epilog="Examples: lunation retrain --force --wait · lunation retrain --like 20261125-030000-1a2b3c4d")(
-    training.retrain
-)
+app.command(epilog="Examples: lunation retrain --force --wait · lunation retrain --like 1a2b3c4d")(training.retrain)
 app.command(epilog="Example: lunation backfill --records 'history/records-*.json' --labels 'history/labels-*.json'")(
     training.backfill
 )
+
+
+def main() -> None:
+    """The command as a process of its own: whatever goes wrong is one line and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    try:
+        app(prog_name="lunation")
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        complain(explain(error))
+        sys.exit(1)

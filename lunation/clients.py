@@ -17,6 +17,7 @@ from google.cloud.dataproc_v1 import JobControllerClient, WorkflowTemplateServic
 from google.cloud.datastore_admin_v1 import DatastoreAdminClient
 from google.cloud.datastore_v1 import DatastoreClient
 from google.cloud.functions_v2 import FunctionServiceClient
+from google.cloud.pubsub_v1.types import LimitExceededBehavior, PublisherOptions, PublishFlowControl
 from google.cloud.scheduler_v1 import CloudSchedulerClient
 from google.cloud.workflows.executions_v1 import ExecutionsClient
 from google.cloud.workflows_v1 import WorkflowsClient
@@ -184,8 +185,12 @@ class Clients:
 
     @cached_property
     def publisher(self) -> pubsub_v1.PublisherClient:
-        """Topics."""
-        return pubsub_v1.PublisherClient(**self._known("pubsub"))
+        """Topics. It waits where Pub/Sub is slower than its caller."""
+        bounds = PublishFlowControl(
+            message_limit=1000, byte_limit=50_000_000, limit_exceeded_behavior=LimitExceededBehavior.BLOCK
+        )
+        options = PublisherOptions(flow_control=bounds)
+        return pubsub_v1.PublisherClient(publisher_options=options, **self._known("pubsub"))
 
     @cached_property
     def subscriber(self) -> pubsub_v1.SubscriberClient:

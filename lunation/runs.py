@@ -4,8 +4,10 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from google.api_core.exceptions import NotFound
 from google.cloud.workflows.executions_v1 import Execution
 
 from lunation.clients import Clients
@@ -13,6 +15,8 @@ from lunation.deploy.table import WORKFLOW
 
 _EXECUTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_WHOLE = re.compile(r"(?:projects/.+/executions|\d{4}-\d{2}-\d{2})/([^/]+)")
+"""An execution's full name, or a model version."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Step:
     state: str
     started: str
     ended: str
+
+    @property
+    def seconds(self) -> float:
+        """From its beginning to its last change."""
+        return (moment(self.ended) - moment(self.started)).total_seconds()
 
 
 def workflow_path(clients: Clients) -> str:
@@ -41,32 +50,22 @@ def executions(clients: Clients, limit: int = 20) -> list[Execution]:
     return [execution for _, execution in zip(range(limit), found, strict=False)]
 
 
-class NoSuchRun(ValueError):
-    """There is no such execution, or more than one."""
+def short_id(name: str) -> str:
+    """What all tables call a run, and every command takes for it: the beginning of its execution's id, which is the end
+    of its run id and of its model version (workflows/retrain.yaml). What is named otherwise stays as it is."""
+    whole = _WHOLE.fullmatch(name)
+    last = whole[1] if whole is not None else name
+    if _EXECUTION_ID.fullmatch(last):
+        return last[:8]
+    return last[-8:] if _RUN_ID.fullmatch(last) else last
 
 
-def short_id(execution: str) -> str:
-    """The beginning of an execution's id (or of its full name's last part), enough for a person; :func:`find` takes
-    it. What is no id, such as a person's name, stays as it is."""
-    last = execution.rsplit("/", 1)[-1]
-    return last[:8] if _EXECUTION_ID.fullmatch(last) else last
-
-
-def find(clients: Clients, text: str) -> str:
-    """The full name of the execution that ``text`` means: its id, the beginning of it, or the id of its run.
-
-    Raises:
-        NoSuchRun: none among the newest 1,000, or several.
-    """
-    # A run's id ends with the beginning of the id of the execution that made it (workflows/retrain.yaml).
-    prefix = text.rsplit("-", 1)[-1] if _RUN_ID.fullmatch(text) else text
-    names = [one.name for one in executions(clients, 1000)]
-    matches = [name for name in names if name.rsplit("/", 1)[-1].startswith(prefix)]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise NoSuchRun(f"{len(matches)} executions begin with {text!r}: give more of the id")
-    raise NoSuchRun(f"no execution or run {text!r} among the newest {len(names)}; `lunation runs` lists them")
+def execution(clients: Clients, name: str) -> Execution | None:
+    """An execution in full; None: it is gone. Workflows keeps them for 90 days (https://cloud.google.com/workflows/quotas)."""
+    try:
+        return clients.executions.get_execution(name=name)
+    except NotFound:
+        return None
 
 
 def steps(clients: Clients, execution: str) -> list[Step]:
@@ -101,6 +100,12 @@ def steps(clients: Clients, execution: str) -> list[Step]:
         )
         for index, entry in enumerate(found)
     ]
+
+
+def moment(stamp: str) -> datetime:
+    """A time as Google's REST APIs write it: UTC, with up to nine digits behind the second."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{fraction[:6].ljust(6, '0')}").replace(tzinfo=UTC)
 
 
 def start(clients: Clients, *, force: bool = False, early: bool = False, like: str | None = None) -> Execution:

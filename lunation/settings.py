@@ -256,6 +256,11 @@ class Target(_Table):
             found: dict[str, dict[str, str]] = json.loads(path.read_text())
         except FileNotFoundError:
             raise SettingsError(f"{self.endpoints} is not there: start the servers first, with `nox -s up`") from None
+        except ValueError as error:
+            raise SettingsError(
+                f"{self.endpoints} cannot be read: {error}. The servers write it: end them, delete it, and start them "
+                "with `nox -s up`"
+            ) from None
         return found
 
 

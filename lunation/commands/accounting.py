@@ -221,6 +221,7 @@ def _print(found: "Account", limit: int, grace: float) -> None:
             ]
             for place in held
         ],
+        prose=["besides"],
     )
     if not found.whole and limit:
         print_table(
@@ -228,13 +229,15 @@ def _print(found: "Account", limit: int, grace: float) -> None:
             ["in", "record"],
             [[place, one] for place in found.missing for one in found.first_ids(place, limit)]
             + [["archive, unreadable", one.where] for one in found.unreadable.first[:limit]],
+            prose=["in"],
         )
     if found.dead:
         print_table(
             "Dead letters",
             ["refused by", "from topic", "messages", "first message", "reason"],
             [[one.unit, one.topic, f"{len(one.message_ids):,}", one.message_ids[0], one.reason] for one in found.dead],
-            prose=["reason"],
+            prose=["refused by", "from topic", "reason"],
+            drop=["first message"],
         )
     if found.under_way:
         out.print(f"{found.under_way:,} records are under way: they are younger than {grace:.0f} s.")

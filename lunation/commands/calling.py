@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lunation.commands.options import JsonOption, TargetOption
-from lunation.commands.printing import fail, out, print_json, print_table
+from lunation.commands.printing import fail, out, print_json, print_table, visible
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def urls(
     if as_json:
         print_json(found)
     elif function is not None:
-        typer.echo(found[function])
+        typer.echo(visible(found[function]))
     else:
         print_table("Over HTTP", ["function", "URL", "for"], [[name, url, FOR[name]] for name, url in found.items()])
         token = 'python -m laptop token --audience "URL"' if on_the_laptop else "gcloud auth print-identity-token"

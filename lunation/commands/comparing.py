@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lunation.commands.naming import A_RUN, model_version
 from lunation.commands.options import JsonOption, TargetOption
 from lunation.commands.printing import out, print_json, print_table
 from lunation.commands.session import session
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    model_version: Annotated[str | None, typer.Argument(help="Only this shadow.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"Only the shadow of this run. {A_RUN}")] = None,
     days: Annotated[
         int | None,
         typer.Option("--days", min=1, max=366, help="Records of the last so many days.", show_default="a cycle"),
@@ -34,6 +35,7 @@ def compare(
     from lunation import comparing
     from lunation.commands.findings import tell_skipped
     from lunation.ledger import Tally
+    from lunation.runs import short_id
     from schemas import use_case
 
     with session(target) as (settings, clients):
@@ -41,7 +43,8 @@ def compare(
         first = since.date() if since is not None else comparing.since(window)
         skipped = Tally()
         case = use_case(settings.use_case)
-        found = comparing.compare(clients, case, first=first, shadow=model_version, skipped=skipped.add)
+        shadow = run and model_version(clients, settings.use_case, run)
+        found = comparing.compare(clients, case, first=first, shadow=shadow, skipped=skipped.add)
     tell_skipped(skipped)
     if as_json:
         print_json([asdict(one) for one in found])
@@ -56,11 +59,12 @@ def compare(
             row
             for one in found
             for row in (
-                [f"shadow {one.shadow}", f"{one.records:,}", f"{one.same_label:.1%}", f"{one.difference:.4f}",
+                [f"shadow {short_id(one.shadow)}", f"{one.records:,}", f"{one.same_label:.1%}", f"{one.difference:.4f}",
                  *_scored(one.shadow_score)],
-                [f"served {one.served}", None, None, None, *_scored(one.served_score)],
+                [f"served {short_id(one.served)}", None, None, None, *_scored(one.served_score)],
             )
         ],
+        drop=["difference", "same label"],
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lunation.commands.naming import A_RUN, model_version
 from lunation.commands.options import JsonOption, TargetOption
 from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lunation.query import Broken
     from schemas import ModelManifest
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or <training date>/<run id>.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=A_RUN)]
 MEASURES = ("auc", "pr_auc", "log_loss", "brier", "calibration_error")
 
 
@@ -38,7 +39,7 @@ def report(
 
     broken: list[Broken] = []
     with session(target) as (settings, clients):
-        found = trained.manifest(clients, trained.model_version(clients, settings.use_case, run))
+        found = trained.manifest(clients, model_version(clients, settings.use_case, run))
         page = trained.evidence(clients, found, "report.html") if open_it or to is not None else b""
         text = trained.evidence(clients, found, "MODEL_CARD.md") if card else b""
         doubts = vouched.doubts(clients, found, broken.append)
@@ -82,6 +83,7 @@ def _print_report(found: "ModelManifest") -> None:
         f"On {measured:,}{of_all} records of {first} to {last}",
         ["measure", *shown],
         [[measure, *(_interval(label, values, measure) for label, values in shown.items())] for measure in MEASURES],
+        drop=["constant", "predecessor"],
     )
     failed = [check for check in found.checks if not check.passed]
     out.print(f"Data checks: {len(found.checks) - len(failed)} of {len(found.checks)} passed")
@@ -102,11 +104,12 @@ def _interval(label: str, values: dict[str, float | None], measure: str) -> str:
 def diff(before: RunArgument, now: RunArgument, target: TargetOption = None, as_json: JsonOption = False) -> None:
     """Show what two runs differ in: data, windows, parameters, code, versions, results."""
     from lunation import trained
+    from lunation.runs import short_id
     from schemas.manifest_diff import differences
 
     with session(target) as (settings, clients):
         left, right = (
-            trained.manifest(clients, trained.model_version(clients, settings.use_case, run)) for run in (before, now)
+            trained.manifest(clients, model_version(clients, settings.use_case, run)) for run in (before, now)
         )
     found = differences(left, right)
     if as_json:
@@ -115,11 +118,12 @@ def diff(before: RunArgument, now: RunArgument, target: TargetOption = None, as_
     if not found:
         out.print("They are the same in everything.")
         return
+    names = [short_id(left.model_version), short_id(right.model_version)]
     print_table(
         "What is not the same",
-        ["what", left.model_version, right.model_version],
+        ["what", *names],
         [[one.what, _short(one.before), _short(one.now)] for one in found],
-        prose=[left.model_version, right.model_version],
+        prose=["what", *names],
     )
 
 
@@ -164,7 +168,7 @@ def quality(
     else:
         _print_quality(found)
         if started is not None:
-            out.print(f"Started a training: lunation runs {workflow_runs.short_id(started)}")
+            out.print(f"Started a training: lunation runs {plain(workflow_runs.short_id(started))}")
     raise typer.Exit(2 if found.findings else 1 if found.broken else 0)
 
 
@@ -189,6 +193,8 @@ def _print_quality(found: "Quality") -> None:
             title,
             ["", "answers", "outcomes", "AUC", "log-loss", "calibration error", "said", "came true"],
             [_measured(group) for group in groups],
+            prose=[""],
+            drop=["calibration error", "said", "came true"],
         )
     print_table(
         "Drift of the serving model's inputs against its training",
@@ -206,11 +212,13 @@ def _print_quality(found: "Quality") -> None:
 
 
 def _measured(group: "Group") -> list[object]:
-    one = group.score
+    from lunation.runs import short_id
+
+    what, one = short_id(group.what), group.score
     if one is None:
-        return [group.what, f"{group.answers:,}", "0", None, None, None, None, None]
+        return [what, f"{group.answers:,}", "0", None, None, None, None, None]
     auc = "–" if one.auc is None else f"{one.auc:.4f}"
     return [
-        group.what, f"{group.answers:,}", f"{one.rows:,}", auc, f"{one.log_loss:.4f}", f"{one.calibration_error:.4f}",
+        what, f"{group.answers:,}", f"{one.rows:,}", auc, f"{one.log_loss:.4f}", f"{one.calibration_error:.4f}",
         f"{one.said:.1%}", f"{one.rate:.1%}",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lunation.commands.naming import A_RUN, model_version
 from lunation.commands.options import JsonOption, LimitOption, TargetOption
 from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def query(
     record_id: Annotated[str | None, typer.Argument(help="One record: what was sent and what was answered.")] = None,
     label: Annotated[str | None, typer.Option(help="Only answers with this label.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only answers of this model version.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="RUN", help=f"Only answers of this run's model. {A_RUN}")] = None,
     since: Annotated[datetime | None, typer.Option(help="Answered then or later, UTC.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Answered before, UTC.")] = None,
     limit: LimitOption = 20,
@@ -31,6 +32,7 @@ def query(
     """
     from lunation import query as fast_path
     from lunation.commands.findings import tell_broken
+    from lunation.runs import short_id
     from schemas import use_case
 
     with session(target) as (settings, clients):
@@ -45,7 +47,7 @@ def query(
             fast_path.classifications(
                 clients.datastore,
                 label=label,
-                model_version=model,
+                model_version=model and model_version(clients, settings.use_case, model),
                 since=since and since.replace(tzinfo=UTC),
                 until=until and until.replace(tzinfo=UTC),
                 limit=limit,
@@ -58,12 +60,13 @@ def query(
         return
     print_table(
         "Classifications, newest first",
-        ["record", "label", "probability", "model version", "generation", "classified at (UTC)"],
+        ["record", "label", "probability", "run", "generation", "classified at (UTC)"],
         [
-            [one.record_id, one.label, f"{one.probability:.4f}", one.model_version, one.generation,
+            [one.record_id, one.label, f"{one.probability:.4f}", short_id(one.model_version), one.generation,
              clock(one.classified_at)]
             for one in found
         ],
+        drop=["generation", "probability"],
     )  # fmt: skip
 
 

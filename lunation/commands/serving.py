@@ -1,6 +1,5 @@
 """``models`` and ``served-at`` show which model serves; ``promote``, ``rollback``, ``shadow``, ``canary`` change it."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lunation.commands.naming import A_RUN, model_version
 from lunation.commands.options import JsonOption, LimitOption, TargetOption
 from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 HARD_BOUND_SECONDS = 30
 """What ``functions/classify`` keeps to: past it no request is answered by a model that the pointer no longer names."""
-MODEL_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
 def _not_empty(text: str) -> str:
@@ -30,26 +29,12 @@ def _not_empty(text: str) -> str:
     return text.strip()
 
 
-def _model_version(text: str) -> str:
-    if not MODEL_VERSION.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is no model version; expected <training date>/<run id>")
-    return text
-
-
-def _candidate(text: str) -> str:
-    return text if text == "none" else _model_version(text)
-
-
 ReasonOption = Annotated[
     str, typer.Option("--reason", callback=_not_empty, help="Why. It is kept in the pointer's history.")
 ]
 DespiteOption = Annotated[bool, typer.Option("--despite-verdict", help="Also a model that the gate rejected.")]
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL_VERSION", callback=_model_version, help="<training date>/<run id>")
-]
-CandidateArgument = Annotated[
-    str, typer.Argument(metavar="MODEL_VERSION|none", callback=_candidate, help="<training date>/<run id>, or none.")
-]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=f"Whose model: {A_RUN}")]
+CandidateArgument = Annotated[str, typer.Argument(metavar="RUN|none", help=f"Whose model, or none: {A_RUN}")]
 
 
 def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOption = False) -> None:
@@ -97,13 +82,15 @@ def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOp
     out.print()
     print_table(
         "History, newest first",
-        ["generation", "model version", "verdict", "moved at (UTC)", "by", "reason"],
+        ["generation", "run", "verdict", "moved at (UTC)", "by", "reason"],
         [
-            [move.generation, move.model_version, _kind(move), clock(move.moved_at), short_id(move.actor), move.reason]
+            [move.generation, short_id(move.model_version), _kind(move), clock(move.moved_at), short_id(move.actor),
+             move.reason]
             for move in history
         ],
         prose=["reason"],
-    )
+        drop=["by"],
+    )  # fmt: skip
 
 
 def _print_asked(now: "ModelPointer | None", asked: "Asked") -> None:
@@ -132,11 +119,13 @@ def _print_asked(now: "ModelPointer | None", asked: "Asked") -> None:
 
 def _kind(move: "ModelPromotion") -> str:
     """The verdict; of a candidate's move, the candidate."""
+    from lunation.runs import short_id
+
     if move.verdict == "CANARY":
         one = move.canary
-        return "CANARY none" if one is None else f"CANARY {one.model_version} {one.share:.0%}"
+        return "CANARY none" if one is None else f"CANARY {short_id(one.model_version)} {one.share:.0%}"
     if move.verdict == "SHADOW":
-        return f"SHADOW {move.shadow.model_version if move.shadow is not None else 'none'}"
+        return f"SHADOW {short_id(move.shadow.model_version) if move.shadow is not None else 'none'}"
     return move.verdict
 
 
@@ -174,7 +163,7 @@ def served_at(
 
 
 def promote(
-    model_version: ModelArgument,
+    run: RunArgument,
     reason: ReasonOption,
     despite_verdict: DespiteOption = False,
     repair: Annotated[
@@ -186,10 +175,11 @@ def promote(
     from lunation import moves
 
     with session(target) as (settings, clients):
+        version = model_version(clients, settings.use_case, run)
         move = moves.promote(
             clients,
             settings.use_case,
-            model_version,
+            version,
             reason,
             despite_verdict=despite_verdict,
             repair=repair,
@@ -218,17 +208,18 @@ def rollback(
     _print_move(move)
 
 
-def shadow(model_version: CandidateArgument, reason: ReasonOption, target: TargetOption = None) -> None:
+def shadow(run: CandidateArgument, reason: ReasonOption, target: TargetOption = None) -> None:
     """Have a model score every pushed record beside the one that serves; its answers only go to the archive."""
     from lunation import moves
 
     with session(target) as (settings, clients):
-        move = moves.shadow(clients, settings.use_case, _or_none(model_version), reason, trial=_trial(settings))
+        version = None if run == "none" else model_version(clients, settings.use_case, run)
+        move = moves.shadow(clients, settings.use_case, version, reason, trial=_trial(settings))
     _print_move(move)
 
 
 def canary(
-    model_version: CandidateArgument,
+    run: CandidateArgument,
     reason: ReasonOption,
     share: Annotated[float, typer.Option(help="Of the record ids, above 0 and below 1.")] = 0.1,
     despite_verdict: DespiteOption = False,
@@ -240,10 +231,11 @@ def canary(
     if not 0 < share < 1:
         fail(f"--share is {share}: expected a number above 0 and below 1")
     with session(target) as (settings, clients):
+        version = None if run == "none" else model_version(clients, settings.use_case, run)
         move = moves.canary(
             clients,
             settings.use_case,
-            _or_none(model_version),
+            version,
             reason,
             share=share,
             despite_verdict=despite_verdict,
@@ -257,10 +249,6 @@ def _trial(settings: "Settings") -> "Try":
     from lunation import moves
 
     return partial(moves.serves_it, memory=settings.functions.classify.memory_mib * 2**20)
-
-
-def _or_none(model_version: str) -> str | None:
-    return None if model_version == "none" else model_version
 
 
 def _print_move(move: "ModelPromotion") -> None:

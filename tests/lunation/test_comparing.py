@@ -52,7 +52,7 @@ def archive(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arch
 
 
 def comparison(
-    number: int, served: float, shadow: float, version: str = "s", day: str = "2013-03-02"
+    number: int, served: float, shadow: float, version: str = "2026-01-01/s", day: str = "2013-03-02"
 ) -> dict[str, Any]:
     """What the function publishes."""
     return {
@@ -85,8 +85,8 @@ def test_both_are_scored_on_the_same_records(archive: Archive) -> None:
     archive.file("comparisons", "2013-03-02", comparison(0, 0.25, 0.5, version="other"))
     archive.file("labels", "2013-03-02", label(0, "on_time", 17), label(0, "late"), label(1, "on_time"))
     archive.file("labels", "2013-03-02", label(2, "on_time"), label(77, "late"))
-    (found,) = json.loads(archive.compare("s", "--since", "2013-03-02", "--json"))
-    assert (found["shadow"], found["served"], found["records"]) == ("s", "champion", 4)
+    (found,) = json.loads(archive.compare("2026-01-01/s", "--since", "2013-03-02", "--json"))
+    assert (found["shadow"], found["served"], found["records"]) == ("2026-01-01/s", "champion", 4)
     assert found["same_label"] == 0.5
     assert found["difference"] == pytest.approx(0.25)
     assert (found["shadow_score"]["rows"], found["served_score"]["rows"]) == (3, 3)

@@ -86,6 +86,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clients,
         clients = Clients(load().target("laptop").model_copy(update={"endpoints": endpoints}))
         clients.storage.create_bucket(BUCKET)
         CompositeIndex("ModelPromotion", "use_case", "-generation").create(clients)
+        CompositeIndex("TrainingRun", "use_case", "-claimed_at").create(clients)
         yield clients, {"LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints), "COLUMNS": "200", "TERM": "dumb"}
 
 
@@ -269,10 +270,10 @@ def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
     assert f"The pointer names {one}, generation 5, since" in printed
     assert "serves since" not in printed, "nobody was asked: there are no functions here"
     assert "Whether it serves, nobody says: the target has no functions" in printed
-    assert f"CANARY {two} 20%" in printed
-    assert f"SHADOW {two}" in printed
+    assert "CANARY flights-two 20%" in printed
+    assert "SHADOW flights-two" in printed
     assert "still to come" in operator.run("served-at", "2999-01-01", code=1).stderr
-    assert "no model version" in operator.run("promote", "../x", "--reason", "x", code=2).stderr
+    assert "no run '../x'" in operator.run("promote", "../x", "--reason", "x", code=1).stderr
     assert "say why" in operator.run("rollback", "--reason", " ", code=2).stderr
 
 

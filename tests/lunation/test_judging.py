@@ -397,8 +397,8 @@ def test_a_report_says_what_is_no_longer_as_it_was(operator: Operator) -> None:
     assert "Data checks" in operator.run("report", bare).stdout
 
 
-def test_a_model_card_cannot_steer_a_terminal(operator: Operator) -> None:
-    """It quotes values of the data. What looks like markup is text, too."""
+def test_a_model_card_is_printed_letter_for_letter(operator: Operator) -> None:
+    """It quotes values of the data: what looks like the terminal's markup in them is text."""
     card = b"# Card\n\n[bold]JFK[/] :smile:\n"
     listed = {"name": "MODEL_CARD.md", "sha256": hashlib.sha256(card).hexdigest(), "bytes": len(card)}
     version = operator.model("carded", evidence=[listed])

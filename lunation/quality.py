@@ -202,7 +202,7 @@ def _drift(
     found = []
     for item in model_inputs(case):
         bins = profile.bins.get(item.name)
-        if bins is not None and bins.kind == item.kind and item.name in profile.counts:
+        if bins is not None and bins.kind == item.kind:
             places = Counter(bins.place(record.get(item.name)) for record in records)
             before = profile.total(item.name)
             used = sum(count > 0 for count in before)
@@ -216,7 +216,11 @@ def _profile(clients: Clients, manifest: ModelManifest, tell: query.Tell) -> Dat
     if not any(file.name == PROFILE for file in manifest.evidence):
         return None
     try:
-        return DataProfile.model_validate_json(trained.evidence(clients, manifest, PROFILE))
+        profile = DataProfile.model_validate_json(trained.evidence(clients, manifest, PROFILE))
+        for name, bins in profile.bins.items():
+            if any(len(row) != bins.places for row in profile.counts.get(name, [[]])):
+                raise ValueError(f"the counts of {name} are not those of its bins")
+        return profile
     except ValueError as error:
         tell(Broken("ModelManifest", manifest.model_version, f"evidence {PROFILE}", why(error)))
         return None

@@ -73,7 +73,7 @@ def known(clients: Clients, bucket: str) -> Iterator[Known]:
     running = _running(clients)
     found = []
     for blob in clients.storage.list_blobs(bucket, prefix=PREFIX):
-        listed = json.loads(blob.download_as_bytes())
+        listed = _read(f"gs://{bucket}/{blob.name}", blob.download_as_bytes())
         labels = {one["sha256"][:12] for one in _entries(listed)}
         runs = tuple(sorted(name for name, source in running.items() if source in labels))
         found.append(Known(Path(blob.name).stem, blob.time_created, runs))
@@ -87,14 +87,14 @@ def fetch(clients: Clients, bucket: str, release_id: str, image: str | None = No
         image: of the archive pipeline, in the project of that bucket; None if it is the same project.
 
     Raises:
-        NoSuchRelease: it is not there, or an artefact is missing or has another hash.
+        NoSuchRelease: it is not there or no list, or an artefact is missing or has another hash.
     """
     try:
         content = clients.storage.bucket(bucket).blob(f"{PREFIX}{release_id}.json").download_as_bytes()
     except NotFound:
         ids = ", ".join(one.id for one in known(clients, bucket)) or "none"
         raise NoSuchRelease(f"there is no release {release_id} in gs://{bucket}; there are: {ids}") from None
-    listed = json.loads(content)
+    listed = _read(f"gs://{bucket}/{PREFIX}{release_id}.json", content)
     folder = staging.BUILD / "releases" / release_id
 
     def fetched(entry: dict[str, Any]) -> Artefact:
@@ -140,6 +140,17 @@ def _entry(artefact: Artefact) -> dict[str, Any]:
         "sha256": artefact.sha256,
         "bytes": artefact.path.stat().st_size,
     }
+
+
+def _read(uri: str, content: bytes) -> dict[str, Any]:
+    try:
+        listed: dict[str, Any] = json.loads(content)
+        if all(isinstance(one["sha256"], str) and isinstance(one["object"], str) for one in _entries(listed)):
+            return listed
+        problem = "an artefact without its object or hash"
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise NoSuchRelease(f"{uri} is no list of a release ({problem}): delete it, or restore the bucket's older version")
 
 
 def _entries(listed: dict[str, Any]) -> list[dict[str, Any]]:

@@ -271,6 +271,20 @@ def test_a_smoke_test_sees_the_marked_record_everywhere_and_takes_it_away(deploy
     )
 
 
+def test_a_list_of_a_release_that_is_none_is_named(deployment: Deployment) -> None:
+    """With its object and what to do, whoever put it there."""
+    bucket = deployment.clients.storage.bucket(f"{deployment.clients.project}-build")
+    for content in (b"{", b"null", b'{"functions": {}}'):
+        blob = bucket.blob("releases/0123456789ab.json")
+        blob.upload_from_string(content)
+        try:
+            for arguments in (["releases"], ["deploy", "--release", "0123456789ab"]):
+                said = deployment.run(*arguments, code=1).stderr
+                assert "releases/0123456789ab.json is no list of a release" in said
+        finally:
+            blob.delete()
+
+
 def test_verify_says_that_what_the_pointer_names_does_not_load(deployment: Deployment) -> None:
     """As the deployed classifier says, asked with a token of the account that may call it; the exit code tells. Before
     the first model there is nothing to be served."""

@@ -336,12 +336,14 @@ def test_a_serving_model_whose_folder_is_broken_is_named_and_its_answers_are_sco
         ("ModelManifest", version, "rows.evaluate"),
     }
 
-    content = b"no JSON"
-    listed = {"name": "profile.json", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    version = operator.model("torn", metrics={"challenger": MEASURED}, evidence=[listed])
-    operator.clients.storage.bucket(MODELS).blob(f"models/{version}/profile.json").upload_from_string(content)
-    operator.serve(version)
-    assert set(named()) == {("ModelManifest", version, "evidence profile.json")}
+    uncounted = PROFILE.model_copy(update={"counts": {"carrier": [[1]]}}).model_dump_json().encode()
+    for run_id, content in (("torn", b"no JSON"), ("uncounted", uncounted)):
+        listed = {"name": "profile.json", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        version = operator.model(run_id, metrics={"challenger": MEASURED}, evidence=[listed])
+        operator.clients.storage.bucket(MODELS).blob(f"models/{version}/profile.json").upload_from_string(content)
+        operator.answers(version)
+        operator.serve(version)
+        assert set(named()) == {("ModelManifest", version, "evidence profile.json")}
 
     operator.serve("2013-03-01/gone")
     assert "there is no gs://" in named()["ModelManifest", "2013-03-01/gone", ""]
@@ -395,8 +397,8 @@ def test_a_report_says_what_is_no_longer_as_it_was(operator: Operator) -> None:
     assert "Data checks" in operator.run("report", bare).stdout
 
 
-def test_a_model_card_cannot_steer_a_terminal(operator: Operator) -> None:
-    """It quotes values of the data. What looks like markup is text, too."""
+def test_a_model_card_is_printed_letter_for_letter(operator: Operator) -> None:
+    """It quotes values of the data: what looks like the terminal's markup in them is text."""
     card = b"# Card\n\n[bold]JFK[/] :smile:\n"
     listed = {"name": "MODEL_CARD.md", "sha256": hashlib.sha256(card).hexdigest(), "bytes": len(card)}
     version = operator.model("carded", evidence=[listed])

@@ -114,6 +114,19 @@ def test_a_bad_record_does_not_excuse_a_good_one(operator: Operator) -> None:
     assert operator.settled()["missing"]["Classification"]["record_ids"] == ["r0"]
 
 
+def test_a_letter_without_its_payload_excuses_what_is_as_large(operator: Operator) -> None:
+    """What is too large for an entity, and for its dead letter, is known by the attribute that it was sent with; a
+    letter without a payload does not excuse a small record of the same id."""
+    operator.file("records", FIRST, line("large", note="x" * (1 << 20)), line("small"))
+    operator.file("records", SECOND, line("kept", SECOND))
+    for unit in ("ingest_fast", "classify"):
+        for name in ("large", "small"):
+            operator.refuse(unit, name, b"", "document: too large", record_id=name)
+    found = operator.settled()
+    assert found["refused"] == {"archive": 0, "Record": 1, "Classification": 1}
+    assert found["missing"]["Record"]["record_ids"] == ["small", "kept"]
+
+
 def test_a_record_of_two_days_is_one_record(operator: Operator) -> None:
     """It was sent twice, with two event times, and is missing: it is published once, and does not make up for another
     one that is nowhere to be had."""

@@ -13,12 +13,16 @@ import aiohttp
 
 from laptop.workflows.errors import Raised, error
 from laptop.workflows.expressions import is_number, text_of, type_name
+from laptop.workflows.values import json_value
 
 MAX_SECONDS = 1800.0
 SECONDS = 300.0
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 FORM = "application/x-www-form-urlencoded"
+USER_AGENT = "GoogleCloudWorkflows; (+https://cloud.google.com/workflows/docs)"
+"""The default, and what is appended to a value of the workflow's own:
+https://cloud.google.com/workflows/docs/http-requests#invoke_an_http_endpoint."""
 Authorize = Callable[[str, str | None, str], str]
 
 
@@ -55,6 +59,8 @@ def request(method: Any, arguments: Mapping[str, Any]) -> Request:
     for key, value in headers.items():
         if not isinstance(value, str):
             raise error("TypeError", f"{name}: the header {key} must be a string, not {type_name(value)}")
+    agent = next((key for key in headers if key.lower() == "user-agent"), "User-Agent")
+    headers[agent] = f"{headers.get(agent, '')} {USER_AGENT}".lstrip()
     query = []
     for key, value in _map(arguments, "query", name).items():
         query += [(key, text_of(one)) for one in (value if isinstance(value, list) else [value])]
@@ -170,8 +176,8 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
 def _decoded(content: bytes, content_type: str) -> Any:
     if "json" in content_type:
         try:
-            return json.loads(content) if content else None
-        except ValueError:
+            return json_value(content.decode(errors="replace")) if content else None
+        except (ValueError, RecursionError):
             return content.decode(errors="replace")
     if content_type.startswith("text/"):
         return content.decode(errors="replace")

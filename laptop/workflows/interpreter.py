@@ -23,6 +23,7 @@ from laptop.workflows.program import Routine, Step
 MAX_STEPS = 100_000
 MAX_DEPTH = 20
 MAX_SLEEP_SECONDS = 365 * 24 * 3600
+SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
 PREDICATES = {
     # https://cloud.google.com/workflows/docs/reference/stdlib/http/default_retry_predicate and …_non_idempotent
     "http.default_retry_predicate": (
@@ -61,7 +62,7 @@ _PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "sys.now": ((), ()),
     "sys.sleep": (("seconds",), ()),
     "sys.sleep_until": (("time",), ()),
-    "sys.log": ((), ("data", "severity", "text", "json", "timeout")),
+    "sys.log": ((), ("data", "severity", "text", "json", "timeout")),  # in the order of a list of arguments
     "sys.get_env": (("name",), ("default",)),
     "uuid.generate": ((), ()),
     "http.get": (("url",), _HTTP[1:]),
@@ -229,9 +230,11 @@ class Run:
             return None
         if step.kind == "call":
             arguments = await fields["args"].value(frame)
-            if arguments is not None and not isinstance(arguments, dict):
-                raise error("TypeError", f"args: expected a map, got {type_name(arguments)}")
-            result = await frame.call(fields["call"], [], arguments or {})
+            if arguments is not None and not isinstance(arguments, (dict, list)):
+                raise error("TypeError", f"args: expected a map or a list, got {type_name(arguments)}")
+            # A list: https://cloud.google.com/workflows/docs/reference/stdlib/sys/log has an example.
+            positional, named = (arguments, {}) if isinstance(arguments, list) else ([], arguments or {})
+            result = await frame.call(fields["call"], positional, named)
             if fields["result"] is not None:
                 frame.variables.set(fields["result"], result)
             return None
@@ -386,6 +389,8 @@ class Run:
 
     async def builtin(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
         """A function that is not one of the workflow's own."""
+        if name in library.IN_THREAD:
+            return await asyncio.to_thread(library.call, name, positional, dict(named))
         if name in library.FUNCTIONS:
             return library.call(name, positional, dict(named))
         arguments = _arguments(name, positional, named)
@@ -407,10 +412,12 @@ class Run:
             left = library.call("time.parse", [arguments["time"]], {}) - await self.once(_now)
             return await self.sleep(_duration(max(0.0, left)))
         if name == "sys.log":
-            shown = arguments.get("data", arguments.get("json", arguments.get("text")))
-            self._journal.log(shown if isinstance(shown, str) else library.call("json.encode_to_string", [shown], {}))
+            self._journal.log(_logged(arguments))
             return None
         assert name == "sys.get_env"
+        for part in ("name", "default"):
+            if part in arguments and not isinstance(arguments[part], str):
+                raise error("TypeError", f"sys.get_env: {part}: expected a string, got {type_name(arguments[part])}")
         if arguments["name"] in self._environment:
             return self._environment[arguments["name"]]
         if "default" in arguments:
@@ -478,6 +485,25 @@ def _arguments(name: str, positional: list[Any], named: Mapping[str, Any]) -> di
         if one not in arguments:
             raise error("TypeError", f"{name}: the parameter {one} is missing")
     return arguments
+
+
+def _logged(arguments: Mapping[str, Any]) -> str:
+    """What ``sys.log`` is to say: https://cloud.google.com/workflows/docs/reference/stdlib/sys/log."""
+    given = [name for name in ("data", "text", "json") if arguments.get(name) is not None]
+    if len(given) != 1:
+        raise error(
+            "TypeError", f"sys.log takes one of data, text and json, not {' and '.join(given) or 'none of them'}"
+        )
+    (name,) = given
+    shown = arguments[name]
+    if not isinstance(shown, dict if name == "json" else (str, int, float, list, dict)):
+        raise error("TypeError", f"sys.log: {name}: {type_name(shown)} cannot be logged")
+    severity = arguments.get("severity") or "DEFAULT"
+    if not isinstance(severity, str):
+        raise error("TypeError", f"sys.log: severity: expected a string, got {type_name(severity)}")
+    if severity not in SEVERITIES:
+        raise error("ValueError", f"sys.log: severity: {severity!r} is none of {', '.join(SEVERITIES)}")
+    return shown if isinstance(shown, str) else str(library.call("json.encode_to_string", [shown], {}))
 
 
 def _duration(seconds: Any) -> float:

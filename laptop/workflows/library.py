@@ -1,8 +1,9 @@
 """The standard library of the language, as far as it gives the same result for the same arguments.
 
-https://cloud.google.com/workflows/docs/reference/stdlib/overview; the parameters are called as they are there, because
-``args`` names them. What looks at the clock, the network or chance is in the interpreter, which writes down what it
-got.
+https://cloud.google.com/workflows/docs/reference/stdlib/overview; below it each function has a page of its own, such as
+…/stdlib/text/url_decode, which tells the types it takes, its defaults and its errors. The parameters are called as they
+are there, because ``args`` names them. What looks at the clock, the network or chance is in the interpreter, which
+writes down what it got.
 """
 
 import base64
@@ -14,16 +15,22 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote_plus
 from zoneinfo import ZoneInfo
 
+from laptop.workflows import regex
 from laptop.workflows.errors import Raised, error
 from laptop.workflows.expressions import text_of, type_name, within
+from laptop.workflows.memory import string_size
+from laptop.workflows.values import json_value
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[-+]\d\d:\d\d)", re.ASCII)
-_HASHES = {"MD5": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"}
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_HASHES = {
+    "MD5": "md5", "SHA1": "sha1", "SHA224": "sha224", "SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512",
+}  # fmt: skip
 
 
 def _need(kind: type | tuple[type, ...], name: str, function: str, *values: Any) -> None:
@@ -104,6 +111,7 @@ def _merge_nested(first: Any, second: Any) -> dict[str, Any]:
 
 def _without(map: Any, key: Any) -> dict[str, Any]:
     _need(dict, "a map", "map.delete", map)
+    _texts("map.delete: key", key)
     return {name: value for name, value in map.items() if name != key}
 
 
@@ -163,22 +171,31 @@ def _find_all(source: Any, substr: Any) -> list[int]:
 
 def _find_all_regex(source: Any, regexp: Any) -> list[dict[str, Any]]:
     _texts("text.find_all_regex", source, regexp)
-    return [{"index": match.start(), "match": match.group()} for match in re.finditer(regexp, source)]
+    return [{"index": start, "match": source[start:end]} for start, end in regex.matches(source, regexp)]
 
 
 def _match_regex(source: Any, regexp: Any) -> bool:
     _texts("text.match_regex", source, regexp)
-    return re.search(regexp, source) is not None
+    return regex.contains(source, regexp)
 
 
 def _replace_all(source: Any, substr: Any, repl: Any) -> str:
     _texts("text.replace_all", source, substr, repl)
+    found = source.count(substr)
+    string_size(len(source.encode()) + found * (len(repl.encode()) - len(substr.encode())))
     return str(source.replace(substr, repl))
 
 
 def _replace_all_regex(source: Any, regexp: Any, repl: Any) -> str:
+    """``repl`` as it is: the page says that it cannot refer to a group of ``regexp``."""
     _texts("text.replace_all_regex", source, regexp, repl)
-    return re.sub(regexp, repl, source)
+    parts: list[str] = []
+    size = at = 0
+    for start, end in regex.matches(source, regexp):
+        parts += (source[at:start], repl)
+        size = string_size(size + len(parts[-2].encode()) + len(repl.encode()))
+        at = end
+    return "".join((*parts, source[at:]))
 
 
 def _to_lower(source: Any) -> str:
@@ -203,18 +220,21 @@ def _url_encode_plus(source: Any) -> str:
 
 def _url_decode(source: Any) -> str:
     _texts("text.url_decode", source)
-    return unquote(source, errors="strict")
+    if wrong := _NO_ESCAPE.search(source):
+        raise error("ValueError", f"text.url_decode: no two hexadecimal digits after the % at {wrong.start()}")
+    return unquote_plus(source, errors="strict")
 
 
-def _encode(data: Any, charset: Any = "UTF-8") -> bytes:
-    _texts("text.encode", data, charset)
-    return bytes(data.encode(charset))
+def _encode(text: Any, charset: Any = "UTF-8") -> bytes:
+    _texts("text.encode", text, charset)
+    return bytes(text.encode(charset))
 
 
 def _decode(data: Any, charset: Any = "UTF-8") -> str:
+    """What the charset does not have becomes U+FFFD."""
     _need(bytes, "bytes", "text.decode", data)
     _texts("text.decode", charset)
-    return str(data.decode(charset))
+    return str(data.decode(charset, errors="replace"))
 
 
 # --- json, base64, hash
@@ -222,12 +242,8 @@ def _decode(data: Any, charset: Any = "UTF-8") -> str:
 
 def _decode_json(data: Any) -> Any:
     _need((str, bytes), "a string or bytes", "json.decode", data)
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
-
     try:
-        return json.loads(data, parse_constant=refuse)
+        return json_value(data if isinstance(data, str) else _decode(data))
     except (ValueError, RecursionError) as cause:
         raise error("ValueError", f"json.decode: {cause}") from None
 
@@ -249,18 +265,18 @@ def _encode_json_bytes(data: Any, indent: Any = False) -> bytes:
     return _encode_json(data, indent).encode()
 
 
-def _raw(data: Any, function: str) -> bytes:
-    _need((str, bytes), "bytes or a string", function, data)
-    return data if isinstance(data, bytes) else bytes(data.encode())
-
-
 def _b64_encode(data: Any, padding: Any = True) -> str:
-    text = base64.b64encode(_raw(data, "base64.encode")).decode()
+    _need(bytes, "bytes", "base64.encode", data)
+    _need(bool, "a boolean", "base64.encode: padding", padding)
+    text = base64.b64encode(data).decode()
     return text if padding else text.rstrip("=")
 
 
 def _b64_decode(data: Any, padding: Any = True) -> bytes:
+    """Line ends are ignored."""
     _texts("base64.decode", data)
+    _need(bool, "a boolean", "base64.decode: padding", padding)
+    data = data.replace("\r", "").replace("\n", "")
     try:
         return base64.b64decode(data if padding else data + "=" * (-len(data) % 4), validate=True)
     except binascii.Error as cause:
@@ -275,22 +291,24 @@ def _algorithm(algorithm: Any, function: str) -> str:
 
 
 def _checksum(data: Any, algorithm: Any) -> bytes:
+    _need(bytes, "bytes", "hash.compute_checksum", data)
     name = _algorithm(algorithm, "hash.compute_checksum")
-    return hashlib.new(name, _raw(data, "hash.compute_checksum"), usedforsecurity=False).digest()
+    return hashlib.new(name, data, usedforsecurity=False).digest()
 
 
 def _hmac(key: Any, data: Any, algorithm: Any) -> bytes:
+    _need(bytes, "bytes", "hash.compute_hmac", key, data)
     name = _algorithm(algorithm, "hash.compute_hmac")
-    return hmac.digest(_raw(key, "hash.compute_hmac"), _raw(data, "hash.compute_hmac"), name)
+    return hmac.digest(key, data, name)
 
 
 # --- time
 
 
-def _format(seconds: Any, timezone: Any = "UTC") -> str:
+def _format(seconds: Any, timezone: Any = "") -> str:
     _need((int, float), "a number", "time.format", seconds)
     _texts("time.format", timezone)
-    moment = datetime.fromtimestamp(float(seconds), ZoneInfo(timezone))
+    moment = datetime.fromtimestamp(float(seconds), ZoneInfo(timezone or "UTC"))
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -344,6 +362,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "time.format": _format,
     "time.parse": _parse_time,
 }
+IN_THREAD = {"text.find_all_regex", "text.match_regex", "text.replace_all_regex"}
+"""What may take so long that others should not wait for it."""
 BLOCKING = {
     "http.get", "http.post", "http.put", "http.patch", "http.delete", "http.request", "sys.log", "sys.sleep",
     "sys.sleep_until",
@@ -369,5 +389,5 @@ def call(name: str, positional: list[Any], named: dict[str, Any]) -> Any:
         raise
     except (TypeError, AttributeError) as cause:
         raise error("TypeError", f"{name}: {str(cause).replace('<lambda>', name)}") from None
-    except (ValueError, LookupError, ArithmeticError, OSError, re.error) as cause:
+    except (ValueError, LookupError, ArithmeticError, OSError) as cause:
         raise error("ValueError", f"{name}: {cause}") from None

@@ -88,15 +88,25 @@ def size_of(value: Any) -> int:
     """The bytes that the service counts for a value.
 
     Raises:
-        Raised: ResourceLimitError: a string is longer than the service allows.
+        Raised: ResourceLimitError: a string is longer than the service allows, or all of it larger.
     """
     if isinstance(value, (str, bytes)):
-        size = len(value.encode()) if isinstance(value, str) else len(value)
-        if size > MAX_STRING_BYTES:
-            raise error("ResourceLimitError", f"a string has {size} bytes of at most {MAX_STRING_BYTES // 1024} KB")
-        return 8 + size
-    if isinstance(value, list):
-        return 8 + sum(size_of(one) for one in value)
-    if isinstance(value, dict):
-        return 8 + sum(size_of(key) + size_of(one) for key, one in value.items())
-    return 8
+        return 8 + string_size(len(value.encode()) if isinstance(value, str) else len(value))
+    size = 8
+    if isinstance(value, (list, dict)):
+        for one in value:
+            size += size_of(one) + (size_of(value[one]) if isinstance(value, dict) else 0)
+            if size > MAX_BYTES:  # at once: what is held twice is counted twice, and could be a very great deal
+                raise error("ResourceLimitError", f"a value takes more than {MAX_BYTES // 1024} KB of memory")
+    return size
+
+
+def string_size(size: int) -> int:
+    """The bytes of a string as they are, unless there are more than the service allows.
+
+    Raises:
+        Raised: ResourceLimitError.
+    """
+    if size > MAX_STRING_BYTES:
+        raise error("ResourceLimitError", f"a string has {size} bytes of at most {MAX_STRING_BYTES // 1024} KB")
+    return size

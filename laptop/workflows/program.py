@@ -112,12 +112,13 @@ def _identifier(name: Any, where: str) -> str:
 def _steps(items: Any, where: str) -> list[Step]:
     if not isinstance(items, list) or not items:
         raise SourceError(f"{where}: needs steps, a list")
-    steps: list[Step] = []
+    steps: dict[str, Step] = {}
     for number, item in enumerate(items):
-        steps.append(_within(items, number, lambda item=item: _named_step(item, where)))
-        if sum(step.name == steps[-1].name for step in steps) > 1:
-            raise SourceError(f"{where}: the step {steps[-1].name} is there twice", steps[-1].line)
-    return steps
+        step = _within(items, number, lambda item=item: _named_step(item, where))
+        if step.name in steps:
+            raise SourceError(f"{where}: the step {step.name} is there twice", step.line)
+        steps[step.name] = step
+    return list(steps.values())
 
 
 def _named_step(item: Any, where: str) -> Step:
@@ -152,8 +153,8 @@ def _step(name: str, body: Any, where: str) -> Step:
                              for n, one in enumerate(assignments)]}  # fmt: skip
     elif kind == "call":
         _only(where, body, {"call", "args", "result", "next"})
-        if not isinstance(body.get("args") or {}, (dict, str)):
-            raise SourceError(f"{where}: args is a map of the parameters by name")
+        if not isinstance(body.get("args") or {}, (dict, list, str)):
+            raise SourceError(f"{where}: args is a map of the parameters by name, or a list of them")
         result = None if body.get("result") is None else _identifier(body["result"], where)
         fields = {"call": str(content), "args": _tree(body.get("args"), where), "result": result}
     elif kind == "switch":
@@ -252,7 +253,10 @@ def _assignment(item: Any, where: str) -> tuple[Tree, Tree]:
 
 
 def _tree(value: Any, where: str) -> Tree:
-    """A YAML value with its expressions parsed."""
+    """A YAML value with its expressions parsed.
+
+    The key of a map may be an expression, too: https://cloud.google.com/workflows/docs/reference/syntax/maps.
+    """
     if isinstance(value, str):
         match = EXPRESSION.fullmatch(value.strip())
         if match is None:
@@ -266,7 +270,7 @@ def _tree(value: Any, where: str) -> Tree:
     if isinstance(value, list):
         return ListOf(tuple(_within(value, n, lambda one=one: _tree(one, where)) for n, one in enumerate(value)))
     if isinstance(value, dict):
-        return MapOf(tuple((Literal(key), _within(value, key, lambda one=one: _tree(one, where)))
+        return MapOf(tuple(_within(value, key, lambda key=key, one=one: (_tree(key, where), _tree(one, where)))
                            for key, one in value.items()))  # fmt: skip
     return Literal(value)
 

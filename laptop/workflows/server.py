@@ -27,7 +27,8 @@ from laptop.surface import HttpRoute, rpcs_of
 from laptop.workflows import interpreter, journal, program
 from laptop.workflows.errors import Raised, SourceError
 from laptop.workflows.errors import error as workflow_error
-from laptop.workflows.program import Step
+from laptop.workflows.program import Routine, Step
+from laptop.workflows.values import json_value
 
 Workflow: Any = types.Workflow.pb()
 ListWorkflowsResponse: Any = types.ListWorkflowsResponse.pb()
@@ -61,6 +62,9 @@ EXECUTION_ROUTES = {
     "GetExecution": [HttpRoute("get", f"/v1/{ONE}")],
     "CancelExecution": [HttpRoute("post", f"/v1/{ONE}:cancel", "*")],
 }
+PROJECT_NUMBER = "0"
+DEFAULT_ACCOUNT = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
+"""Whose identity a workflow has that names none: https://cloud.google.com/workflows/docs/authentication."""
 MAX_ARGUMENT_BYTES = 32 * 1024
 MAX_VARIABLES = 20
 MAX_VARIABLE_BYTES = 4 * 1024
@@ -82,6 +86,7 @@ class Workflows:
         self.operations = Operations(store)
         self._store = store
         self._identity = identity
+        self._deploying = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._runs: dict[str, interpreter.Run] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -112,13 +117,18 @@ class Workflows:
         workflow.name = f"{request.parent}/workflows/{request.workflow_id}"
         if not NAME.fullmatch(workflow.name):
             raise invalid(f"{workflow.name!r} is no workflow's name")
-        if self._find(workflow.name) is not None:
-            raise already_exists(workflow.name)
-        workflow.create_time.GetCurrentTime()
-        return await self._deploy(workflow, 1, "create")
+        async with self._deploying:
+            if self._find(workflow.name) is not None:
+                raise already_exists(workflow.name)
+            workflow.create_time.GetCurrentTime()
+            return await self._deploy(workflow, 1, "create")
 
     async def update_workflow(self, request: Any) -> Any:
         """Make a new revision."""
+        async with self._deploying:
+            return await self._update(request)
+
+    async def _update(self, request: Any) -> Any:
         found = self._find(request.workflow.name)
         if found is None:
             raise not_found(request.workflow.name)
@@ -133,7 +143,7 @@ class Workflows:
 
     async def _deploy(self, workflow: Any, revision: int, verb: str) -> Any:
         try:
-            program.load(workflow.source_contents)
+            await _load(workflow.source_contents)
         except SourceError as error:
             raise invalid(f"{workflow.name.rsplit('/', 1)[1]}: {error}") from error
         _check_variables(dict(workflow.user_env_vars))
@@ -224,13 +234,14 @@ class Workflows:
         _, project, _, location, _, short = request.parent.split("/")
         variables = {
             **workflow.user_env_vars,
+            # https://cloud.google.com/workflows/docs/reference/environment-variables lists them.
             "GOOGLE_CLOUD_PROJECT_ID": project,
-            "GOOGLE_CLOUD_PROJECT_NUMBER": "0",
+            "GOOGLE_CLOUD_PROJECT_NUMBER": PROJECT_NUMBER,
             "GOOGLE_CLOUD_LOCATION": location,
             "GOOGLE_CLOUD_WORKFLOW_ID": short,
             "GOOGLE_CLOUD_WORKFLOW_EXECUTION_ID": execution.name.rsplit("/", 1)[1],
             "GOOGLE_CLOUD_WORKFLOW_REVISION_ID": workflow.revision_id,
-            "GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME": workflow.service_account.rsplit("/", 1)[-1],
+            "GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME": workflow.service_account.rsplit("/", 1)[-1] or DEFAULT_ACCOUNT,
         }
         body = execution.SerializeToString()
         await self._store.write(
@@ -317,18 +328,18 @@ class Workflows:
 
     async def _run(self, execution: Any, source: str, variables: dict[str, str]) -> None:
         assert self._session is not None
-        account = variables["GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME"] or "default@laptop.iam.gserviceaccount.com"
+        account = variables["GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME"]
 
         def authorize(kind: str, audience: str | None, url: str) -> str:
             origin = "/".join(url.split("/")[:3])
             return f"Bearer {self._identity.token(account, audience or origin if kind == 'OIDC' else 'laptop')}"
 
         try:
-            routines = program.load(source)
+            routines = await _load(source)
             rows = _Journal(self._store, execution.name, set(routines))
             run = interpreter.Run(routines, rows, variables, self._session, authorize)
             self._runs[execution.name] = run
-            result = await run.main(json.loads(execution.argument) if execution.argument else None)
+            result = await run.main(_argument(execution.argument))
             execution.result = _result(result)
             await self._end(execution, State.SUCCEEDED)
         except Raised as failure:
@@ -360,6 +371,11 @@ class Workflows:
                 "UPDATE execution SET message = ? WHERE name = ?", (body, execution.name)
             )
         )
+
+
+async def _load(source: str) -> dict[str, Routine]:
+    """The program of a source. Nobody waits for it but the caller: a large source takes some seconds."""
+    return await asyncio.to_thread(program.load, source)
 
 
 class _Journal:
@@ -447,6 +463,13 @@ def _refuse(call: str, **given: str) -> None:
     for name, value in given.items():
         if value:
             raise ServiceError("UNIMPLEMENTED", f"{call}: {name} is not served on a laptop (LIMITATIONS.md)")
+
+
+def _argument(text: str) -> Any:
+    try:
+        return json_value(text) if text else None
+    except (ValueError, RecursionError) as cause:
+        raise workflow_error("ValueError", f"the argument cannot be read: {cause}") from None
 
 
 def _result(value: Any) -> str:

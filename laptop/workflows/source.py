@@ -11,8 +11,10 @@ import yaml
 from laptop.workflows.errors import SourceError
 
 MAX_SOURCE_BYTES = 128 * 1024
-MAX_VALUES = 100_000
-"""Aliases could make a small source a very large one."""
+MAX_WRITTEN_OUT = 4 * MAX_SOURCE_BYTES
+"""Characters of keys and values when each alias is replaced by what it stands for: aliases could make a small source a
+very large one, and each character has to be looked at."""
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Map(dict[str, Any]):
@@ -66,24 +68,24 @@ def read(text: str) -> Any:
 
 class _Reader:
     def __init__(self) -> None:
-        self._values = 0
+        self._written_out = 0
 
     def value(self, node: yaml.Node | None) -> Any:
         if node is None:
             return None
-        self._values += 1
         line = _line(node)
-        if self._values > MAX_VALUES:
-            raise SourceError(f"the source has more than {MAX_VALUES} values", line)
+        self._count(node, line)
         if isinstance(node, yaml.MappingNode):
             found = Map()
             for key, value in node.value:
                 if not isinstance(key, yaml.ScalarNode):
                     raise SourceError("the key of a map must be a text", _line(key))
-                if key.value in found:
-                    raise SourceError(f"the key {key.value!r} is there twice", _line(key))
-                found[key.value] = self.value(value)
-                found.lines[key.value] = _line(key)
+                self._count(key, line)
+                name = _joined(key.value, _line(key))
+                if name in found:
+                    raise SourceError(f"the key {name!r} is there twice", _line(key))
+                found[name] = self.value(value)
+                found.lines[name] = _line(key)
             return found
         if isinstance(node, yaml.SequenceNode):
             items = List()
@@ -94,15 +96,32 @@ class _Reader:
         assert isinstance(node, yaml.ScalarNode)
         return _scalar(node, line)
 
+    def _count(self, node: yaml.Node, line: int) -> None:
+        self._written_out += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        if self._written_out > MAX_WRITTEN_OUT:
+            raise SourceError(
+                f"with its aliases written out, the source has more than {MAX_WRITTEN_OUT} characters", line
+            )
+
 
 def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _joined(text: str, line: int) -> str:
+    """The text with ``\\ud83d\\ude00`` as one character: JSON writes it so, and YAML's parser leaves it in halves."""
+    if _HALF.search(text) is None:
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise SourceError("a text has half a surrogate pair", line) from None
+
+
 def _scalar(node: yaml.ScalarNode, line: int) -> Any:
     tag, text = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
     if tag == "str":
-        return text
+        return _joined(text, line)
     if tag == "null":
         return None
     if tag == "bool":

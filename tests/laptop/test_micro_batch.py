@@ -171,6 +171,24 @@ def test_a_streaming_pipeline_runs_as_it_is(job: Job, clients: Clients) -> None:
     assert left(clients) == []
 
 
+def test_messages_of_any_size_go_through(job: Job, clients: Clients) -> None:
+    """Many at once, and up to the 10 MB that Pub/Sub takes: none waits for ever, and none holds up its neighbours."""
+    texts = [f"sun {number}".ljust(6_000) for number in range(1000)]
+    texts += [f"moon {number}".ljust(50_000) for number in range(100)]
+    for start in range(0, 1100, 100):
+        publish(clients, *texts[start : start + 100])
+    large = [f"star {size}".ljust(size) for size in (2_000_000, 9_999_000, 5_000_000)]
+    for text in large:
+        publish(clients, text, "small " + str(len(text)))
+    expected = sorted((*texts, *large, *(f"small {len(text)}" for text in large)))
+    job.start()
+    written = job.folder / "words"
+    eventually(lambda: written.exists() and written.read_bytes().count(b"\n") == len(expected), 60)
+    assert job.end(signal.SIGTERM) == 0
+    assert job.texts() == expected
+    assert left(clients) == []
+
+
 def test_a_batch_that_fails_comes_again(job: Job, clients: Clients) -> None:
     """Nothing of it is acknowledged, it is given back at once, and the cause is in the log."""
     publish(clients, "sun 1", "moon 1")

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from laptop.pubsub.backlog import Backlog, Delivery, Flow, Redelivery
+from laptop.pubsub.backlog import ENVELOPE_BYTES, Backlog, Delivery, Flow, Redelivery
 from laptop.pubsub.intervals import Intervals
 
 
@@ -201,6 +201,20 @@ def test_flow_control_counts_what_is_outstanding() -> None:
     assert len(desk.take(flow=by_size)) == 3
 
 
+def test_an_answer_has_its_size_and_what_is_left_comes_next() -> None:
+    """A message that does not fit any more waits for the next answer; one that is larger than any comes alone."""
+    desk = Desk()
+    desk.publish(b"a" * 1000, b"b" * 5000, b"c" * 100, b"d" * 100, b"e" * 1000)
+    answers = []
+    while taken := desk.backlog.take(10, 1500, 10):
+        answers.append([delivery.body[:1] for delivery in taken])
+    assert answers == [[b"a"], [b"b"], [b"c", b"d"], [b"e"]]
+    assert all(desk.backlog.holds(one, 0) is False for one in range(1, 6))
+    desk.pass_time(11)
+    assert [body[:1] for body in bodies(desk.backlog.take(10, 1500, 10))] == [b"a"]
+    assert len(desk.take()) == 4
+
+
 def test_filtered_messages_are_settled_unseen() -> None:
     """They are not delivered and do not hold the floor."""
     desk = Desk(wanted=lambda body: body.startswith(b"y"))
@@ -258,7 +272,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def take(self, count: int) -> None:
-        taken = self.desk.take(count, seconds=10)
+        # Of four messages asked for, the last one does not fit and is put back.
+        taken = self.desk.backlog.take(count, 3 * (1 + ENVELOPE_BYTES), 10)
         assert len(taken) == len({delivery.sequence for delivery in taken}) <= count
         assert not {delivery.sequence for delivery in taken} & self.done
         self.out += taken

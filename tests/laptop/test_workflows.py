@@ -2,8 +2,10 @@
 
 import json
 import threading
+import time
 import urllib.error
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,8 +247,12 @@ def test_executions_are_listed_newest_first(clients: Google) -> None:
 
 
 def test_an_argument_is_json_of_the_service_s_size(clients: Google) -> None:
-    """Anything else is refused before it starts."""
+    """Anything else is refused before it starts; what no value of the language can hold ends it with an error."""
     clients.deploy("argued", "- a: {return: 1}")
+    large = clients.executions.create_execution(
+        parent=f"{PARENT}/workflows/argued", execution=Execution(argument="1" * 400)
+    )
+    assert json.loads(clients.ended(large).error.payload)["tags"] == ["ValueError"]
     for argument, words in (("{", "not JSON"), (json.dumps("x" * 32768), "more than 32 KB")):
         with pytest.raises(exceptions.InvalidArgument, match=words):
             clients.executions.create_execution(
@@ -255,15 +261,26 @@ def test_an_argument_is_json_of_the_service_s_size(clients: Google) -> None:
 
 
 def test_a_workflow_knows_where_it_runs(clients: Google) -> None:
-    """The platform's variables, and its own."""
-    names = ["PROJECT_ID", "LOCATION", "WORKFLOW_ID", "WORKFLOW_REVISION_ID", "WORKFLOW_EXECUTION_ID"]
+    """All that https://cloud.google.com/workflows/docs/reference/environment-variables lists, and its own. Without an
+    account of its own a workflow runs as the project's default one."""
+    names = [
+        *("PROJECT_ID", "LOCATION", "WORKFLOW_ID", "PROJECT_NUMBER", "SERVICE_ACCOUNT_NAME"),
+        *("WORKFLOW_REVISION_ID", "WORKFLOW_EXECUTION_ID"),
+    ]
     values = ", ".join(f'"${{sys.get_env(\\"GOOGLE_CLOUD_{name}\\")}}"' for name in names)
     made = clients.deploy(
         "placed", f'- a: {{return: [{values}, "${{sys.get_env(\\"PLACE\\")}}"]}}', user_env_vars={"PLACE": "here"}
     )
     started = clients.start("placed")
-    expected = ["local-dev", "us-central1", "placed", made.revision_id, started.name.rsplit("/", 1)[1], "here"]
+    expected = [
+        *("local-dev", "us-central1", "placed", "0", "0-compute@developer.gserviceaccount.com"),
+        *(made.revision_id, started.name.rsplit("/", 1)[1], "here"),
+    ]
     assert json.loads(clients.ended(started).result) == expected
+    account = "runner@local-dev.iam.gserviceaccount.com"
+    source = '- a: {return: "${sys.get_env(\\"GOOGLE_CLOUD_SERVICE_ACCOUNT_NAME\\")}"}'
+    clients.deploy("owned", source, service_account=f"projects/local-dev/serviceAccounts/{account}")
+    assert json.loads(clients.ended(clients.start("owned")).result) == account
 
 
 def test_calls_carry_the_identity_of_the_workflow(clients: Google, target: Endpoint) -> None:
@@ -280,6 +297,59 @@ def test_calls_carry_the_identity_of_the_workflow(clients: Google, target: Endpo
     origin = target.url.partition("/projects")[0]
     for token, audience in zip(tokens, (origin, "laptop"), strict=True):
         assert identity.verify(token, audience)["email"] == account
+
+
+@contextmanager
+def others_are_answered(clients: Google) -> Iterator[None]:
+    """Asserts that meanwhile no other call waits for a second."""
+    longest = [0.0]
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            started = time.monotonic()
+            clients.server.admin("GET", f"/v1/{PARENT}/workflows")
+            longest.append(time.monotonic() - started)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert len(longest) > 2
+    assert max(longest) < 1
+
+
+def test_a_regular_expression_does_not_hold_the_server(clients: Google) -> None:
+    """Neither one that other engines would try exponentially many ways for, nor one that takes RE2 a second or two."""
+    source = """
+main:
+  params: [n]
+  steps:
+    - a: {return: ["${text.match_regex(\\"aaaaaaaaaaaaaaaaaaaaaaaa!\\", \\"^(a+)+$\\")}", "${grown(n)}"]}
+grown:
+  params: [n]
+  steps:
+    - a: {assign: [{x: aaaaaaaaaa}]}
+    - b: {for: {value: v, range: [1, "${n}"], steps: [{c: {assign: [{x: "${x + x}"}]}}]}}
+    - d: {return: "${text.match_regex(x, \\"(a?){1000}a{1000}b\\")}"}
+"""
+    clients.deploy("patterns", source)
+    with others_are_answered(clients):
+        assert json.loads(clients.ended(clients.start("patterns", 10)).result) == [False, False]
+
+
+def test_checking_a_source_does_not_hold_the_server(clients: Google) -> None:
+    """However long it takes; a second deployment waits for the first one."""
+    slow = "\n".join(f"- s{n}: {{return: [{n}, {{a: {n}}}]}}" for n in range(2500))
+    with others_are_answered(clients):
+        clients.deploy("slow", slow)
+        with pytest.raises(exceptions.BadRequest, match="nested too deeply"):
+            clients.deploy("deep", "[" * 100_000)
+    with pytest.raises(exceptions.Conflict):
+        clients.deploy("slow", slow)
 
 
 def test_an_execution_is_cancelled_once(clients: Google) -> None:

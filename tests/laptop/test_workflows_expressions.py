@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laptop.workflows import library
+from laptop.workflows import library, regex
 from laptop.workflows.errors import Raised, SourceError
 from laptop.workflows.expressions import Binary, Call, Index, ListOf, Literal, MapOf, Name, Tree, Unary, parse
 
@@ -173,28 +174,65 @@ def test_not_binds_more_tightly_than_a_comparison() -> None:
         ('text.find_all_regex("HelloWorld", "Hello|World")',
          [{"index": 0, "match": "Hello"}, {"index": 5, "match": "World"}]),
         ('text.match_regex("2026-03", "^[0-9]+-")', True),
+        # https://cloud.google.com/workflows/docs/reference/stdlib/text/match_regex: a part is enough
+        ('text.match_regex("HelloWorld", "Hello|Goodbye")', True),
+        ('text.match_regex("HelloWorld", "Goodbye")', False),
+        ('text.match_regex("HelloWorld", "")', True),
+        (r'text.match_regex("é1", "^\\p{L}[[:digit:]]$")', True),
+        # …/text/find_all_regex: the leftmost of what overlaps, then the longest; indexes of code points
+        ('text.find_all_regex("éabab", "ab|aba")', [{"index": 1, "match": "aba"}]),
+        ('text.find_all_regex("baac", "a*")',
+         [{"index": 0, "match": ""}, {"index": 1, "match": "aa"}, {"index": 4, "match": ""}]),
+        ('text.find_all_regex("", "x")', []),
         ('text.replace_all("aXbX", "X", "-")', "a-b-"),
-        (r'text.replace_all_regex("a1b22", "([0-9]+)", "<\\1>")', "a<1>b<22>"),
+        # …/text/replace_all_regex: no references to groups; nothing matches before each code point and at the end
+        ('text.replace_all_regex("one two", "one|two", "three")', "three three"),
+        (r'text.replace_all_regex("a1b22", "([0-9]+)", "<\\1>")', r"a<\1>b<\1>"),
+        ('text.replace_all_regex("aéb", "", "-")', "-a-é-b-"),
+        ('text.replace_all("ab", "", "-")', "-a-b-"),
         ('text.url_encode("a/b c&é")', "a%2Fb%20c%26%C3%A9"),
         ('text.url_encode_plus("a b")', "a+b"),
+        # …/text/url_decode
         ('text.url_decode("a%2Fb%20c")', "a/b c"),
+        ('text.url_decode("a%2Fb%2Fc%3Fitem%3Dd%2Be")', "a/b/c?item=d+e"),
+        ('text.url_decode("a+b%C3%a9")', "a bé"),
+        ('text.url_decode("")', ""),
         ('text.decode(text.encode("é"))', "é"),
         ('text.encode("é", "ISO-8859-1")', b"\xe9"),
+        # …/text/decode: what the charset does not have becomes U+FFFD
+        ('text.decode(text.encode("é1", "ISO-8859-1"))', "\ufffd1"),
+        ('text.decode(text.encode("é"), "us-ascii")', "\ufffd\ufffd"),
         ('json.decode("{\\"a\\": [1, 2.5, null, true]}")', {"a": [1, 2.5, None, True]}),
         ('json.decode(text.encode("[1]"))', [1]),
+        # …/json/decode: bytes are decoded as text.decode does it; integers have 64 bits, text is Unicode
+        ('json.decode(text.encode("[\\"é\\"]", "ISO-8859-1"))', ["\ufffd"]),
+        ('json.decode("[9223372036854775807, 9223372036854775808]")', [2**63 - 1, 2.0**63]),
+        (r'json.decode("[\"\\ud83c\\udf19 \\ud83c\"]")', ["🌙 \ufffd"]),
         ("json.encode_to_string(m)", '{"k":{"n":[1,2]},"x-y":1}'),
         ('json.encode({"a": "é"})', '{"a":"é"}'.encode()),
         ("json.encode_to_string([1], true)", "[\n    1\n]"),
         ('json.encode_to_string([1], {"indent": " ", "prefix": ">"})', "[\n> 1\n>]"),
-        ('base64.decode(base64.encode("x"))', b"x"),
+        ('base64.decode(base64.encode(text.encode("x")))', b"x"),
+        # …/base64/decode: line ends are ignored
+        (r'base64.decode("YW\r\nI=\n")', b"ab"),
         ('base64.encode(text.encode("ab"), false)', "YWI"),
         ('base64.decode("YWI", false)', b"ab"),
         ('hash.compute_checksum(text.encode("abc"), "SHA256")',  # FIPS 180-2, appendix B.1
          bytes.fromhex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")),
+        # …/hash/compute_checksum: the example, and FIPS 180-4
+        ('base64.encode(hash.compute_checksum(text.encode("Hello World"), "SHA256"))',
+         "pZGm1Av0IEBKARczz7exkNYsZb8LzaMrV7J32a2fFG4="),
+        ('hash.compute_checksum(text.encode("abc"), "SHA224")',
+         bytes.fromhex("23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7")),
+        ('len(base64.encode(hash.compute_checksum(b, "MD5"))) + len(base64.encode(hash.compute_checksum(b, "SHA1")))'
+         ' + len(base64.encode(hash.compute_checksum(b, "SHA384")))'
+         ' + len(base64.encode(hash.compute_checksum(b, "SHA512")))', 24 + 28 + 64 + 88),
         ('hash.compute_hmac(text.encode("Jefe"), text.encode("what do ya want for nothing?"), "SHA256")',  # RFC 4231
          bytes.fromhex("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")),
         ("time.format(0)", "1970-01-01T00:00:00.000000Z"),
         ('time.format(0, "America/New_York")', "1969-12-31T19:00:00.000000-05:00"),
+        # …/time/format: UTC if no zone is named or an empty one
+        ('time.format(0, "")', "1970-01-01T00:00:00.000000Z"),
         ('time.parse("1970-01-02T00:00:00Z")', 86400.0),
         ('time.parse("1970-01-01T01:00:00.5+01:00")', 0.5),
     ],
@@ -254,9 +292,37 @@ def test_a_function_has_its_documented_result(text: str, expected: Any) -> None:
         ("text.substring(s, 0, 1.5)", "TypeError"),
         ("text.split(s, 1)", "TypeError"),
         ("text.match_regex(s, \"(\")", "ValueError"),
-        (r'text.replace_all_regex(s, "t", "\\7")', "ValueError"),
+        (r'text.match_regex(s, "(t)\\1")', "ValueError"),
+        ("text.match_regex(s, \"(?=t)\")", "ValueError"),
+        ("text.find_all_regex(s, \"[\")", "ValueError"),
+        ("text.replace_all_regex(s, \"*\", s)", "ValueError"),
+        ("text.match_regex(s, n)", "TypeError"),
+        ("text.find_all_regex(n, s)", "TypeError"),
+        ("text.replace_all_regex(s, s, n)", "TypeError"),
         ("text.url_decode(\"%ff\")", "ValueError"),
-        ("text.decode(text.encode(\"é\", \"ISO-8859-1\"))", "ValueError"),
+        ("text.url_decode(\"100%\")", "ValueError"),
+        ("text.url_decode(\"%4\")", "ValueError"),
+        ("text.url_decode(\"%é1\")", "ValueError"),
+        ("text.url_decode(b)", "TypeError"),
+        ("text.decode(b, \"no such charset\")", "ValueError"),
+        ("text.encode(\"é\", \"US-ASCII\")", "ValueError"),
+        ("text.encode(b)", "TypeError"),
+        ("map.delete(m, 1)", "TypeError"),
+        ("map.delete(m, n)", "TypeError"),
+        ("json.decode(\"1e999\")", "ValueError"),
+        ("json.decode(\"\")", "ValueError"),
+        ("base64.encode(s)", "TypeError"),
+        ("base64.encode(b, 1)", "TypeError"),
+        ("base64.decode(b)", "TypeError"),
+        ("base64.decode(\"YWI=\", n)", "TypeError"),
+        ("hash.compute_checksum(s, \"SHA256\")", "TypeError"),
+        ("hash.compute_checksum(b, n)", "TypeError"),
+        ("hash.compute_checksum(b, \"\")", "ValueError"),
+        ("hash.compute_checksum(b, \"sha256\")", "ValueError"),
+        ("hash.compute_hmac(s, b, \"SHA256\")", "TypeError"),
+        ("hash.compute_hmac(b, s, \"SHA256\")", "TypeError"),
+        ("hash.compute_hmac(b, b, \"CRC7\")", "ValueError"),
+        ("time.format(0, n)", "TypeError"),
         ("text.encode(s, \"no such charset\")", "ValueError"),
         ("text.decode(s)", "TypeError"),
         ("json.decode(\"{\")", "ValueError"),
@@ -266,7 +332,7 @@ def test_a_function_has_its_documented_result(text: str, expected: Any) -> None:
         ("json.encode_to_string(1e308 * 10)", "ValueError"),
         ("base64.decode(\"é\")", "ValueError"),
         ("base64.decode(\"YWI\")", "ValueError"),
-        ("hash.compute_checksum(s, \"CRC7\")", "ValueError"),
+        ("hash.compute_checksum(b, \"CRC7\")", "ValueError"),
         ("time.parse(\"1970-01-02\")", "ValueError"),
         ("time.parse(\"1970-01-02T00:00:00\")", "ValueError"),
         ("time.parse(\"1970-13-02T00:00:00Z\")", "ValueError"),
@@ -278,6 +344,51 @@ def test_a_function_has_its_documented_result(text: str, expected: Any) -> None:
 def test_an_error_of_an_expression_has_its_documented_tag(text: str, expected: str) -> None:
     """So that an except step can tell them apart."""
     assert tag(text) == expected
+
+
+def test_arguments_have_their_documented_names() -> None:
+    """A call step names them: https://cloud.google.com/workflows/docs/reference/stdlib/text/encode."""
+    assert library.call("text.encode", [], {"text": "é", "charset": "UTF-8"}) == "é".encode()
+    assert library.call("text.decode", [], {"data": b"x", "charset": "UTF-8"}) == "x"
+    assert library.call("text.replace_all_regex", [], {"source": "a", "regexp": "a", "repl": "b"}) == "b"
+
+
+@pytest.mark.parametrize(
+    ("source", "regexp"),
+    [
+        ("a" * 24 + "!", "^(a+)+$"),
+        ("a" * 200_000 + "!", "^(a+)+$"),
+        ("x" * 200_000, "(x+x+)+y"),
+        ("x" * 200_000, "(.*)(.*)(.*)(.*)(.*)y"),
+        ("a" * 200_000, "(a|aa|aaa)*b"),
+    ],
+)
+def test_a_regular_expression_takes_time_as_the_text_is_long(source: str, regexp: str) -> None:
+    """RE2 does not try one way after the other."""
+    started = time.monotonic()
+    assert library.call("text.match_regex", [source, regexp], {}) is False
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("text.match_regex", ["a" * 200_000, "(a?){1000}a{1000}"], "states is not searched for in a text of 200000"),
+        ("text.find_all_regex", ["a" * 200_000, ".*?b|a"], "was searched for during 1 seconds"),
+        ("text.replace_all_regex", ["a" * 1000, "", "b" * 1000], "bytes of at most 256 KB"),
+        ("text.replace_all", ["a" * 200_000, "", "b" * 200_000], "bytes of at most 256 KB"),
+    ],
+)
+def test_a_function_ends_in_bounded_time_and_memory(
+    name: str, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an error that a step can catch, whatever it is given."""
+    monkeypatch.setattr(regex, "MAX_SECONDS", 1.0)
+    started = time.monotonic()
+    with pytest.raises(Raised, match=words) as caught:
+        library.call(name, list(arguments), {})
+    assert caught.value.value["tags"] == ["ResourceLimitError"]
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from laptop.workflows import http, interpreter
 from laptop.workflows.errors import Raised
+from laptop.workflows.memory import Meter, Variables
 from tests.laptop.workflows_support import Notes, quoted, run, steps
 from tests.pubsub_support import Endpoint, endpoint
 
@@ -38,6 +39,20 @@ def test_a_value_is_assigned_as_a_copy() -> None:
     }
 
 
+def test_the_key_of_a_map_may_be_an_expression() -> None:
+    """The examples of https://cloud.google.com/workflows/docs/reference/syntax/maps, and wherever else a map stands."""
+    found = steps(
+        "a: {assign: [{dynamicKey: myKey}, {myMap: {'${dynamicKey}': myValue}},"
+        " {myMap2: {'${dynamicKey + \"Apple\"}': {'${dynamicKey}': 1, plain: '${dynamicKey}'}}}]}",
+        "b: {call: echo, args: {given: [{'${dynamicKey}': 2}]}, result: sent}",
+        "c: {return: {'${dynamicKey}': ['${myMap}', '${myMap2}', '${sent}']}}\n"
+        "echo: {params: [given], steps: [{a: {return: '${given}'}}]}",
+    )
+    assert found == {
+        "myKey": [{"myKey": "myValue"}, {"myKeyApple": {"myKey": 1, "plain": "myKey"}}, [{"myKey": 2}]],
+    }
+
+
 def test_a_loop_and_an_except_have_variables_of_their_own() -> None:
     """What they make is gone afterwards, and made anew each time; what was there before is changed."""
     found = steps(
@@ -63,6 +78,23 @@ def test_a_loop_and_an_except_have_variables_of_their_own() -> None:
         ("{call: sys.now, args: {zone: x}}", "TypeError"),
         ("{call: sys.sleep_until, args: {time: tomorrow}}", "ValueError"),
         ("{call: sys.get_env, args: {name: NOWHERE}}", "KeyError"),
+        # https://cloud.google.com/workflows/docs/reference/stdlib/sys/get_env: name and default are strings
+        ("{call: sys.get_env, args: {name: NOWHERE, default: 1}}", "TypeError"),
+        ("{call: sys.get_env, args: {name: NOWHERE, default: null}}", "TypeError"),
+        ("{call: sys.get_env, args: {name: [NOWHERE]}}", "TypeError"),
+        # …/sys/log: one of data, text and json
+        ("{call: sys.log}", "TypeError"),
+        ("{call: sys.log, args: {data: null}}", "TypeError"),
+        ("{call: sys.log, args: {data: a, text: b}}", "TypeError"),
+        ("{call: sys.log, args: {json: a}}", "TypeError"),
+        ("{call: sys.log, args: {text: '${text.encode(\"a\")}'}}", "TypeError"),
+        ("{call: sys.log, args: {text: a, severity: LOUD}}", "ValueError"),
+        ("{call: sys.log, args: {text: a, severity: 1}}", "TypeError"),
+        ("{call: sys.now, args: [1]}", "TypeError"),
+        ("{call: sys.sleep_until, args: {time: 5}}", "TypeError"),
+        ("{call: sys.sleep_until, args: {time: soon}}", "ValueError"),
+        ("{call: sys.sleep_until, args: {time: '9000-01-01T00:00:00Z'}}", "ValueError"),
+        ("{assign: [{m: {'${1}': 2}}]}", "TypeError"),
         ("{call: len, args: {values: x}}", "TypeError"),
         ("{call: sys.now, args: '${[1]}'}", "TypeError"),
         ("{raise: '${1}'}", "TypeError"),
@@ -276,16 +308,17 @@ def test_the_environment_the_clock_and_chance() -> None:
     found = steps(
         "a: {call: sys.log, args: {data: {x: 1}, severity: INFO}}",
         "b: {call: sys.log, args: {text: hello}}",
+        "b2: {call: sys.log, args: ['${null}', ERROR, listed]}",
         "c: {call: sys.sleep_until, args: {time: '1999-12-31T23:59:59Z'}}",
-        'd: {return: ["${sys.get_env(\\"PLACE\\")}", "${sys.get_env(\\"NO\\", 5)}", "${sys.now()}", '
+        'd: {return: ["${sys.get_env(\\"PLACE\\")}", "${sys.get_env(\\"NO\\", \\"5\\")}", "${sys.now()}", '
         '"${uuid.generate()}"]}',
         notes=notes,
         environment={"PLACE": "here"},
     )
-    assert found[:2] == ["here", 5]
+    assert found[:2] == ["here", "5"]
     assert abs(found[2] - time.time()) < 60
     assert len(found[3]) == 36
-    assert notes.logged == ['{"x":1}', "hello"]
+    assert notes.logged == ['{"x":1}', "hello", "listed"]
 
 
 def test_a_run_that_goes_on_repeats_nothing_that_was_written_down() -> None:
@@ -335,9 +368,19 @@ def test_a_request_carries_query_headers_and_identity(target: Endpoint) -> None:
     (push,) = target.pushes
     assert push.path.endswith("?q=a+b&q=2&t=true")
     assert push.headers["x-own"] == "1"
+    assert push.headers["user-agent"] == "GoogleCloudWorkflows; (+https://cloud.google.com/workflows/docs)"
     assert push.headers["authorization"] == f"OIDC me {target.url}"
     assert (answer["code"], answer["body"]) == (200, b"")
     assert answer["headers"]["Content-Length"] == "0"
+
+
+def test_a_request_names_its_own_user_agent_and_the_service(target: Endpoint) -> None:
+    """https://cloud.google.com/workflows/docs/http-requests: the service's is appended, with a space between."""
+    args = {"url": target.url, "headers": {"user-agent": "MY_USER_AGENT_VALUE"}}
+    steps(f"a: {{call: http.post, args: {json.dumps(args)}}}")
+    (push,) = target.pushes
+    expected = "MY_USER_AGENT_VALUE GoogleCloudWorkflows; (+https://cloud.google.com/workflows/docs)"
+    assert push.headers["user-agent"] == expected
 
 
 @pytest.mark.parametrize(
@@ -383,6 +426,9 @@ def test_a_response_is_decoded_by_its_type() -> None:
     assert http._decoded(b"{", "application/json") == "{"
     assert http._decoded("é".encode(), "text/plain") == "é"
     assert http._decoded(b"\xff", "") == b"\xff"
+    assert http._decoded(b'["\\ud800", 18446744073709551616]', "application/json") == ["\ufffd", 2.0**64]
+    deep = b"[" * 100_000
+    assert http._decoded(deep, "application/json") == deep.decode()
 
 
 # --- limits
@@ -397,6 +443,12 @@ def test_an_execution_has_the_memory_of_the_service() -> None:
     assert (found["tags"], "512 KB" in found["message"]) == (["ResourceLimitError"], True)
     found = raised(start, *doubled, "e: {assign: [{x: '${x + x}'}]}")
     assert (found["tags"], "256 KB" in found["message"]) == (["ResourceLimitError"], True)
+    # What is held many times over is not counted, nor copied, to its end.
+    value: Any = 1
+    for _ in range(40):
+        value = [value, value]
+    with pytest.raises(Raised, match="ResourceLimitError"):
+        Variables(Meter()).hold("x", value)
     # Twice in a row fits, because a call's variables end with it.
     sub = "\nhold:\n  params: [given]\n  steps:\n    - a: {return: '${len(given)}'}"
     calls = [f"f{n}: {{call: hold, args: {{given: '${{text.substring(x, 0, 200000)}}'}}}}" for n in range(2)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -61,7 +62,11 @@ FOR = "{for: {value: v, in: [1], steps: [%s]}}"
         (main("{try: {call: sys.now}, except: {steps: [{b: {return: 1}}]}}"), "except: as"),
         (main("{try: {call: sys.now}, retry: {max_retries: 3}}"), "has predicate, max_retries and backoff"),
         (main("{try: {call: sys.now}, retry: {predicate: x, max_retries: 3, backoff: {initial_delay: 1}}}"), "backoff"),
-        (main("{call: sys.now, args: [1]}"), "args is a map"),
+        (main("{call: sys.now, args: 1}"), "args is a map"),
+        (main("{assign: [{m: {'${1 +}': 1}}]}"), "unexpected the end"),
+        (main("{assign: [{m: {'a${x}': 1}}]}"), "whole text"),
+        (main("{assign: [{m: {'${typo}': 1}}]}"), "there is no variable typo"),
+        (main(r'{return: "\ud83c"}'), "half a surrogate pair"),
         (main("{call: sys.now, result: a.b}"), "'a.b' is no name"),
         # names
         (main("{call: nothing.there}"), "no function nothing.there"),
@@ -117,17 +122,40 @@ def test_a_source_has_the_types_of_json() -> None:
     assert read('{"a": {"1": [null, "x"]}}') == {"a": {"1": [None, "x"]}}
     assert load('{"main": {"steps": [{"a": {"return": 1}}]}}').keys() == {"main"}
     assert load("- a: {return: 1}").keys() == {"main"}
+    assert read(r'{"a": "\ud83c\udf19", "\ud83c\udf19": 1}') == {"a": "🌙", "🌙": 1}
 
 
 def test_a_source_has_the_service_s_size() -> None:
-    """128 KB, and no more values behind aliases."""
+    """128 KB, and not much more behind aliases."""
     padding = "# " + "x" * (128 * 1024)
     with pytest.raises(SourceError, match="bytes of at most 131072"):
         load(padding + "\n- a: {return: 1}")
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(SourceError, match="more than 100000 values"):
+    with pytest.raises(SourceError, match="with its aliases written out, the source has more than 524288 characters"):
         load("\n".join(lines))
+    long = f"- a: {{return: [&e '{'x' * 60_000}', {'*e, ' * 10_000} 1]}}"
+    with pytest.raises(SourceError, match="aliases"):
+        load(long)
+    assert load(f"- a: {{return: [&e {'x' * 100}, {'*e, ' * 1000} 1]}}").keys() == {"main"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "[" * 131072, "[" * 65536 + "]" * 65536, "{a: " * 32768, "- " * 65536, "? " * 65536,
+        "- s: {return: [&e '${" + "1+" * 198 + "1}', " + "*e, " * 32000 + "1]}",
+        "\n".join(f"- s{n}: {{steps: [{{a: {{next: s{n}}}}}]}}" for n in range(3000)),
+        "\n".join(f"- s{n}: {{return: 1}}" for n in range(6000)),
+    ],
+    ids=["open lists", "lists", "maps", "dashes", "questions", "aliases", "nested steps", "steps"],
+)  # fmt: skip
+def test_a_source_is_checked_in_bounded_time(source: str) -> None:
+    """Seconds, for what the service's 128 KB can hold at worst."""
+    started = time.monotonic()
+    with contextlib.suppress(SourceError):
+        load(source)
+    assert time.monotonic() - started < 60
 
 
 def test_the_retraining_workflow_keeps_the_limits_of_the_service() -> None:

@@ -167,7 +167,7 @@ def test_a_training_of_more_than_four_hours_is_given_up(loop: Loop) -> None:
     [
         (Answer(400, b"<html>Bad Gateway, says a proxy</html>", "text/html; charset=UTF-8"), "says a proxy"),
         (Answer(400, b"octets that are text", "application/octet-stream"), "octets that are text"),
-        (Answer(400, b"\xff\xfe\x00\x01", "application/octet-stream"), "(bytes that is no text)"),
+        (Answer(400, b"\xff\xfe\x00\x01", "application/octet-stream"), "code 400. \ufffd\ufffd\x00\x01"),
         (Answer(400, b"", "application/json"), "error code 400"),
         (Answer(400, b"", "text/plain"), "error code 400"),
         (Answer(400, json.dumps({"error": "invalid_grant"}).encode()), "invalid_grant"),

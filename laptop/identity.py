@@ -40,8 +40,8 @@ class Identity:
         self._now = now
         private.folder(state)
         pem = private.once(state / "identity" / "key.pem", _new_key)
-        private = serialization.load_pem_private_key(pem, password=None)
-        public = private.public_key().public_bytes(
+        key = serialization.load_pem_private_key(pem, password=None)
+        public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         self._key_id = hashlib.sha256(public).hexdigest()[:40]

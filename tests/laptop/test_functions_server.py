@@ -20,6 +20,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.functions_v2 import Function, FunctionServiceClient
 from google.iam.v1 import policy_pb2
 
+from laptop import secret
 from laptop.faults import FaultInjector
 from laptop.functions import build, deployments, door
 from laptop.identity import Identity
@@ -100,7 +101,8 @@ class Google:
 
     def running(self, name: str) -> dict[str, Any]:
         """The processes behind a function."""
-        with urllib.request.urlopen(f"{self.http}/_laptop/functions", timeout=10) as response:
+        request = urllib.request.Request(f"{self.http}/_laptop/functions", headers=secret.headers(self.state))
+        with urllib.request.urlopen(request, timeout=10) as response:
             return next(one for one in json.load(response) if one["name"] == path(name))
 
 
@@ -117,7 +119,9 @@ def put(url: str, content: bytes, kind: str = "application/zip") -> None:
 
 def post(url: str, document: Any) -> None:
     """A request that no client would make."""
-    urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(document).encode()), timeout=10).close()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=json.dumps(document).encode(), headers=headers)
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 def call(url: str, token: str | None = None, body: bytes | None = None) -> Any:
@@ -388,7 +392,7 @@ def test_instances_come_with_the_requests_and_go_without_them(tmp_path: Path, mo
     """From the minimum to the maximum while more ask than the running ones take, and back after a while of rest."""
     monkeypatch.setattr(door, "IDLE_SECONDS", 1.0)
     monkeypatch.setattr(deployments.os, "cpu_count", lambda: 2)
-    with serving(lambda: build(Context(tmp_path, FaultInjector()))) as http:
+    with serving(lambda: build(Context(tmp_path, FaultInjector())), secret.secret(tmp_path)) as http:
         (tmp_path / "endpoints.json").write_text(json.dumps({"functions": {"http": http}}))
         google = Google(http, tmp_path)
         made = google.create("scaled", max_instance_count=5, max_instance_request_concurrency=1)

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from laptop import secret
 from laptop.supervisor import SERVICES, Supervisor, SupervisorError
 from tests.support import ROOT, eventually
 
@@ -76,12 +77,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     running.process.wait(30)
 
 
-def healthy(address: dict[str, str], service: str) -> bool:
+def healthy(up: Up, address: dict[str, str], service: str) -> bool:
     """Whether the server answers, over HTTP and on its gRPC port."""
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{address['http']}/_laptop/health", timeout=5) as response:
+        request = urllib.request.Request(f"{address['http']}/_laptop/health", headers=secret.headers(up.state))
+        with urllib.request.urlopen(request, timeout=5) as response:
             host, _, port = address["grpc"].rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
             return json.load(response) == {"service": service}
@@ -94,7 +96,7 @@ def test_up_starts_every_service_and_prints_where_it_listens(up: Up) -> None:
     endpoints = up.ready()
     assert set(endpoints) == set(SERVICES)
     for service, address in endpoints.items():
-        assert healthy(address, service)
+        assert healthy(up, address, service)
         (line,) = [line for line in up.printed.splitlines() if line.split()[:1] == [service]]
         assert address["http"] in line
         assert address["grpc"] in line
@@ -122,7 +124,7 @@ def test_a_killed_server_is_started_again_on_the_same_ports(up: Up, service: str
     assert before is not None
     before.kill()
     eventually(lambda: (now := up.server(service)) is not None and now.pid != before.pid)
-    eventually(lambda: healthy(address, service), 30)
+    eventually(lambda: healthy(up, address, service), 30)
     assert f"{service} ended with -9" in up.printed
 
 
@@ -135,7 +137,7 @@ def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:
     assert done.returncode == 1
     assert f"run already, under process {up.process.pid}" in done.stderr
     assert "Traceback" not in done.stderr
-    assert healthy(up.ready()["pubsub"], "pubsub")
+    assert healthy(up, up.ready()["pubsub"], "pubsub")
 
 
 def test_a_server_that_always_dies_is_backed_off_and_reported(tmp_path: Path, caplog: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from laptop.storage.errors import HttpError, invalid
-from laptop.storage.files import CHUNK, Files
+from laptop.storage.files import CHUNK, Files, check_name
 from laptop.storage.metadata import change, shown
 from laptop.storage.preconditions import check
 from laptop.storage.requests import document_of, parsed
@@ -112,7 +112,7 @@ class Uploads:
         metadata = await document_of(request)
         metadata.setdefault("contentType", request.headers.get("X-Upload-Content-Type", ""))
         name = _name(request, metadata)
-        self._files.path(bucket, name)
+        check_name(name)
         change({}, metadata)
         conditions = {key: value for key, value in request.query.items() if key.startswith("if")}
         document = {

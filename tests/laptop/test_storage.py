@@ -629,7 +629,7 @@ def test_no_path_leads_out(bucket: Bucket, server: ServerProcess, route: str, pa
     address = urlsplit(server.http)
     target = "/" + route.format(bucket=bucket.name, path=path)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     status = int(answer.split(b" ", 2)[1])
     assert status in (400, 404, 501), answer[:200]
@@ -755,7 +755,9 @@ def test_requests_that_make_no_sense(
     bucket: Bucket, server: ServerProcess, method: str, path: str, options: dict[str, Any]
 ) -> None:
     """400, with a reason."""
-    response = requests.request(method, f"{server.http}/{path.format(bucket=bucket.name)}", timeout=10, **options)
+    headers = {"Content-Type": "application/json"}
+    url = f"{server.http}/{path.format(bucket=bucket.name)}"
+    response = requests.request(method, url, timeout=10, headers=headers, **options)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["message"]
 

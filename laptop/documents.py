@@ -1,6 +1,7 @@
 """JSON as it comes over the wire: what it must be before a handler sees it."""
 
 import json
+import math
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -28,7 +29,7 @@ def parsed(body: bytes | str) -> Any:
         DocumentError: it is not JSON as RFC 8259 has it, or too deep.
     """
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
         raise DocumentError(_TOO_DEEP) from None
     except ValueError as error:
@@ -71,6 +72,13 @@ _TOO_DEEP = f"lists and objects lie more than {MAX_DEPTH} deep in each other"
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is beyond the numbers that a double can hold")
+    return number
 
 
 def _depth_exceeds(value: Any, limit: int) -> bool:

@@ -42,21 +42,12 @@ class Way:
     def __init__(self, bucket: Path, parts: Sequence[str], make: bool = False) -> None:
         self.parts = parts
         self.folders: list[int] = []
-        self.old = 0
+        self.old = len(parts) + 1
         """How many of the folders had been there."""
         try:
-            if make and not bucket.exists():
-                bucket.mkdir(parents=True, exist_ok=True)
-                sync(bucket.parent)
-            self._step(str(bucket), None, bucket.name)
+            self._step(str(bucket), None, bucket.name, make)
             for number, part in enumerate(parts):
-                here = self.folders[-1]
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=here)
-                        self.old = self.old or number + 1
-                self._step(part, here, "/".join((bucket.name, *parts[: number + 1])))
-            self.old = self.old or len(self.folders)
+                self._step(part, self.folders[-1], "/".join((bucket.name, *parts[: number + 1])), make)
         except BaseException:
             self.close()
             raise
@@ -74,7 +65,7 @@ class Way:
 
     def sync(self) -> None:
         """Bring to the disk what was written in the last folder, and every folder that was made."""
-        for folder in reversed(self.folders[self.old - 1 :]):
+        for folder in reversed(self.folders[max(self.old - 1, 0) :]):
             os.fsync(folder)
 
     def prune(self) -> None:
@@ -91,9 +82,16 @@ class Way:
         while self.folders:
             os.close(self.folders.pop())
 
-    def _step(self, part: str, here: int | None, shown: str) -> None:
+    def _step(self, part: str, here: int | None, shown: str, make: bool) -> None:
         try:
             self.folders.append(os.open(part, FOLDER, dir_fd=here))
+        except FileNotFoundError:
+            if not make:
+                raise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=here)
+            self.old = min(self.old, len(self.folders))
+            self._step(part, here, shown, make=False)
         except OSError:
             refuse_other(os.stat(part, dir_fd=here, follow_symlinks=False), shown)
             raise

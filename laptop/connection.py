@@ -36,7 +36,8 @@ class Connection(web.RequestHandler):
             self._payload = self._messages[-1][1]
             in_body = not self._payload.is_eof()
         elif not in_body:
-            self._patience.head()
+            if data:  # the library feeds itself with nothing when it reads on
+                self._patience.head()
             return
         if in_body and not self._payload.is_eof():
             self._patience.body(len(data))

@@ -102,7 +102,8 @@ class Identity:
                 raise InvalidToken(f"its {name} is no number of seconds")
         if claims.get("iss") != ISSUER:
             raise InvalidToken(f"it is issued by {claims.get('iss')!r}, not by {ISSUER!r}")
-        if claims.get("email_verified") is not True or not claims.get("email"):
+        email = claims.get("email")
+        if claims.get("email_verified") is not True or not isinstance(email, str) or not email:
             raise InvalidToken("it names no verified email address")
         return claims
 

@@ -47,9 +47,15 @@ class Doorkeeper:
                     return 421, f"Host: {_shown(value)} is not this server, which is {self._name}: ask for that"
             elif name == b"origin":
                 if value not in self._origins:
-                    return 403, f"Origin: {_shown(value)}: no page of another site may call this server; call it from a program"
+                    return (
+                        403,
+                        f"Origin: {_shown(value)}: no page of another site may call this server; call it from a program",
+                    )
             elif name == b"sec-fetch-site" and value not in OWN_SITE:
-                return 403, f"Sec-Fetch-Site: {_shown(value)}: no page of another site may call this server; type its address"
+                return (
+                    403,
+                    f"Sec-Fetch-Site: {_shown(value)}: no page of another site may call this server; type its address",
+                )
         if hosts != 1:
             return 400, f"Host: one such header is wanted, and {hosts} came: send Host: {self._name} once"
         return None

@@ -95,7 +95,14 @@ class Identity:
                 raise InvalidToken("it is not signed with RS256")
             claims = jwt.decode(token, certs=self._certificates, audience=audience)
         # What stands in the token, as far as the library reads it before it looks at the signature, can be of any type.
-        except (ValueError, TypeError, AttributeError, LookupError, RecursionError, exceptions.GoogleAuthError) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            exceptions.GoogleAuthError,
+        ) as error:
             raise InvalidToken(str(error)) from error
         for name in ("iat", "exp"):
             if not _is_time(claims.get(name)):

@@ -86,9 +86,7 @@ def _pattern(uri: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _request_message(
-    rpc: Rpc, route: HttpRoute, bound: dict[str, str], request: web.Request, content: Any
-) -> Message:
+def _request_message(rpc: Rpc, route: HttpRoute, bound: dict[str, str], request: web.Request, content: Any) -> Message:
     if not isinstance(content, dict):
         raise invalid(f"{rpc.name}: the body must be a JSON object")
     for name in route.beyond:

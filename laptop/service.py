@@ -254,8 +254,15 @@ class Server:
     ) -> web.StreamResponse:
         """Answer no page of another site, and show our own pages to those only who may read the state folder."""
         why = self._doorkeeper.refusal((name.lower(), value) for name, value in request.raw_headers)
-        if why is None and request.path.startswith(OWN_PAGES) and not is_right(request.headers.get(HEADER, ""), self._secret):
-            why = 403, f"{HEADER}: {request.path} wants what the file `{FILE}` in the state folder of these servers holds"
+        if (
+            why is None
+            and request.path.startswith(OWN_PAGES)
+            and not is_right(request.headers.get(HEADER, ""), self._secret)
+        ):
+            why = (
+                403,
+                f"{HEADER}: {request.path} wants what the file `{FILE}` in the state folder of these servers holds",
+            )
         if why is not None:
             status, text = why
             return web.json_response(refused(status, text), status=status)

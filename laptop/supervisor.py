@@ -63,7 +63,9 @@ class Supervisor:
         try:
             private.folder(self.state)
         except PermissionError as error:
-            raise SupervisorError(f"{self.state} is not yours alone, and cannot be made so: {error}; name another folder") from error
+            raise SupervisorError(
+                f"{self.state} is not yours alone, and cannot be made so: {error}; name another folder"
+            ) from error
         self._lock = self._only_one()
         if self._anew:
             self._empty()

@@ -397,4 +397,3 @@ def _hashes(file: BinaryIO) -> tuple[str, str, int]:
         md5.update(chunk)
         size += len(chunk)
     return base64.b64encode(crc.digest()).decode(), base64.b64encode(md5.digest()).decode(), size
-

@@ -174,7 +174,9 @@ def test_a_page_of_another_site_is_refused(laptop: Laptop, server: str, header: 
 
 
 @pytest.mark.parametrize("server", HTTP_SERVERS)
-@pytest.mark.parametrize("header", ["Origin: http://localhost:{port}", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"])
+@pytest.mark.parametrize(
+    "header", ["Origin: http://localhost:{port}", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none"]
+)
 def test_who_types_the_address_is_answered(laptop: Laptop, server: str, header: str) -> None:
     """A person may look at a server with a browser."""
     assert laptop.look(server, header.format(port=laptop.ports[server]))[0] == 200
@@ -261,7 +263,12 @@ def test_an_argument_that_is_too_deep_is_400(laptop: Laptop, body: bytes) -> Non
 @pytest.mark.parametrize("service", SERVICES)
 def test_own_pages_are_for_who_may_read_the_state_folder(laptop: Laptop, service: str) -> None:
     """Faults, health and processes: not without the secret, nor with another one; the text says where it is."""
-    pages = ["/_laptop/faults", "/_laptop/health", "/_laptop/nothing", *(["/_laptop/functions"] * (service == "functions"))]
+    pages = [
+        "/_laptop/faults",
+        "/_laptop/health",
+        "/_laptop/nothing",
+        *(["/_laptop/functions"] * (service == "functions")),
+    ]
     for page in pages:
         for given in ({}, {secret.HEADER: ""}, {secret.HEADER: "guessed"}, {secret.HEADER: "ä"}):
             url = f"http://127.0.0.1:{laptop.ports[service]}{page}"

@@ -408,7 +408,9 @@ def test_the_token_is_looked_at_before_the_body(google: Google, steady: Function
     expecting = raw(steady, "POST / HTTP/1.1", f"Content-Length: {size}", "Expect: 100-continue")
     assert expecting.startswith(b"HTTP/1.1 403 ")
     welcome = ["Content-Length: 2", "Expect: 100-continue", f"Authorization: Bearer {token}", "Connection: close"]
-    assert raw(steady, "POST / HTTP/1.1", *welcome, body=b"{}").startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 ")
+    assert raw(steady, "POST / HTTP/1.1", *welcome, body=b"{}").startswith(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "
+    )
 
 
 def test_refusals_keep_their_place(google: Google, steady: Function) -> None:

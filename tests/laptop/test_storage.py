@@ -913,7 +913,9 @@ OF_GCLOUD = (
 )
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\r", b"\r\n", b"\n\n", b"--x", b"\r\n--==1==", b"a\n\nb\r\n\r\nc"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"\r", b"\r\n", b"\n\n", b"--x", b"\r\n--==1==", b"a\n\nb\r\n\r\nc"]
+)
 @pytest.mark.parametrize(
     ("header", "mark", "line"),
     [("boundary='===============8341839116644826681=='", "===============8341839116644826681==", b"\n"),

@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Client
 
 from laptop import secret
 from laptop.supervisor import SERVICES, Supervisor, SupervisorError
@@ -126,6 +128,29 @@ def test_a_killed_server_is_started_again_on_the_same_ports(up: Up, service: str
     eventually(lambda: (now := up.server(service)) is not None and now.pid != before.pid)
     eventually(lambda: healthy(up, address, service), 30)
     assert f"{service} ended with -9" in up.printed
+
+
+def test_the_state_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Also in a folder that was open to everybody before; so is all that the servers make in it, whatever the umask."""
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with Supervisor(state, ["storage", "pubsub", "functions"]) as servers:
+            servers.wait_ready()
+            client = Client(
+                "local-dev",
+                AnonymousCredentials(),
+                client_options={"api_endpoint": servers.endpoints["storage"]["http"]},
+            )
+            client.create_bucket("bucket").blob("a/b").upload_from_string("x")
+    finally:
+        os.umask(before)
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert (state / "storage" / "bucket" / "a" / "b").exists()
+    files = [path for path in state.rglob("*") if path.is_file()]
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:

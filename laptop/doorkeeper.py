@@ -14,6 +14,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OWN_SITE = (b"same-origin", b"none")
 """``Sec-Fetch-Site`` of our own pages and of an address that somebody has typed: https://www.w3.org/TR/fetch-metadata/.
 Another port of this machine is ``same-site``, and somebody else's."""
+NO_PAGES = "no page of another site may call this server"
 WEB_PORT = 80
 SHOWN = 100
 Refusal = tuple[int, str]
@@ -47,15 +48,9 @@ class Doorkeeper:
                     return 421, f"Host: {_shown(value)} is not this server, which is {self._name}: ask for that"
             elif name == b"origin":
                 if value not in self._origins:
-                    return (
-                        403,
-                        f"Origin: {_shown(value)}: no page of another site may call this server; call it from a program",
-                    )
+                    return 403, f"Origin: {_shown(value)}: {NO_PAGES}; call it from a program"
             elif name == b"sec-fetch-site" and value not in OWN_SITE:
-                return (
-                    403,
-                    f"Sec-Fetch-Site: {_shown(value)}: no page of another site may call this server; type its address",
-                )
+                return 403, f"Sec-Fetch-Site: {_shown(value)}: {NO_PAGES}; type its address"
         if hosts != 1:
             return 400, f"Host: one such header is wanted, and {hosts} came: send Host: {self._name} once"
         return None

@@ -66,7 +66,7 @@ class ServiceError(Exception):
 
 
 def refused(status: int, message: str) -> dict[str, Any]:
-    """The body of an answer that no API gives, in the form that all of them have: who asked may not, or not like that."""
+    """The body of an answer that no API gives, in the form of all of them: who asked may not, or not like that."""
     return {"error": {"code": status, "message": message, "errors": [{"message": message, "domain": "global"}]}}
 
 

@@ -1,4 +1,4 @@
-"""A web page that somebody visits on this machine reaches no server of the laptop: every port of a running one is tried."""
+"""A web page that is visited on this machine reaches no server of the laptop: every port of a running one is tried."""
 
 import io
 import json

@@ -24,7 +24,6 @@ from laptop.service import Api, Server, ends_with_its_caller, surfaces
 from tests.laptop.slow import dripped
 from tests.support import eventually
 
-
 SECRET = "a secret"
 JSON = {"Content-Type": "application/json", HEADER: SECRET}
 

@@ -904,8 +904,8 @@ def test_a_multipart_upload_without_an_end(bucket: Bucket, server: ServerProcess
     assert names(bucket) == []
 
 
-# As gcloud sends it: https://github.com/google/apitools/blob/master/apitools/base/py/transfer.py. Unix line ends, and the
-# boundary in quotes that are none.
+# As gcloud sends it: https://github.com/google/apitools/blob/master/apitools/base/py/transfer.py. Unix line ends, and
+# the boundary in quotes that are none.
 OF_GCLOUD = (
     b"--{mark}\nContent-Type: application/json\nMIME-Version: 1.0\n\n"
     b'{"bucket": "b", "contentType": "text/plain", "name": "folder/a.txt"}'
@@ -919,13 +919,13 @@ OF_GCLOUD = (
 @pytest.mark.parametrize(
     ("header", "mark", "line"),
     [("boundary='===============8341839116644826681=='", "===============8341839116644826681==", b"\n"),
-     ("boundary='quoted'", "'quoted'", b"\r\n"), ('boundary="a b"', "a b", b"\r\n"), ("boundary=a; charset=x", "a", b"\n"),
-     ("BOUNDARY=a", "a", b"\r\n")],
+     ("boundary='quoted'", "'quoted'", b"\r\n"), ('boundary="a b"', "a b", b"\r\n"),
+     ("boundary=a; charset=x", "a", b"\n"), ("BOUNDARY=a", "a", b"\r\n")],
 )  # fmt: skip
 def test_multipart_as_clients_write_it(
     bucket: Bucket, server: ServerProcess, header: str, mark: str, line: bytes, content: bytes
 ) -> None:
-    """Quoted or not, with line ends of either kind; the content arrives to the byte, also where it looks like an end."""
+    """Quoted or not, with line ends of either kind; the content arrives to the byte, also if it looks like an end."""
     body = OF_GCLOUD.replace(b"{mark}", mark.encode()).replace(b"\n", line) + content
     body += line + b"--" + mark.encode() + b"--" + line
     url = f"{server.http}/upload/storage/v1/b/{bucket.name}/o?alt=json&uploadType=multipart"

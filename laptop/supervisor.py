@@ -139,7 +139,7 @@ class Supervisor:
         return self.state / "logs" / f"{service}.log"
 
     def _only_one(self) -> IO[str]:
-        file = open(self.state / LOCK, "a+", opener=private.opener)
+        file = os.fdopen(private.opener(str(self.state / LOCK), os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

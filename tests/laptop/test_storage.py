@@ -114,6 +114,15 @@ def chunk(url: str, content: bytes, span: str) -> requests.Response:
     return requests.put(url, data=content, headers={"Content-Range": f"bytes {span}"}, timeout=10)
 
 
+def test_a_resumable_upload_may_begin_where_the_discovery_document_says(bucket: Bucket, server: ServerProcess) -> None:
+    """``mediaUpload.protocols.resumable.path`` of ``storage.objects.insert``: gcloud sends files above 8 MB so."""
+    url = f"{server.http}/resumable/upload/storage/v1/b/{bucket.name}/o?alt=json&uploadType=resumable"
+    response = requests.post(url, json={"name": "large", "bucket": bucket.name}, timeout=10)
+    assert response.status_code == 200, response.text
+    assert chunk(response.headers["Location"], b"01234", "0-4/5").status_code == 200
+    assert bucket.blob("large").download_as_bytes() == b"01234"
+
+
 def test_a_resumable_upload_step_by_step(bucket: Bucket, server: ServerProcess) -> None:
     """It tells how much it has, takes a chunk again, is no object before its end, and repeats its last answer."""
     url = begin(bucket, server, "steps")

@@ -101,7 +101,7 @@ class Caller(asyncio.Protocol):
         """Nothing more is read: what comes cannot be understood, or is too much."""
         self._part = ""
         """The part of a request that is being read."""
-        self._patience = Patience(lambda told: self._refuse(408, f"{told}: send a request at once"))
+        self._patience = Patience(self._expire)
 
     # --- what the event loop calls
 
@@ -256,6 +256,12 @@ class Caller(asyncio.Protocol):
         request.keep_alive, request.complete = False, True
         request.refused = Refused(status, text)
         self._enqueue(request)
+
+    def _expire(self, told: str) -> None:
+        if self._queue:  # then it is this side that has stopped reading until there is room
+            self._patience.body(0)
+        else:
+            self._refuse(408, f"{told}: send a request at once")
 
     def _enqueue(self, request: Request) -> None:
         self._queue.append(request)

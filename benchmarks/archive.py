@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from laptop import secret
 from laptop.supervisor import Supervisor
 from lunation.settings import ROOT
 from schemas import use_case
@@ -197,7 +198,9 @@ class _Bench:
 
     def _admin(self, body: Any) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(f"{self._pubsub}/_laptop/faults", data, timeout=10) as response:
+        headers = {"Content-Type": "application/json", **secret.headers(self._folder)}
+        request = urllib.request.Request(f"{self._pubsub}/_laptop/faults", data, headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import signal
 import threading
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from laptop import private
 from laptop.identity import Identity
 from laptop.supervisor import SERVICES, Supervisor, SupervisorError
 
@@ -35,6 +37,7 @@ def up(
 ) -> None:
     """Start the servers and keep them running until Ctrl-C or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    os.umask(private.UMASK)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

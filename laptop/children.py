@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from laptop import guard
+from laptop import guard, private
 
 MAX_LOG_BYTES = 16 * 1024 * 1024
 
@@ -152,7 +152,7 @@ def open_log(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
-    return path.open("ab")
+    return open(path, "ab", opener=private.opener)
 
 
 def tail(path: Path, characters: int = 2000) -> str:

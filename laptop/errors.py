@@ -65,6 +65,11 @@ class ServiceError(Exception):
         return {"error": error}
 
 
+def refused(status: int, message: str) -> dict[str, Any]:
+    """The body of an answer that no API gives, in the form of all of them: who asked may not, or not like that."""
+    return {"error": {"code": status, "message": message, "errors": [{"message": message, "domain": "global"}]}}
+
+
 def not_found(name: str) -> ServiceError:
     """The usual answer for a resource that is not there."""
     return ServiceError(grpc.StatusCode.NOT_FOUND, f"Resource not found: {name}")

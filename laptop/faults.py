@@ -6,11 +6,12 @@ import os
 import signal
 import uuid
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import grpc
 from aiohttp import web
 
+from laptop.documents import ContentTypeError, DocumentError, received
 from laptop.errors import ServiceError
 
 
@@ -70,11 +71,10 @@ class FaultInjector:
 
     async def _set(self, request: web.Request) -> web.Response:
         try:
-            body: dict[str, Any] = await request.json()
-            body.pop("fired", None)
-            fault = Fault(**body)
-            grpc.StatusCode[fault.code]
-        except (ValueError, TypeError, KeyError) as error:
+            fault = _fault(await received(request))
+        except ContentTypeError as error:
+            return web.json_response({"error": str(error)}, status=415)
+        except (DocumentError, FaultError) as error:
             return web.json_response({"error": f"not a fault: {error}"}, status=400)
         self.faults[fault.id] = fault
         return web.json_response(asdict(fault))
@@ -85,3 +85,35 @@ class FaultInjector:
     async def _clear(self, _: web.Request) -> web.Response:
         self.faults.clear()
         return web.json_response([])
+
+
+class FaultError(ValueError):
+    """What is no fault; the text tells why."""
+
+
+def _fault(document: Any) -> Fault:
+    """Make sure that a typo in a fault does not make a test pass for want of a fault.
+
+    Raises:
+        FaultError: it has another form than :class:`Fault`.
+    """
+    if not isinstance(document, dict):
+        raise FaultError("a JSON object is wanted")
+    known = get_type_hints(Fault)
+    given = {name: value for name, value in document.items() if name != "fired"}
+    for name, value in given.items():
+        if name not in known:
+            raise FaultError(f"{name} is none of {', '.join(known)}")
+        kind = known[name]
+        if get_origin(kind) is Literal:
+            fits = value in get_args(kind)
+        else:
+            fits = isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
+        if not fits:
+            raise FaultError(f"{name} cannot be {value!r}")
+    if "rpc" not in given:
+        raise FaultError("rpc is missing")
+    fault = Fault(**given)
+    if fault.code not in grpc.StatusCode.__members__:
+        raise FaultError(f"code: {fault.code!r} is none of {', '.join(grpc.StatusCode.__members__)}")
+    return fault

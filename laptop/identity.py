@@ -5,8 +5,7 @@ servers do: https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions
 """
 
 import hashlib
-import os
-import tempfile
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, exceptions, jwt
+
+from laptop import private
 
 ISSUER = "https://accounts.google.com"
 LIFETIME_SECONDS = 3600
@@ -37,9 +38,10 @@ class Identity:
 
     def __init__(self, state: Path, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        pem = _key(state / "identity" / "key.pem")
-        private = serialization.load_pem_private_key(pem, password=None)
-        public = private.public_key().public_bytes(
+        private.folder(state)
+        pem = private.once(state / "identity" / "key.pem", _new_key)
+        key = serialization.load_pem_private_key(pem, password=None)
+        public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         self._key_id = hashlib.sha256(public).hexdigest()[:40]
@@ -92,31 +94,33 @@ class Identity:
             if jwt.decode_header(token).get("alg") != "RS256":
                 raise InvalidToken("it is not signed with RS256")
             claims = jwt.decode(token, certs=self._certificates, audience=audience)
-        except (ValueError, exceptions.GoogleAuthError) as error:
+        # What stands in the token, as far as the library reads it before it looks at the signature, can be of any type.
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            exceptions.GoogleAuthError,
+        ) as error:
             raise InvalidToken(str(error)) from error
+        for name in ("iat", "exp"):
+            if not _is_time(claims.get(name)):
+                raise InvalidToken(f"its {name} is no number of seconds")
         if claims.get("iss") != ISSUER:
             raise InvalidToken(f"it is issued by {claims.get('iss')!r}, not by {ISSUER!r}")
-        if claims.get("email_verified") is not True or not claims.get("email"):
+        email = claims.get("email")
+        if claims.get("email_verified") is not True or not isinstance(email, str) or not email:
             raise InvalidToken("it names no verified email address")
         return claims
 
 
-def _key(path: Path) -> bytes:
-    """The key's PEM. A hard link makes it appear whole, and only for the first of several processes."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        handle, name = tempfile.mkstemp(dir=path.parent)  # readable by its owner only
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(made)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(name, path)
-        except FileExistsError:
-            pass  # another process was first; its key is the one
-        finally:
-            os.unlink(name)
-    return path.read_bytes()
+def _is_time(value: Any) -> bool:
+    """Whether a claim is a number of seconds, and not NaN, which is neither before nor after any time."""
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _new_key() -> bytes:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -3,7 +3,6 @@
 The rules are those of ``google/api/http.proto``.
 """
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -14,7 +13,8 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from laptop.errors import ServiceError, invalid
+from laptop.documents import ContentTypeError, DocumentError, received
+from laptop.errors import ServiceError, invalid, refused
 from laptop.surface import HttpRoute, Rpc
 
 # https://cloud.google.com/apis/docs/system-parameters: not fields of the request.
@@ -51,12 +51,16 @@ class RestRouter:
         """Answer ``request``; 404 in Google's form if no binding fits."""
         try:
             route, rpc, bound = self._match(request.method.lower(), request.raw_path.partition("?")[0])
-            body = await request.read()
-            message = _request_message(rpc, route, bound, request, body)
+            content = await received(request) if route.body else {}
+            message = _request_message(rpc, route, bound, request, content)
             response = await self._call(rpc, message)
             return _json_response(response, request)
         except ServiceError as error:
             return web.json_response(error.body(), status=error.http_status)
+        except ContentTypeError as error:
+            return web.json_response(refused(415, f"{rpc.name}: {error}"), status=415)
+        except DocumentError as error:
+            return web.json_response(invalid(f"{rpc.name}: the body is not JSON: {error}").body(), status=400)
 
     def _match(self, method: str, path: str) -> tuple[HttpRoute, Rpc, dict[str, str]]:
         for candidate in (path, unquote(path)):
@@ -82,19 +86,14 @@ def _pattern(uri: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _request_message(rpc: Rpc, route: HttpRoute, bound: dict[str, str], request: web.Request, body: bytes) -> Message:
-    document: dict[str, Any] = {}
-    if route.body and body:
-        try:
-            content = json.loads(body)
-        except ValueError as error:
-            raise invalid(f"{rpc.name}: the body is not JSON: {error}") from error
-        if route.body == "*":
-            if not isinstance(content, dict):
-                raise invalid(f"{rpc.name}: the body must be a JSON object")
-            document = content
-        else:
-            document[route.body] = content
+def _request_message(rpc: Rpc, route: HttpRoute, bound: dict[str, str], request: web.Request, content: Any) -> Message:
+    if not isinstance(content, dict):
+        raise invalid(f"{rpc.name}: the body must be a JSON object")
+    for name in route.beyond:
+        content.pop(name, None)
+    document: dict[str, Any] = content
+    if route.body not in (None, "*"):
+        document = {route.body: content} if content else {}
     descriptor: Descriptor = rpc.request.DESCRIPTOR
     for key in dict.fromkeys(request.query):
         if key not in SYSTEM_PARAMETERS and not key.startswith("$"):

@@ -15,6 +15,8 @@ import contextvars
 import fcntl
 import json
 import logging
+import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -26,14 +28,20 @@ import grpc
 from aiohttp import web
 from google.protobuf.message import Message
 
-from laptop.errors import ServiceError
+from laptop import private
+from laptop.connection import Connection
+from laptop.doorkeeper import Doorkeeper
+from laptop.errors import ServiceError, refused
 from laptop.faults import FaultInjector
 from laptop.lifeline import end_with_parent
 from laptop.rest import RestRouter
+from laptop.secret import FILE, HEADER, is_right, secret
 from laptop.surface import Rpc, rpcs_of
 
 HOST = "127.0.0.1"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+OWN_PAGES = "/_laptop/"
+STOP_SECONDS = 2.0
 Method = TypeVar("Method", bound=Callable[..., Any])
 log = logging.getLogger("laptop")
 
@@ -93,12 +101,15 @@ class Server:
         name: for the log and the first line on standard output.
         api: what to serve.
         faults: the server's fault injector, so that handlers with plain routes can consult it too.
+        secret: what a request to its own pages, below ``/_laptop/``, has to carry; one that nobody knows, if none is
+            given.
     """
 
-    def __init__(self, name: str, api: Api, faults: FaultInjector | None = None) -> None:
+    def __init__(self, name: str, api: Api, faults: FaultInjector | None = None, secret: str | None = None) -> None:
         self.name = name
         self.api = api
         self.faults = faults or FaultInjector()
+        self._secret = secret or secrets.token_urlsafe()
         self.http_port = 0
         self.grpc_port = 0
         self._calls: set[asyncio.Task[Message]] = set()
@@ -112,10 +123,11 @@ class Server:
 
     async def stop(self) -> None:
         """Refuse new calls, give those in flight two seconds, and two more those without a caller; then stop."""
+        self._listener.close()
         await self._runner.cleanup()
-        await self._grpc.stop(grace=2)
+        await self._grpc.stop(grace=STOP_SECONDS)
         if self._calls:
-            _, late = await asyncio.wait(self._calls, timeout=2)
+            _, late = await asyncio.wait(self._calls, timeout=STOP_SECONDS)
             for call in late:
                 call.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -213,7 +225,7 @@ class Server:
     # --- REST
 
     async def _start_http(self, port: int) -> None:
-        app = web.Application(client_max_size=MAX_MESSAGE_BYTES)
+        app = web.Application(client_max_size=MAX_MESSAGE_BYTES, middlewares=[self._let_in])
         router = RestRouter(self.api.rpcs, self.call)
 
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -225,11 +237,36 @@ class Server:
 
         app.add_routes([web.get("/_laptop/health", health), *self.faults.routes(), *self.api.routes])
         app.router.add_route("*", "/{path:.*}", answer)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False)
+        self._runner = web.AppRunner(app, handler_cancellation=False, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, port, shutdown_timeout=2)
-        await site.start()
-        self.http_port = self._runner.addresses[0][1]
+        server, loop = self._runner.server, asyncio.get_running_loop()
+        assert server is not None
+        self._listener = await loop.create_server(
+            lambda: Connection(server, loop=loop, access_log=None), HOST, port, start_serving=False
+        )
+        self.http_port = self._listener.sockets[0].getsockname()[1]
+        self._doorkeeper = Doorkeeper(self.http_port)
+        await self._listener.start_serving()
+
+    @web.middleware
+    async def _let_in(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answer no page of another site, and show our own pages to those only who may read the state folder."""
+        why = self._doorkeeper.refusal((name.lower(), value) for name, value in request.raw_headers)
+        if (
+            why is None
+            and request.path.startswith(OWN_PAGES)
+            and not is_right(request.headers.get(HEADER, ""), self._secret)
+        ):
+            why = (
+                403,
+                f"{HEADER}: {request.path} wants what the file `{FILE}` in the state folder of these servers holds",
+            )
+        if why is not None:
+            status, text = why
+            return web.json_response(refused(status, text), status=status)
+        return await handler(request)
 
 
 class _Dispatch(grpc.GenericRpcHandler):
@@ -306,6 +343,8 @@ def main(name: str, build: Callable[[Context], Api], argv: Iterable[str] | None 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     end_with_parent()
+    os.umask(private.UMASK)
+    private.folder(options.state)
     with _only_one(name, options.state.resolve()):
         asyncio.run(_serve(name, build, options))
 
@@ -325,7 +364,7 @@ def _only_one(name: str, state: Path) -> Iterator[None]:
 
 async def _serve(name: str, build: Callable[[Context], Api], options: argparse.Namespace) -> None:
     context = Context(options.state.resolve(), FaultInjector())
-    server = Server(name, build(context), context.faults)
+    server = Server(name, build(context), context.faults, secret(context.state))
     await server.start(options.http_port, options.grpc_port)
     print(
         json.dumps(

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from laptop import private, secret
 from laptop.children import open_log, tail
 from laptop.ports import HOST, free_port
 
@@ -56,13 +57,20 @@ class Supervisor:
         self._watchers: list[threading.Thread] = []
         self._lock: IO[str] | None = None
         self._anew = anew
+        self._headers: dict[str, str] = {}
 
     def __enter__(self) -> "Supervisor":
-        self.state.mkdir(parents=True, exist_ok=True)
+        try:
+            private.folder(self.state)
+        except PermissionError as error:
+            raise SupervisorError(
+                f"{self.state} is not yours alone, and cannot be made so: {error}; name another folder"
+            ) from error
         self._lock = self._only_one()
         if self._anew:
             self._empty()
         (self.state / "logs").mkdir(exist_ok=True)
+        self._headers = secret.headers(self.state)
         self.endpoints = self._choose_ports()
         for service in self._services:
             self._start(service)
@@ -119,8 +127,9 @@ class Supervisor:
 
     def _answers(self, service: str) -> bool:
         """Whether it is this server that answers at its address, not another program."""
+        url = f"{self.endpoints[service]['http']}/_laptop/health"
         try:
-            with urllib.request.urlopen(f"{self.endpoints[service]['http']}/_laptop/health", timeout=2) as response:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=self._headers), timeout=2) as response:
                 document = json.load(response)
         except (OSError, http.client.HTTPException, ValueError):
             return False
@@ -130,7 +139,7 @@ class Supervisor:
         return self.state / "logs" / f"{service}.log"
 
     def _only_one(self) -> IO[str]:
-        file = (self.state / LOCK).open("a+")
+        file = os.fdopen(private.opener(str(self.state / LOCK), os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -167,7 +176,8 @@ class Supervisor:
                 taken.add(ports[-1])
             known[service] = {"http": f"http://{HOST}:{ports[0]}", "grpc": f"{HOST}:{ports[1]}"}
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(known, indent=1))
+        with open(fresh, "w", opener=private.opener) as file:
+            file.write(json.dumps(known, indent=1))
         fresh.replace(path)
         return {service: known[service] for service in self._services}
 

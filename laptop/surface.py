@@ -44,6 +44,8 @@ class HttpRoute:
     """For example ``/v1/{topic=projects/*/topics/*}:publish``."""
     body: str | None = None
     """The request field that the body fills, ``*`` for the whole request, None if there is no body."""
+    beyond: tuple[str, ...] = ()
+    """Fields of the body that the API documents and the client package does not know; they have no effect."""
 
 
 @dataclass(frozen=True)

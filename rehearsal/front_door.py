@@ -23,6 +23,7 @@ import psutil
 import requests
 from google.api_core.exceptions import GoogleAPICallError
 
+from laptop import secret
 from laptop.identity import Identity
 from laptop.ports import HOST
 from laptop.supervisor import Supervisor
@@ -192,7 +193,9 @@ class _Door:
             return f"{type(error).__name__}: {error}"
 
     def _instances(self) -> dict[str, list[dict[str, Any]]]:
-        described = requests.get(f"{self._endpoints['functions']['http']}/_laptop/functions", timeout=10).json()
+        described = requests.get(
+            f"{self._endpoints['functions']['http']}/_laptop/functions", headers=secret.headers(self._state), timeout=10
+        ).json()
         return {one["name"].rsplit("/", 1)[1]: one["instances"] for one in described}
 
     def _workers(self) -> dict[str, list[int]]:
@@ -321,10 +324,11 @@ class _Door:
     def _fault(self, service: str, **fault: Any) -> str:
         """Set a fault at a laptop's server; its id."""
         address = f"{self._endpoints[service]['http']}/_laptop/faults"
-        return str(requests.post(address, json=fault, timeout=10).json()["id"])
+        return str(requests.post(address, json=fault, headers=secret.headers(self._state), timeout=10).json()["id"])
 
     def _fired(self, service: str, fault: str) -> int:
-        found = requests.get(f"{self._endpoints[service]['http']}/_laptop/faults", timeout=10).json()
+        address = f"{self._endpoints[service]['http']}/_laptop/faults"
+        found = requests.get(address, headers=secret.headers(self._state), timeout=10).json()
         return next(int(one["fired"]) for one in found if one["id"] == fault)
 
     def _eventually(self, look: Callable[[], Any]) -> bool:

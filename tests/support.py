@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from laptop import secret
+
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -103,9 +105,12 @@ class ServerProcess:
         return self.admin("GET", "/_laptop/faults")
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
-        """One JSON request to the server."""
+        """One JSON request to the server's own pages."""
         request = urllib.request.Request(
-            self.http + path, method=method, data=None if body is None else json.dumps(body).encode()
+            self.http + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **secret.headers(self.state)},
         )
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)

@@ -105,9 +105,11 @@ def local_path(buckets: Path, uri: str) -> Path:
     """
     if not uri.startswith("gs://"):
         raise ServiceError("INVALID_ARGUMENT", f"{uri}: a laptop reads job files from gs:// only")
-    path = (buckets / uri.removeprefix("gs://")).resolve()
+    path = buckets.resolve() / uri.removeprefix("gs://")
     if not path.is_relative_to(buckets.resolve()) or not path.is_file():
         raise ServiceError("NOT_FOUND", f"{uri}: no such object")
+    if path.resolve() != path:
+        raise ServiceError("NOT_FOUND", f"{uri}: a symbolic link, or behind one, which is not followed here")
     return path
 
 
@@ -126,7 +128,7 @@ def storage_properties(buckets: Path, java: Path) -> dict[str, str]:
         "spark.hadoop.fs.viewfs.overload.scheme.target.gs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
         "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     }
-    for bucket in sorted(path for path in buckets.iterdir() if path.is_dir()):
+    for bucket in sorted(path for path in buckets.iterdir() if path.is_dir() and not path.is_symlink()):
         properties[f"spark.hadoop.fs.viewfs.mounttable.{bucket.name}.linkFallback"] = bucket.as_uri()
     return properties
 

@@ -8,12 +8,15 @@ import os
 import secrets
 import shutil
 import string
+import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from google.cloud.functions_v2 import types
 
+from laptop import private
 from laptop.children import Guard
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
@@ -36,6 +39,8 @@ EMULATORS = (
     ("DATASTORE_EMULATOR_HOST", "datastore", "grpc"),
     ("STORAGE_EMULATOR_HOST", "storage", "http"),
 )
+MAX_SOCKET_BYTES = 100
+"""What the path of a socket may have on every system, with a little to spare: ``sun_path`` of unix(7), 104 on macOS."""
 log = logging.getLogger("laptop.functions")
 
 
@@ -67,6 +72,7 @@ class Deployments:
         self._uploads = uploads
         self._identity = identity
         self._faults: FaultInjector = context.faults
+        self._sockets = _socket_folder(folder)
         self._guard = Guard(grace=0)  # nobody waits for an answer any more when this server was killed
         self._doors: dict[str, Door] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -94,6 +100,7 @@ class Deployments:
         await asyncio.gather(*(revision.stop(0) for revision in revisions))
         await asyncio.gather(*self._retiring, return_exceptions=True)
         self._guard.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def url(self, row: Row) -> str:
         """A function's URL."""
@@ -209,6 +216,7 @@ class Deployments:
                 self._source(name, service.revision),
                 declared.build_config.entry_point,
                 lambda: self._environment(name, declared),
+                self._sockets / uuid.uuid4().hex[:8],
                 self._home(name) / "log",
                 self._guard,
                 door.admit,
@@ -279,6 +287,15 @@ class Deployments:
 
     def _source(self, name: str, revision: str) -> Path:
         return self._home(name) / revision
+
+
+def _socket_folder(folder: Path) -> Path:
+    """An empty folder for sockets, open to this user only: below ``folder``, unless that makes their paths too long."""
+    inside = folder.with_name("sockets")
+    shutil.rmtree(inside, ignore_errors=True)  # what a killed server has left there
+    if len(os.fsencode(inside / "12345678:1234")) > MAX_SOCKET_BYTES:
+        return Path(tempfile.mkdtemp(prefix="laptop-"))
+    return private.folder(inside)
 
 
 def _id(name: str) -> str:

@@ -9,10 +9,11 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from laptop.doorkeeper import Doorkeeper
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
 from laptop.functions.instance import Instance
-from laptop.functions.wire import Caller, Request, UpstreamError
+from laptop.functions.wire import Caller, Refused, Request, UpstreamError
 from laptop.identity import Identity, InvalidToken
 from laptop.ports import HOST
 
@@ -107,16 +108,6 @@ class Revision:
         await asyncio.gather(*(instance.stop(drain_seconds) for instance in self.instances))
 
 
-class Refused(Exception):
-    """A request that no instance sees."""
-
-    def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
-        self.headers = headers
-
-
 def _no_room() -> Refused:
     """At the maximum of instances. What Cloud Run says, and when to come again, which it leaves to the caller."""
     text = "The request was aborted because there was no available instance."
@@ -163,8 +154,9 @@ class Door:
             OSError: another program has taken the port.
         """
         loop = asyncio.get_running_loop()
+        self._doorkeeper = Doorkeeper(port)
         self._server = await loop.create_server(
-            lambda: Caller(self._answer, self._connections), HOST, port, backlog=1024
+            lambda: Caller(self._answer, self._look, self._connections), HOST, port, backlog=1024
         )
 
     async def close(self) -> None:
@@ -196,10 +188,20 @@ class Door:
 
     # --- one request
 
-    async def _answer(self, request: Request, caller: Caller) -> None:
+    def _look(self, request: Request) -> Refused | None:
+        """Why a request is refused, by its head alone: nobody has 32 MB kept here to learn that he may not call."""
+        why = self._doorkeeper.refusal(request.headers)
+        if why is not None:
+            return Refused(*why)
         try:
             _look_at_path(request.target)
             self._authorize(request)
+        except Refused as refused:
+            return refused
+        return None
+
+    async def _answer(self, request: Request, caller: Caller) -> None:
+        try:
             await self._faults.check("laptop.functions.Invoke")
             revision = self.revision
             instance = await self._room()
@@ -227,12 +229,14 @@ class Door:
 
     def _authorize(self, request: Request) -> None:
         """As Cloud Run: https://cloud.google.com/run/docs/troubleshooting#unauthorized-client."""
+        headers = [value for name, value in request.headers if name == b"authorization"]
+        if len(headers) > 1:
+            raise Refused(400, "Authorization: this header came more than once: send it once.")
         if "allUsers" in self.invokers:
             return
-        header = request.header(b"authorization")
-        if header is None:
+        if not headers:
             raise Refused(403, "Your client does not have permission to get this URL: it sent no identity token.")
-        scheme, _, token = header.decode("latin-1").partition(" ")
+        scheme, _, token = headers[0].decode("latin-1").partition(" ")
         try:
             if scheme.lower() != "bearer":
                 raise InvalidToken("the Authorization header is not a Bearer token")

@@ -1,4 +1,8 @@
-"""One instance of a function: a ``functions-framework`` process, kept running."""
+"""One instance of a function: a ``functions-framework`` process, kept running.
+
+It listens on a socket in a folder of ours, not on a port: a port is open to every program and web page on the machine,
+which would pass by the door.
+"""
 
 import asyncio
 import contextlib
@@ -10,11 +14,12 @@ from pathlib import Path
 
 from laptop.children import Child, Guard, tail
 from laptop.functions.wire import Caller, Request, Upstream, UpstreamError
-from laptop.ports import HOST, free_port
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 BACKOFF_SECONDS = (0.2, 10.0)
+PORT = 8080
+"""What the process is told, as on Cloud Run: https://cloud.google.com/run/docs/container-contract#port."""
 HEALTHY_SECONDS = 30.0
 """A process that ran this long counts as healthy: its next crash starts the backoff anew."""
 IDLE_SECONDS = 1.0
@@ -34,6 +39,7 @@ class Instance:
         folder: the unpacked source, which is the process's working folder.
         entry_point: the function in ``main.py``.
         environment: gives the process's whole environment but for PORT; asked at each start.
+        socket: where it listens, but for what sets one start apart from the next.
         log_path: what it prints goes there.
         watch: ends the process when this server is killed.
         changed: called when the instance becomes ready.
@@ -45,6 +51,7 @@ class Instance:
         folder: Path,
         entry_point: str,
         environment: Callable[[], Mapping[str, str]],
+        socket: Path,
         log_path: Path,
         watch: Guard,
         changed: Callable[[], None],
@@ -59,7 +66,7 @@ class Instance:
         self._log_path = log_path
         self._watch = watch
         self._changed = changed
-        self._port = 0
+        self._socket = socket
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._idle: list[Upstream] = []
@@ -97,6 +104,7 @@ class Instance:
         self._drop_connections()
         if self._child is not None:
             await self._child.stop(STOP_SECONDS)
+        Path(self._address).unlink(missing_ok=True)
 
     async def exchange(self, request: Request, caller: Caller, seconds: float) -> None:
         """Have the instance answer ``request`` to ``caller``.
@@ -109,7 +117,7 @@ class Instance:
         loop = asyncio.get_running_loop()
         upstream = self._take()
         if upstream is None:
-            _, upstream = await loop.create_connection(Upstream, HOST, self._port)
+            _, upstream = await loop.create_unix_connection(Upstream, self._address)
             self._connections.add(upstream)
         answered = upstream.send(request, caller)
         expired = False
@@ -171,15 +179,20 @@ class Instance:
         self._connections.clear()
         self._idle.clear()
 
+    @property
+    def _address(self) -> str:
+        return f"{self._socket}:{self.starts}"
+
     async def _launch(self) -> None:
-        self._port = free_port()
+        Path(self._address).unlink(missing_ok=True)
         self.starts += 1
         command = [
             *(sys.executable, "-m", "functions_framework"),
             *("--source", "main.py", "--target", self._entry_point),
-            *("--host", HOST, "--port", str(self._port)),
+            # The framework hands gunicorn "host:port": https://docs.gunicorn.org/en/stable/settings.html#bind.
+            *("--host", f"unix:{self._socket}", "--port", str(self.starts)),
         ]
-        environment = {**self._environment(), "PORT": str(self._port)}
+        environment = {**self._environment(), "PORT": str(PORT)}
         child = await Child.start(
             command, cwd=self._folder, environment=environment, log=self._log_path, watch=self._watch
         )
@@ -198,15 +211,15 @@ class Instance:
         while True:
             if not child.running:
                 raise StartFailed(
-                    f"{self.name}: the process ended with {await child.wait()} before it listened on PORT:\n"
+                    f"{self.name}: the process ended with {await child.wait()} before it listened:\n"
                     + tail(self._log_path)
                 )
             try:
-                _, writer = await asyncio.open_connection(HOST, self._port)
+                _, writer = await asyncio.open_unix_connection(self._address)
             except OSError:
                 if time.monotonic() > deadline:
                     raise StartFailed(
-                        f"{self.name}: the process does not listen on PORT after {START_SECONDS:.0f} s:\n"
+                        f"{self.name}: the process does not listen after {START_SECONDS:.0f} s:\n"
                         + tail(self._log_path)
                     ) from None
                 await asyncio.sleep(0.02)

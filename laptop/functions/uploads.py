@@ -20,6 +20,8 @@ StorageSource = types.StorageSource.pb()
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS upload (token TEXT PRIMARY KEY, object TEXT NOT NULL, used INTEGER NOT NULL);"
 MAX_ZIP_BYTES = 100 * 1024 * 1024
+UPLOADS = "/gcf-v2-uploads/"
+"""Below it are URLs that are as good as signed: who has one may upload, without a header of any kind."""
 BUCKET = re.compile(r"gcf-v2-uploads-.+\.cloudfunctions\.appspot\.com")
 
 
@@ -39,7 +41,7 @@ class Uploads:
 
     def routes(self) -> list[web.RouteDef]:
         """The plain HTTP route behind the URLs."""
-        return [web.put("/_laptop/uploads/{token}", self._put)]
+        return [web.put(UPLOADS + "{token}", self._put)]
 
     async def new(self, project: str, location: str) -> tuple[str, Any]:
         """A URL that takes one zip, and the storage source that means this zip afterwards."""
@@ -48,7 +50,7 @@ class Uploads:
             lambda connection: connection.execute("INSERT INTO upload VALUES (?, ?, 0)", (token, name))
         )
         source = StorageSource(bucket=f"gcf-v2-uploads-{project}.{location}.cloudfunctions.appspot.com", object_=name)
-        return f"{self._context.endpoint('functions')}/_laptop/uploads/{token}", source
+        return f"{self._context.endpoint('functions')}{UPLOADS}{token}", source
 
     async def fetch(self, source: Any, target: Path) -> Any:
         """Copy the zip to ``target``; answers the source with its generation.

@@ -12,12 +12,15 @@ from http import HTTPStatus
 
 import httptools
 
+from laptop.patience import Patience
+
 log = logging.getLogger("laptop.functions")
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Cloud Run's limit for a request over HTTP/1."""
 MAX_HEADERS_BYTES = 64 * 1024
 MAX_PIPELINED = 16
+HEAD, BODY = "head", "body"
 Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = {
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
@@ -25,9 +28,19 @@ HOP_BY_HOP = {
 }  # fmt: skip
 
 
+class Refused(Exception):
+    """A request that no instance sees."""
+
+    def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.headers = headers
+
+
 @dataclass
 class Request:
-    """One request, read to its end. Header names are in lower case."""
+    """One request. Header names are in lower case; ``refused`` tells why it is not read to its end."""
 
     method: bytes = b""
     target: bytes = b""
@@ -36,6 +49,8 @@ class Request:
     body: list[bytes] = field(default_factory=list)
     size: int = 0
     keep_alive: bool = True
+    refused: Refused | None = None
+    complete: bool = False
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""
@@ -62,13 +77,18 @@ class Caller(asyncio.Protocol):
 
     Args:
         answer: answers one request by writing to this connection.
+        look: looks at a request's head and says why it is refused, before its body is read; None if it is not.
         connections: holds every open connection, for the one who closes the door.
     """
 
     def __init__(
-        self, answer: Callable[[Request, "Caller"], Awaitable[None]], connections: set["Caller"] | None = None
+        self,
+        answer: Callable[[Request, "Caller"], Awaitable[None]],
+        look: Callable[[Request], Refused | None],
+        connections: set["Caller"] | None = None,
     ) -> None:
         self._answer = answer
+        self._look = look
         self._connections = connections if connections is not None else set()
         self._queue: deque[Request] = deque()
         self._request = Request()
@@ -77,7 +97,11 @@ class Caller(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
         self._writer_of: Upstream | None = None
-        self._refused = False
+        self._deaf = False
+        """Nothing more is read: what comes cannot be understood, or is too much."""
+        self._part = ""
+        """The part of a request that is being read."""
+        self._patience = Patience(self._expire)
 
     # --- what the event loop calls
 
@@ -90,12 +114,13 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """The caller has gone: nobody waits for the answer any more."""
         self._connections.discard(self)
+        self._patience.over()
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of one or more requests."""
-        if self._refused:
+        if self._deaf:
             return
         try:
             self._parser.feed_data(data)
@@ -103,6 +128,12 @@ class Caller(asyncio.Protocol):
             self._refuse(501, "this door does not switch protocols")
         except httptools.HttpParserError as error:
             self._refuse(400, f"not HTTP: {error}")
+        if not self._part or self._deaf:
+            self._patience.over()
+        elif self._part == HEAD:
+            self._patience.head()
+        else:
+            self._patience.body(len(data))
 
     def pause_writing(self) -> None:
         """The caller reads more slowly than the function writes."""
@@ -120,27 +151,40 @@ class Caller(asyncio.Protocol):
         """A request begins."""
         self._request = Request()
         self._header_bytes = 0
+        self._part = HEAD
 
     def on_url(self, url: bytes) -> None:
         """The target, in one piece or several."""
         self._request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header; or, behind the body, a trailer, which is none: https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADERS_BYTES:
             self._refuse(431, f"the headers are larger than {MAX_HEADERS_BYTES} bytes")
             return
-        self._request.headers.append((name.lower(), value))
+        if self._part == HEAD:
+            self._request.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """All headers are there."""
+        self._part = BODY
         request = self._request
         request.method = self._parser.get_method()
         request.version = self._parser.get_http_version()
         request.keep_alive = self._parser.should_keep_alive()
         expected = request.header(b"expect")
-        if expected is not None and expected.lower() == b"100-continue" and self._task is None:
+        waits = expected is not None and expected.lower() == b"100-continue"
+        if self._deaf:
+            return
+        request.refused = self._look(request)
+        if request.refused is not None:
+            # What is on its way is read and thrown away, so that the connection can be used again; one that waits to be
+            # told to send it will not.
+            if waits:
+                request.keep_alive, request.complete, self._deaf = False, True, True
+            self._enqueue(request)
+        elif waits and self._task is None:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -148,18 +192,18 @@ class Caller(asyncio.Protocol):
         self._request.size += len(body)
         if self._request.size > MAX_BODY_BYTES:
             self._refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-            return
-        self._request.body.append(body)
+        elif self._request.refused is None:
+            self._request.body.append(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self._refused:
-            return
-        self._queue.append(self._request)
-        if len(self._queue) >= MAX_PIPELINED:
-            self._transport.pause_reading()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._part = ""
+        request = self._request
+        request.complete = True
+        if request.refused is None:
+            self._enqueue(request)
+        elif not request.keep_alive and self._task is None:
+            self.close()  # it was answered before it was whole
 
     # --- answering
 
@@ -201,21 +245,43 @@ class Caller(asyncio.Protocol):
         return self._task is not None
 
     def _refuse(self, status: int, text: str) -> None:
-        if self._refused:
+        """Answer what was asked before, then that this is refused, and end the connection."""
+        if self._deaf:
             return
-        self._refused = True
-        self._request.keep_alive = False
-        self.respond(self._request, status, text)
-        self._transport.close()
+        self._deaf = True
+        request = self._request
+        if request.refused is not None:  # and was told so
+            self._transport.close()
+            return
+        request.keep_alive, request.complete = False, True
+        request.refused = Refused(status, text)
+        self._enqueue(request)
+
+    def _expire(self, told: str) -> None:
+        if self._queue:  # then it is this side that has stopped reading until there is room
+            self._patience.body(0)
+        else:
+            self._refuse(408, f"{told}: send a request at once")
+
+    def _enqueue(self, request: Request) -> None:
+        self._queue.append(request)
+        if len(self._queue) >= MAX_PIPELINED:
+            self._transport.pause_reading()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
         try:
             while self._queue:
                 request = self._queue.popleft()
                 self._transport.resume_reading()
-                await self._answer(request, self)
+                if request.refused is None:
+                    await self._answer(request, self)
+                else:
+                    self.respond(request, request.refused.status, request.refused.text, *request.refused.headers)
                 if not request.keep_alive:
-                    self._transport.close()
+                    if request.complete:
+                        self._transport.close()
                     return
         except Exception:
             log.exception("the front door failed")

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from laptop.storage.errors import HttpError, invalid
 from laptop.storage.files import Files
+from laptop.storage.folders import Way, others
 from laptop.storage.metadata import timestamp
 from laptop.storage.preconditions import check
 from laptop.storage.requests import document_of
@@ -74,7 +75,7 @@ class Buckets:
             raise HttpError(
                 409, "conflict", "Your previous request to create the named bucket succeeded and you already own it."
             ) from None
-        (self._files.root / name).mkdir(parents=True, exist_ok=True)
+        Way(self._files.root / name, (), make=True).close()
         return web.json_response(document)
 
     async def get(self, request: web.Request) -> web.Response:
@@ -110,6 +111,9 @@ class Buckets:
         def work(connection: sqlite3.Connection, name: str, document: dict[str, Any]) -> None:
             if next(self._files.names(name, ""), None) is not None:
                 raise HttpError(409, "conflict", "The bucket you tried to delete is not empty.")
+            other = next(others(self._files.root / name), None)
+            if other is not None:
+                raise HttpError(409, "conflict", f"The bucket is not empty: {other}.")
             connection.execute("DELETE FROM bucket WHERE name = ?", (name,))
             connection.execute("DELETE FROM policy WHERE bucket = ?", (name,))
             for folder, _, helpers in os.walk(self._files.root / name, topdown=False):

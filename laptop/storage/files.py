@@ -1,7 +1,8 @@
 """Objects as files: object ``o`` of bucket ``b`` is the file ``<root>/b/o``.
 
 What a file cannot tell (generation, checksums, content type) is in SQLite. A file that Spark has written past this
-server gets that made up on first sight.
+server gets that made up on first sight. Whatever else lies in a bucket's folder, such as a symbolic link, is no object:
+it is not listed, and who names it is told what it is.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -22,6 +24,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 
 from laptop.storage.errors import HttpError, invalid, no_such, not_served
+from laptop.storage.folders import Way, file_stat, open_file, refuse_other, sync
 from laptop.storage.metadata import change, new_document
 from laptop.store import Store
 
@@ -38,6 +41,7 @@ CHUNK = 1024 * 1024
 MAX_NAME_BYTES = 1024
 MAX_PART_BYTES = 255
 CONTROL = re.compile(r"[\x00-\x1f]")
+log = logging.getLogger("laptop.storage")
 Check = Callable[[dict[str, Any] | None], None]
 """Raises if the object's metadata (None: there is no object) is not as a request demands."""
 
@@ -46,7 +50,6 @@ Check = Callable[[dict[str, Any] | None], None]
 class Found:
     """An object that is there."""
 
-    path: Path
     document: dict[str, Any]
     stat: tuple[int, int]
     """Size and time of the file that the document tells of; another one may be in its place by now."""
@@ -66,6 +69,7 @@ class Files:
         self.scratch = scratch
         self._store = store
         self._last_time = 0
+        self._told: set[str] = set()
         root.mkdir(parents=True, exist_ok=True)
         scratch.mkdir(parents=True, exist_ok=True)
 
@@ -91,24 +95,46 @@ class Files:
         if folder and not all(map(_is_part, folder.split("/"))):
             return  # there can be no such object, and the folder could be one outside of the bucket
 
-        def walk(path: Path, before: str) -> Iterator[str]:
-            try:
-                entries = [(one.name + "/" * one.is_dir(), one) for one in os.scandir(path)]
-            except (FileNotFoundError, NotADirectoryError):
-                return
-            for shown, entry in sorted(entries, key=lambda pair: pair[0]):
+        def walk(before: str) -> Iterator[str]:
+            for shown in self._entries(bucket, before):
                 name = before + shown
                 if not name.startswith(prefix[: len(name)]):
                     continue
                 if shown.endswith("/"):
                     # All in it begins with its name: so does ``after``, or all of it comes before or behind.
                     if name > after or after.startswith(name):
-                        yield from walk(Path(entry.path), name)
+                        yield from walk(name)
                 elif name > after and name.startswith(prefix) and not _is_helper(shown):
                     yield name
 
-        start = self.root / bucket
-        yield from walk(start / folder if folder else start, folder + "/" if folder else "")
+        yield from walk(folder + "/" if folder else "")
+
+    def _entries(self, bucket: str, before: str) -> list[str]:
+        """The names of files and, with a slash, of folders in a folder, in the order of the objects' names."""
+        try:
+            with self._way(bucket, before.removesuffix("/")) as way, os.scandir(way.end) as found:
+                entries = []
+                for one in found:
+                    if one.is_dir(follow_symlinks=False):
+                        entries.append(one.name + "/")
+                    elif one.is_file(follow_symlinks=False):
+                        entries.append(one.name)
+                    else:
+                        self._tell_of(one, f"{bucket}/{before}{one.name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(entries)
+
+    def _tell_of(self, entry: "os.DirEntry[str]", shown: str) -> None:
+        if shown in self._told:
+            return
+        self._told.add(shown)
+        try:
+            refuse_other(entry.stat(follow_symlinks=False), shown)
+        except HttpError as error:
+            log.warning("no object: %s", error)
+        except FileNotFoundError:
+            pass  # it has gone since
 
     async def listed(self, bucket: str, names: Sequence[str]) -> list[Found]:
         """Those of ``names`` that are there, in the order given: :meth:`find` for a thousand at once."""
@@ -119,18 +145,31 @@ class Files:
             (bucket, json.dumps(possible)),
         )
         kept = {row["name"]: row for row in rows}
-        folder = os.path.join(self.root, bucket, "")
         found: list[Found] = []
-        for name in possible:
-            row = kept.get(name)
-            try:
-                stat = os.stat(folder + name)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            if row is not None and (row["size"], row["mtime"]) == _stat(stat):
-                found.append(Found(Path(folder + name), json.loads(row["document"]), _stat(stat)))
-            elif (seen := await self.find(bucket, name)) is not None:
-                found.append(seen)
+        way: Way | None = None
+        before = None
+        try:
+            for name in possible:
+                folder, _, last = name.rpartition("/")
+                try:
+                    if folder != before or way is None:
+                        if way is not None:
+                            way.close()
+                            way = None
+                        before, way = folder, self._way(bucket, folder)
+                    stat = file_stat(way.end, last, f"{bucket}/{name}")
+                except (FileNotFoundError, NotADirectoryError, HttpError):
+                    continue  # it was there when the names were read
+                row = kept.get(name)
+                if stat is None:
+                    continue
+                if row is not None and (row["size"], row["mtime"]) == _stat(stat):
+                    found.append(Found(json.loads(row["document"]), _stat(stat)))
+                elif (seen := await self.find(bucket, name)) is not None:
+                    found.append(seen)
+        finally:
+            if way is not None:
+                way.close()
         return found
 
     async def find(self, bucket: str, name: str) -> Found | None:
@@ -145,8 +184,8 @@ class Files:
     async def open(self, bucket: str, name: str) -> tuple[Found, BinaryIO] | None:
         """An object and its content, of one and the same generation whatever is written meanwhile. To be closed."""
         while (found := await self.find(bucket, name)) is not None:
-            with contextlib.suppress(FileNotFoundError):
-                file = found.path.open("rb")
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                file = self._open(bucket, name)
                 if _stat(os.fstat(file.fileno())) == found.stat:
                     return found, file
                 file.close()
@@ -176,8 +215,8 @@ class Files:
         """
         try:
             self.bucket(bucket)
-            path = self.path(bucket, name)
-            if _is_helper(path.name):
+            check_name(name)
+            if _is_helper(name.rpartition("/")[2]):
                 raise invalid(f"{name[:100]!r} would be taken for a checksum file of Spark's (LIMITATIONS.md)")
             crc32c, md5, size = await asyncio.to_thread(_sealed, scratch, self._next_time())
             for label, actual in (("crc32c", crc32c), ("md5Hash", md5)):
@@ -192,12 +231,12 @@ class Files:
                 if connection.execute("SELECT 1 FROM bucket WHERE name = ?", (bucket,)).fetchone() is None:
                     raise HttpError(404, "notFound", f"The specified bucket does not exist: {bucket}")
                 stat = _stat(scratch.stat())  # before another process can have written what is in its place
-                _place(scratch, path, self.root, name)
+                self._place(scratch, bucket, name)
                 previous = connection.execute("SELECT MAX(generation) AS last FROM object").fetchone()["last"] or 0
                 generation = max(stat[1] // 1000, previous + 1)
                 document = new_document(bucket, name, generation, size, crc32c, md5)
                 change(document, metadata)
-                self._keep(connection, bucket, name, Found(path, document, stat))
+                self._keep(connection, bucket, name, Found(document, stat))
                 if then is not None:
                     then(connection, document)
                 return document
@@ -238,22 +277,13 @@ class Files:
             check(found.document if found else None)
             if found is None:
                 raise no_such(bucket, name)
-            found.path.unlink()
-            connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
-            folder = found.path.parent
-            with contextlib.suppress(OSError):
-                while folder != self.root / bucket:
-                    folder.rmdir()
-                    folder = folder.parent
-            _sync(folder)
+            folder, _, last = name.rpartition("/")
+            with self._way(bucket, folder) as way:
+                os.unlink(last, dir_fd=way.end)
+                connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
+                way.prune()
 
         await self._store.write(work)
-
-    def path(self, bucket: str, name: str) -> Path:
-        """The file of an object. A name that a file system would take for another place is refused."""
-        if not _is_path(name):
-            raise invalid(f"{name[:100]!r} cannot be a file's path here (LIMITATIONS.md)")
-        return self.root / bucket / name
 
     def _next_time(self) -> int:
         """A file's time, in nanoseconds, that no other one has: the kernel's own stands still for milliseconds."""
@@ -262,14 +292,12 @@ class Files:
 
     def _known(self, read: Any, bucket: str, name: str) -> Found | None:
         """An object whose file is as it was when its metadata was written."""
-        path = self.path(bucket, name)
-        try:
-            stat = path.stat()
-        except (FileNotFoundError, NotADirectoryError):
+        stat = self._stat(bucket, name)
+        if stat is None:
             return None
         rows = list(read("SELECT * FROM object WHERE bucket = ? AND name = ?", (bucket, name)))
         if rows and (rows[0]["size"], rows[0]["mtime"]) == _stat(stat):
-            return Found(path, json.loads(rows[0]["document"]), _stat(stat))
+            return Found(json.loads(rows[0]["document"]), _stat(stat))
         return None
 
     def _look(self, connection: sqlite3.Connection, bucket: str, name: str) -> Found | None:
@@ -277,22 +305,59 @@ class Files:
         known = self._known(connection.execute, bucket, name)
         if known is not None:
             return known
-        path = self.path(bucket, name)
         try:
-            stat = _stat(path.stat())  # first: what is written meanwhile is then looked at again
-            crc32c, md5, size = _hashes(path)
+            with self._open(bucket, name) as file:
+                stat = _stat(os.fstat(file.fileno()))  # first: what is written meanwhile is then looked at again
+                crc32c, md5, size = _hashes(file)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             connection.execute("DELETE FROM object WHERE bucket = ? AND name = ?", (bucket, name))
             return None
-        found = Found(path, new_document(bucket, name, stat[1] // 1000, size, crc32c, md5), stat)
+        found = Found(new_document(bucket, name, stat[1] // 1000, size, crc32c, md5), stat)
         self._keep(connection, bucket, name, found)
         return found
+
+    def _way(self, bucket: str, folder: str, make: bool = False) -> Way:
+        return Way(self.root / bucket, folder.split("/") if folder else [], make)
+
+    def _stat(self, bucket: str, name: str) -> os.stat_result | None:
+        folder, _, last = name.rpartition("/")
+        try:
+            with self._way(bucket, folder) as way:
+                return file_stat(way.end, last, f"{bucket}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _open(self, bucket: str, name: str) -> BinaryIO:
+        folder, _, last = name.rpartition("/")
+        with self._way(bucket, folder) as way:
+            return open_file(way.end, last, f"{bucket}/{name}")
+
+    def _place(self, scratch: Path, bucket: str, name: str) -> None:
+        """Move a file to where it belongs; every new folder on the way is on the disk with it."""
+        folder, _, last = name.rpartition("/")
+        try:
+            with self._way(bucket, folder, make=True) as way:
+                file_stat(way.end, last, f"{bucket}/{name}")
+                os.replace(scratch, last, dst_dir_fd=way.end)
+                way.sync()
+        except (NotADirectoryError, IsADirectoryError):
+            raise not_served(f"{name}: an object beside one below it, which a file system cannot hold,") from None
 
     def _keep(self, connection: sqlite3.Connection, bucket: str, name: str, found: Found) -> None:
         connection.execute(
             "INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?)",
             (bucket, name, int(found.document["generation"]), *found.stat, json.dumps(found.document)),
         )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a file system would take for another place.
+
+    Raises:
+        HttpError: 400.
+    """
+    if not _is_path(name):
+        raise invalid(f"{name[:100]!r} cannot be a file's path here (LIMITATIONS.md)")
 
 
 def _is_path(name: str) -> bool:
@@ -317,45 +382,18 @@ def _stat(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _place(scratch: Path, path: Path, root: Path, name: str) -> None:
-    """Move a file to where it belongs; every new folder on the way is on the disk with it."""
-    there = path.parent
-    while not there.exists() and there != root:
-        there = there.parent
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(path)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise not_served(f"{name}: an object beside one below it, which a file system cannot hold,") from None
-    os.replace(scratch, path)
-    folder = path.parent
-    _sync(folder)
-    while folder != there:
-        folder = folder.parent
-        _sync(folder)
-
-
 def _sealed(path: Path, modified: int) -> tuple[str, str, int]:
     """Bring a file to the disk with a time of its own; answers CRC32C, MD5 and size."""
     os.utime(path, ns=(modified, modified))
-    _sync(path)
-    return _hashes(path)
-
-
-def _hashes(path: Path) -> tuple[str, str, int]:
-    crc, md5, size = google_crc32c.Checksum(), hashlib.md5(usedforsecurity=False), 0
+    sync(path)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            crc.update(chunk)
-            md5.update(chunk)
-            size += len(chunk)
+        return _hashes(file)
+
+
+def _hashes(file: BinaryIO) -> tuple[str, str, int]:
+    crc, md5, size = google_crc32c.Checksum(), hashlib.md5(usedforsecurity=False), 0
+    while chunk := file.read(CHUNK):
+        crc.update(chunk)
+        md5.update(chunk)
+        size += len(chunk)
     return base64.b64encode(crc.digest()).decode(), base64.b64encode(md5.digest()).decode(), size
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

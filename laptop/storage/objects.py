@@ -12,7 +12,7 @@ from laptop.storage.globs import glob, literal_prefix
 from laptop.storage.metadata import WRITABLE, change, shown, timestamp
 from laptop.storage.partial import Mask, mask, pick
 from laptop.storage.preconditions import check, is_wanted
-from laptop.storage.requests import document_of, names_of, number_of
+from laptop.storage.requests import document_of, names_of, number_of, object_in
 
 LISTED = 1000
 MAX_SOURCES = 32
@@ -173,9 +173,9 @@ class Objects:
                         document = opened[0].document
                         if not is_wanted(source, document):
                             raise no_such(bucket, source["name"])
-                        check(source.get("objectPreconditions") or {}, document)
+                        check(object_in(source, "objectPreconditions"), document)
                         shutil.copyfileobj(file, target, CHUNK)
-            metadata = {key: value for key, value in (wanted.get("destination") or {}).items() if key in WRITABLE}
+            metadata = {key: value for key, value in object_in(wanted, "destination").items() if key in WRITABLE}
             created = await self._files.create(
                 bucket, name, scratch, metadata, lambda before: check(request.query, before)
             )

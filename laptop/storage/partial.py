@@ -48,7 +48,10 @@ def mask(fields: str) -> Mask:
             if mark != ",":
                 raise _malformed(fields)
 
-    return selection("")
+    try:
+        return selection("")
+    except RecursionError:
+        raise _malformed(fields) from None
 
 
 def pick(value: Any, wanted: Mask) -> Any:

@@ -47,10 +47,14 @@ def routes(buckets: Buckets, objects: Objects, uploads: Uploads, faults: FaultIn
         ("POST", one + "/copyTo" + target, "storage.objects.copy", objects.copy),
         ("POST", one + "/compose", "storage.objects.compose", objects.compose),
         ("GET", "/download" + one, "storage.objects.get", objects.download),
-        ("POST", upload, "storage.objects.insert", uploads.insert),
-        ("PUT", upload, "storage.objects.insert", uploads.resume),
-        ("DELETE", upload, "storage.objects.insert", uploads.cancel),
     ]
+    # The discovery document has the second path for resumable uploads, and gcloud takes it from there.
+    for path in (upload, "/resumable" + upload):
+        table += [
+            ("POST", path, "storage.objects.insert", uploads.insert),
+            ("PUT", path, "storage.objects.insert", uploads.resume),
+            ("DELETE", path, "storage.objects.insert", uploads.cancel),
+        ]
     return [web.route(method, path, _guarded(rpc, handler, faults)) for method, path, rpc, handler in table]
 
 

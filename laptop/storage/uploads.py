@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from laptop.storage.errors import HttpError, invalid
-from laptop.storage.files import CHUNK, Files
+from laptop.storage.files import CHUNK, Files, check_name
 from laptop.storage.metadata import change, shown
 from laptop.storage.preconditions import check
 from laptop.storage.requests import document_of, parsed
@@ -112,7 +112,7 @@ class Uploads:
         metadata = await document_of(request)
         metadata.setdefault("contentType", request.headers.get("X-Upload-Content-Type", ""))
         name = _name(request, metadata)
-        self._files.path(bucket, name)
+        check_name(name)
         change({}, metadata)
         conditions = {key: value for key, value in request.query.items() if key.startswith("if")}
         document = {
@@ -167,20 +167,50 @@ async def _receive(request: web.Request, scratch: Path, start: int) -> None:
 
 
 def _multipart(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
-    """The metadata and the content of a body of two parts."""
-    boundary = re.search(r'boundary="?([^";]+)"?', content_type)
-    if boundary is None:
-        raise invalid("multipart upload without a boundary")
-    mark = b"--" + boundary.group(1).encode()
-    pieces = body.split(mark, 2)
-    if len(pieces) != 3:
-        raise invalid("multipart upload: expected metadata and content")
-    metadata = parsed(pieces[1].partition(b"\r\n\r\n")[2])
-    head, _, rest = pieces[2].partition(b"\r\n\r\n")
-    content, end, _ = rest.rpartition(b"\r\n" + mark + b"--")
-    if not end:
-        raise invalid("multipart upload: the content has no end")
+    """The metadata and the content of a body of two parts.
+
+    https://cloud.google.com/storage/docs/uploading-objects#rest-upload-objects: the type is ``multipart/related``. A
+    page of any site can have a browser send ``multipart/form-data``, but not this.
+    """
+    if not content_type.lower().startswith("multipart/related"):
+        kind = content_type.partition(";")[0]
+        raise invalid(f"Content-Type: {kind[:100]!r}: a multipart upload is multipart/related; boundary=…")
+    for boundary in _boundaries(content_type):
+        found = _parts(body, b"--" + boundary.encode())
+        if found is not None:
+            return found
+    raise invalid("multipart upload: expected metadata, content and an end, each behind a line with the boundary")
+
+
+def _parts(body: bytes, mark: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """The metadata and the content; None if lines with ``mark`` do not make two parts."""
+    begin = re.search(rb"(?:^|\n)" + re.escape(mark) + rb"[ \t]*(\r?\n)", body)
+    if begin is None:
+        return None
+    # gcloud ends lines as Unix does, so what ends the first one does all of them; the content may end with the other.
+    line = begin[1]
+    middle = re.compile(re.escape(line + mark) + rb"[ \t]*" + line).search(body, begin.end())
+    end = body.rfind(line + mark + b"--")
+    if middle is None or end < middle.end() - len(line):
+        return None
+    # With the end of the line before, also where a part has no headers: then its content begins with an empty line.
+    metadata = parsed(body[begin.end() - len(line) : middle.start()].partition(line * 2)[2])
+    head, _, content = body[middle.end() - len(line) : end].partition(line * 2)
     kind = re.search(rb"(?i)content-type:\s*([^\r\n]+)", head)
     if kind is not None:
         metadata.setdefault("contentType", kind.group(1).decode(errors="replace"))
     return metadata, content
+
+
+def _boundaries(content_type: str) -> list[str]:
+    """What may be meant by the boundary of a content type, the likelier first.
+
+    gcloud writes it in single quotes, which are no quotes in HTTP and may be part of a boundary (RFC 2046):
+    https://github.com/google/apitools/blob/master/apitools/base/py/transfer.py, ``boundary=%r``.
+    """
+    found = re.search(r'boundary="([^"]+)"|boundary=([^;\s]+)', content_type, re.IGNORECASE)
+    if found is None:
+        raise invalid("multipart upload without a boundary")
+    boundary = found[1] or found[2]
+    bare = boundary.strip("'")
+    return [boundary, bare] if bare and bare != boundary else [boundary]

@@ -17,7 +17,7 @@ from google.protobuf import empty_pb2, field_mask_pb2
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from laptop import operations
+from laptop import documents, operations
 from laptop.errors import ServiceError, already_exists, invalid, not_found
 from laptop.identity import Identity
 from laptop.operations import Operations
@@ -55,9 +55,11 @@ FIELDS = {"description", "labels", "service_account", "source_contents", "call_l
           "execution_history_level"}  # fmt: skip
 PARENT = "{parent=projects/*/locations/*/workflows/*}"
 ONE = "{name=projects/*/locations/*/workflows/*/executions/*}"
+BEYOND = ("disableConcurrencyQuotaOverflowBuffering", "executionHistoryLevel")
+"""gcloud sends both. There is no quota here that an execution would have to wait for, and every step is kept anyway."""
 # https://cloud.google.com/workflows/docs/reference/executions/rest: the client package has no REST transport.
 EXECUTION_ROUTES = {
-    "CreateExecution": [HttpRoute("post", f"/v1/{PARENT}/executions", "execution")],
+    "CreateExecution": [HttpRoute("post", f"/v1/{PARENT}/executions", "execution", BEYOND)],
     "ListExecutions": [HttpRoute("get", f"/v1/{PARENT}/executions")],
     "GetExecution": [HttpRoute("get", f"/v1/{ONE}")],
     "CancelExecution": [HttpRoute("post", f"/v1/{ONE}:cancel", "*")],
@@ -224,8 +226,8 @@ class Workflows:
             raise invalid(f"execution.argument has more than {MAX_ARGUMENT_BYTES // 1024} KB")
         if execution.argument:
             try:
-                json.loads(execution.argument)
-            except ValueError as error:
+                documents.parsed(execution.argument)
+            except documents.DocumentError as error:
                 raise invalid(f"execution.argument is not JSON: {error}") from error
         execution.name = f"{request.parent}/executions/{uuid.uuid4()}"
         execution.state = State.ACTIVE

@@ -9,14 +9,19 @@ from laptop.service import Api, Server
 
 
 @contextmanager
-def serving(build: Callable[[], Api]) -> Iterator[str]:
-    """The address of a server of what ``build``, called on the server's own loop, answers."""
+def serving(build: Callable[[], Api], secret: str | None = None) -> Iterator[str]:
+    """The address of a server of what ``build``, called on the server's own loop, answers.
+
+    Args:
+        build: makes the API.
+        secret: what the server's own pages want.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def start() -> Server:
-        server = Server("test", build())
+        server = Server("test", build(), secret=secret)
         await server.start()
         return server
 

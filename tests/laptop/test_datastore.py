@@ -420,7 +420,8 @@ def test_unknown_calls(clients: Clients, server: ServerProcess) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"keys": 1}', b'{"keys": [{"path": [{"kind": 1}]}]}', b"\xff"])
 def test_rest_that_is_no_request(clients: Clients, server: ServerProcess, body: bytes) -> None:
     """400 with a reason, or the answer to an empty request."""
-    response = requests.post(f"{server.http}/v1/projects/local-dev:lookup", data=body, timeout=10)
+    headers = {"Content-Type": "application/json"}
+    response = requests.post(f"{server.http}/v1/projects/local-dev:lookup", data=body, headers=headers, timeout=10)
     assert response.status_code == (200 if body == b"" else 400)
     assert body == b"" or response.json()["error"]["message"]
 

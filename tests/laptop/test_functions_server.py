@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import re
 import signal
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -17,16 +20,19 @@ import grpc
 import psutil
 import pytest
 from google.api_core import exceptions, operation
+from google.auth import crypt, jwt
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.functions_v2 import Function, FunctionServiceClient
 from google.cloud.iam_credentials_v1 import IAMCredentialsClient
 from google.iam.v1 import policy_pb2
 
+from laptop import secret
 from laptop.faults import FaultInjector
 from laptop.functions import build, deployments, door
 from laptop.identity import Identity
 from laptop.service import Context
 from tests.laptop.in_thread import serving
+from tests.laptop.slow import dripped
 from tests.support import ServerProcess, eventually
 
 PARENT = "projects/local-dev/locations/us-central1"
@@ -102,7 +108,8 @@ class Google:
 
     def running(self, name: str) -> dict[str, Any]:
         """The processes behind a function."""
-        with urllib.request.urlopen(f"{self.http}/_laptop/functions", timeout=10) as response:
+        request = urllib.request.Request(f"{self.http}/_laptop/functions", headers=secret.headers(self.state))
+        with urllib.request.urlopen(request, timeout=10) as response:
             return next(one for one in json.load(response) if one["name"] == path(name))
 
 
@@ -119,7 +126,9 @@ def put(url: str, content: bytes, kind: str = "application/zip") -> None:
 
 def post(url: str, document: Any) -> None:
     """A request that no client would make."""
-    urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(document).encode()), timeout=10).close()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=json.dumps(document).encode(), headers=headers)
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 def call(url: str, token: str | None = None, body: bytes | None = None) -> Any:
@@ -379,6 +388,134 @@ def test_the_door_keeps_no_other_path(google: Google, steady: Function, path_: s
     assert google.caller(steady)(path_)["path"] == path_.partition("?")[0]
 
 
+def raw(function: Function, *lines: str, body: bytes = b"") -> bytes:
+    """All that comes back for a request of just these lines, on a connection of its own that the door has to end."""
+    port = int(function.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        head = "\r\n".join([lines[0], f"Host: 127.0.0.1:{port}", *lines[1:], "", ""])
+        connection.sendall(head.encode() + body)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_trailer_is_no_header(google: Google, steady: Function) -> None:
+    """What comes behind the body can neither let somebody in nor reach the function."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    token = google.identity.token(CALLER, steady.url)
+    chunked = ["Transfer-Encoding: chunked", "Connection: close"]
+    body = f"1\r\nx\r\n0\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    assert raw(steady, "POST / HTTP/1.1", *chunked, body=body).startswith(b"HTTP/1.1 403 ")
+    signed = [*chunked, f"Authorization: Bearer {token}"]
+    body = b"1\r\nx\r\n0\r\nAuthorization: Bearer forged\r\n\r\n"
+    assert raw(steady, "POST / HTTP/1.1", *signed, body=body).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_token_is_looked_at_before_the_body(google: Google, steady: Function) -> None:
+    """Who may not call is told so while his 32 MB are still to come, and the connection can be used again."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    token = google.identity.token(CALLER, steady.url)
+    port = int(steady.url.rsplit(":", 1)[1])
+    host = f"Host: 127.0.0.1:{port}\r\n"
+    size = 8 * 1024 * 1024
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\n{host}Content-Length: {size}\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+        connection.sendall(bytes(size))
+        connection.sendall(f"GET / HTTP/1.1\r\n{host}Authorization: Bearer {token}\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    expecting = raw(steady, "POST / HTTP/1.1", f"Content-Length: {size}", "Expect: 100-continue")
+    assert expecting.startswith(b"HTTP/1.1 403 ")
+    welcome = ["Content-Length: 2", "Expect: 100-continue", f"Authorization: Bearer {token}", "Connection: close"]
+    assert raw(steady, "POST / HTTP/1.1", *welcome, body=b"{}").startswith(
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "
+    )
+
+
+def test_refusals_keep_their_place(google: Google, steady: Function) -> None:
+    """Requests that come together are answered in order, whichever of them are refused."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    signed = f"Authorization: Bearer {google.identity.token(CALLER, steady.url)}\r\n"
+    port = int(steady.url.rsplit(":", 1)[1])
+    host = f"Host: 127.0.0.1:{port}\r\n"
+    body = "Content-Length: 2\r\n\r\n{}"
+    requests = [
+        f"POST /a?sleep=0.2 HTTP/1.1\r\n{host}{signed}{body}",
+        f"POST /b HTTP/1.1\r\n{host}{body}",
+        f"POST /c HTTP/1.1\r\n{host}{signed}{body}",
+        f"POST /d HTTP/1.1\r\nHost: evil.example\r\n{signed}{body}",
+        f"POST /e HTTP/1.1\r\n{host}{signed}Connection: close\r\n{body}",
+    ]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall("".join(requests).encode())
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"200", b"403", b"200", b"421", b"200"]
+    assert re.findall(rb'"path":"(/.)"', answers) == [b"/a", b"/c", b"/e"]
+
+
+def test_an_authorization_is_wanted_once(google: Google, steady: Function) -> None:
+    """Two that differ mean one thing to who reads the first and another to who reads the last."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    good = f"Authorization: Bearer {google.identity.token(CALLER, steady.url)}"
+    for two in ([good, "Authorization: Bearer forged"], ["Authorization: Bearer forged", good], [good, good]):
+        answer = raw(steady, "GET / HTTP/1.1", *two, "Connection: close")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Authorization" in answer.partition(b"\r\n\r\n")[2]
+
+
+@pytest.mark.parametrize("exp", [None, "9999999999", float("nan"), float("inf"), True])
+def test_a_token_without_an_end_is_401(google: Google, steady: Function, exp: Any) -> None:
+    """Signed by the right key, but good for ever: refused, and the connection is answered."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    token = google.identity.token(CALLER, steady.url)
+    claims = {**jwt.decode(token, verify=False), "exp": exp}
+    key = (google.state / "identity" / "key.pem").read_bytes()
+    signer = crypt.RSASigner.from_string(key, jwt.decode_header(token)["kid"])
+    assert call(steady.url, jwt.encode(signer, claims).decode()) == 401
+
+
+def test_the_door_does_not_wait_for_who_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for headers a byte at a time nor for a body; who was refused before is not waited for either."""
+    monkeypatch.setattr("laptop.patience.HEAD_SECONDS", 0.5)
+    monkeypatch.setattr("laptop.patience.BODY_SECONDS", 0.5)
+    with serving(lambda: build(Context(tmp_path, FaultInjector())), secret.secret(tmp_path)) as http:
+        (tmp_path / "endpoints.json").write_text(json.dumps({"functions": {"http": http}}))
+        google = Google(http, tmp_path)
+        made = google.create("slow")
+        port = int(made.url.rsplit(":", 1)[1])
+        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        answer = dripped(port, head.encode(), b"a: ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"headers took longer than 0.5 s" in answer
+        length = "Content-Length: 100000\r\n\r\n"
+        assert dripped(port, f"{head}{length}".encode(), b"x").startswith(b"HTTP/1.1 403 ")
+        signed = f"Authorization: Bearer {google.identity.token(CALLER, made.url)}\r\n"
+        google.allow("slow", f"serviceAccount:{CALLER}")
+        answer = dripped(port, f"{head}{signed}{length}".encode(), b"x")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"body came more slowly" in answer
+        ask = google.caller(made)
+        with socket.create_connection(("127.0.0.1", port), timeout=10):
+            time.sleep(0.7)  # one that says nothing is no reason
+        assert ask("?sleep=0.8")["version"] == 1
+
+
+def test_an_instance_has_no_port(google: Google, steady: Function) -> None:
+    """It would be open to every program and page of the machine, past the door."""
+    (instance,) = google.running("steady")["instances"]
+    family = [psutil.Process(instance["pid"]), *psutil.Process(instance["pid"]).children(recursive=True)]
+    assert [one for process in family for one in process.net_connections("inet") if one.status == "LISTEN"] == []
+    sockets = google.state / "functions" / "sockets"
+    assert sockets.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_state_folder_may_have_a_long_name(tmp_path: Path) -> None:
+    """Longer than the path of a socket may be."""
+    state = tmp_path / ("long" * 30)
+    with serving(lambda: build(Context(state, FaultInjector())), secret.secret(state)) as http:
+        (state / "endpoints.json").write_text(json.dumps({"functions": {"http": http}}))
+        google = Google(http, state)
+        assert google.caller(google.create("far"))()["version"] == 1
+
+
 def test_an_instance_is_told_how_long_a_request_may_take(google: Google, steady: Function) -> None:
     """In the variable by which Cloud Run does, which no declaration can set."""
     main = SOURCE.replace('os.environ.get("WORD")', 'os.environ.get("CLOUD_RUN_TIMEOUT_SECONDS")')
@@ -405,7 +542,7 @@ def test_instances_come_with_the_requests_and_go_without_them(tmp_path: Path, mo
     """From the minimum to the maximum while more ask than the running ones take, and back after a while of rest."""
     monkeypatch.setattr(door, "IDLE_SECONDS", 1.0)
     monkeypatch.setattr(deployments.os, "cpu_count", lambda: 2)
-    with serving(lambda: build(Context(tmp_path, FaultInjector()))) as http:
+    with serving(lambda: build(Context(tmp_path, FaultInjector())), secret.secret(tmp_path)) as http:
         (tmp_path / "endpoints.json").write_text(json.dumps({"functions": {"http": http}}))
         google = Google(http, tmp_path)
         made = google.create("scaled", max_instance_count=5, max_instance_request_concurrency=1)

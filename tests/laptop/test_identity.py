@@ -1,5 +1,6 @@
 """Tokens on the laptop are signed, expire, and are good for one audience only, as Google's are."""
 
+import base64
 import multiprocessing
 import stat
 import time
@@ -84,11 +85,43 @@ def test_claims_that_google_would_not_make_are_refused(tmp_path: Path, change: d
     """The right key is not enough: issuer and verified email address count too."""
     identity = Identity(tmp_path)
     good = jwt.decode(identity.token(EMAIL, "a"), verify=False)
-    key_id = jwt.decode_header(identity.token(EMAIL, "a"))["kid"]
-    signer = crypt.RSASigner.from_string((tmp_path / "identity" / "key.pem").read_bytes(), key_id)
-    forged = jwt.encode(signer, {**good, **change})
     with pytest.raises(InvalidToken, match=reason):
-        identity.verify(forged, "a")
+        identity.verify(signed(tmp_path, {**good, **change}), "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"exp": None}, {"exp": "9999999999"}, {"exp": True}, {"exp": float("nan")}, {"exp": float("inf")}, {"exp": [1]},
+     {"exp": {}}, {"iat": None}, {"iat": "0"}, {"iat": False}, {"iat": float("nan")}, {"iat": float("-inf")},
+     {"iat": []}, {"iat": time.time() + 3600}, {"aud": None}, {"aud": ["a"]}, {"email": 5}],
+)  # fmt: skip
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_claim_that_is_no_number_is_refused(tmp_path: Path, change: dict, gone: bool) -> None:
+    """A time that is missing, a text, a truth, NaN or without end would be over never; so is one that begins later."""
+    identity = Identity(tmp_path)
+    claims = {**jwt.decode(identity.token(EMAIL, "a"), verify=False), **change}
+    if gone:
+        claims = {name: value for name, value in claims.items() if name not in change}
+    with pytest.raises(InvalidToken):
+        identity.verify(signed(tmp_path, claims), "a")
+
+
+@pytest.mark.parametrize("part", ["5", "null", "[]", "[" * 40_000, '{"alg": "RS256", "kid": []}', '{"alg": []}', '"x"'])
+def test_a_part_of_a_token_may_be_anything(tmp_path: Path, part: str) -> None:
+    """It is read before anybody knows who signed it; nothing but InvalidToken comes out."""
+    identity = Identity(tmp_path)
+    head, claims, signature = identity.token(EMAIL, "a").split(".")
+    other = base64.urlsafe_b64encode(part.encode()).decode().rstrip("=")
+    for token in (f"{other}.{claims}.{signature}", f"{head}.{other}.{signature}", f"{other}.{other}.{signature}"):
+        with pytest.raises(InvalidToken):
+            identity.verify(token, "a")
+
+
+def signed(state: Path, claims: dict) -> str:
+    """A token with the right signature, whatever it claims."""
+    key_id = jwt.decode_header(Identity(state).token(EMAIL, "a"))["kid"]
+    signer = crypt.RSASigner.from_string((state / "identity" / "key.pem").read_bytes(), key_id)
+    return jwt.encode(signer, claims).decode()
 
 
 def test_token_is_used_again_until_it_gets_old(tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def clients(server: ServerProcess) -> Iterator[Clients]:
 
 def rest(server: ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     request = urllib.request.Request(
-        server.http + path, method=method, data=None if body is None else json.dumps(body).encode()
+        server.http + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=20) as response:

@@ -5,6 +5,7 @@ import gc
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,8 +19,13 @@ from google.auth.credentials import AnonymousCredentials
 from google.pubsub_v1 import PublisherClient, types
 
 from laptop.errors import not_found
+from laptop.secret import HEADER
 from laptop.service import Api, Server, ends_with_its_caller, surfaces
+from tests.laptop.slow import dripped
 from tests.support import eventually
+
+SECRET = "a secret"
+JSON = {"Content-Type": "application/json", HEADER: SECRET}
 
 
 class Handler:
@@ -68,7 +74,7 @@ class Handler:
 @contextmanager
 def running(handler: Handler) -> Iterator[Server]:
     """A server in a thread."""
-    server = Server("sample", Api(surfaces(PublisherClient), [handler], stop=handler.stop))
+    server = Server("sample", Api(surfaces(PublisherClient), [handler], stop=handler.stop), secret=SECRET)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -175,7 +181,8 @@ def test_a_path_that_no_api_has_is_refused(server: Server) -> None:
 def test_an_unknown_field_or_parameter_is_refused(server: Server) -> None:
     """As Google's front end does: a typo is an error, not silence."""
     for path, body in (("projects/p/topics/t?lable=x", b"{}"), ("projects/p/topics/t", b'{"lable": {}}')):
-        request = urllib.request.Request(f"http://127.0.0.1:{server.http_port}/v1/{path}", method="PUT", data=body)
+        url = f"http://127.0.0.1:{server.http_port}/v1/{path}"
+        request = urllib.request.Request(url, method="PUT", data=body, headers=JSON)
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=5)
         assert caught.value.code == 400
@@ -186,12 +193,12 @@ def test_a_fault_fires_as_often_as_it_was_set_and_says_so(server: Server, client
     """Two refusals, then answers; the admin endpoint counts both."""
     url = f"http://127.0.0.1:{server.http_port}/_laptop/faults"
     fault = {"rpc": "*.CreateTopic", "code": "PERMISSION_DENIED", "times": 2}
-    urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(fault).encode()), timeout=5).close()
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(fault).encode(), JSON), timeout=5).close()
     for _ in range(2):
         with pytest.raises(errors.Forbidden):
             client.create_topic(name="projects/p/topics/t")
     assert client.create_topic(name="projects/p/topics/t").name
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=JSON), timeout=5) as response:
         assert [one["fired"] for one in json.load(response)] == [2]
 
 
@@ -211,7 +218,48 @@ def test_a_server_listens_on_loopback_only(server: Server) -> None:
 def test_what_is_no_fault_is_refused(server: Server) -> None:
     """A typo in a fault must not make a test pass for want of a fault."""
     url = f"http://127.0.0.1:{server.http_port}/_laptop/faults"
-    for body in (b'{"rcp": "*"}', b'{"rpc": "*", "code": "NOPE"}', b"nonsense"):
+    wrong = ({"code": "NOPE"}, {"times": "2"}, {"times": True}, {"delay_seconds": None}, {"when": 5}, {"action": []},
+             {"rpc": 5}, {"id": {}})  # fmt: skip
+    bodies = [json.dumps({"rpc": "*", **one}).encode() for one in wrong]
+    for body in (b'{"rcp": "*"}', b"{}", b"nonsense", *bodies):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=5)
+            urllib.request.urlopen(urllib.request.Request(url, body, JSON), timeout=5)
         assert caught.value.code == 400
+        assert "not a fault" in caught.value.read().decode()
+
+
+# --- who is slow
+
+
+def test_slow_headers_are_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then does not hold a connection: it is told so, and ended."""
+    monkeypatch.setattr("laptop.patience.HEAD_SECONDS", 0.5)
+    answer = dripped(server.http_port, b"GET /v9/nothing HTTP/1.1\r\n", b"a: ")
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"headers took longer than 0.5 s" in answer
+
+
+def test_a_slow_body_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a body that comes more slowly than any program sends one."""
+    monkeypatch.setattr("laptop.patience.BODY_SECONDS", 0.5)
+    head = f"PUT /v1/projects/p/topics/t HTTP/1.1\r\nHost: 127.0.0.1:{server.http_port}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    dripped(server.http_port, head.encode(), b" ")
+
+
+def test_a_body_that_takes_long_but_comes_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones may take their time; so may a connection on which nothing is asked."""
+    monkeypatch.setattr("laptop.patience.HEAD_SECONDS", 0.3)
+    monkeypatch.setattr("laptop.patience.BODY_SECONDS", 0.3)
+    monkeypatch.setattr("laptop.patience.BODY_BYTES_PER_SECOND", 1000)
+    body = b'{"labels": {}}' + b" " * 5000
+    head = f"PUT /v1/projects/p/topics/t HTTP/1.1\r\nHost: 127.0.0.1:{server.http_port}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        for _ in range(2):
+            time.sleep(0.6)
+            connection.sendall(head.encode())
+            for start in range(0, len(body), 500):
+                connection.sendall(body[start : start + 500])
+                time.sleep(0.1)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -7,8 +7,26 @@ from pathlib import Path
 import pytest
 
 from laptop.dataproc.java import java_home
-from laptop.dataproc.spark_submit import environment, submit
+from laptop.dataproc.spark_submit import environment, local_path, submit
 from laptop.errors import ServiceError
+
+
+def test_a_jobs_file_is_an_object_of_its_bucket(tmp_path: Path) -> None:
+    """Not a file elsewhere that a link in the bucket's folder means, nor one that the path leads out to."""
+    (tmp_path / "outside.py").write_text("")
+    bucket = tmp_path / "buckets" / "one"
+    (bucket / "code").mkdir(parents=True)
+    (bucket / "code" / "job.py").write_text("")
+    (bucket / "link.py").symlink_to(tmp_path / "outside.py")
+    (bucket / "inner.py").symlink_to(bucket / "code" / "job.py")
+    (bucket / "folder").symlink_to(bucket / "code")
+    assert local_path(tmp_path / "buckets", "gs://one/code/job.py") == bucket / "code" / "job.py"
+    for name in ("link.py", "inner.py", "folder/job.py"):
+        with pytest.raises(ServiceError, match="symbolic link"):
+            local_path(tmp_path / "buckets", f"gs://one/{name}")
+    for name in ("../../outside.py", "nothing.py", "code"):
+        with pytest.raises(ServiceError):
+            local_path(tmp_path / "buckets", f"gs://one/{name}")
 
 
 @pytest.mark.spark

@@ -1,9 +1,11 @@
 """The laptop's Cloud Storage through Google's own client."""
 
 import base64
+import contextlib
 import io
 import json
 import os
+import shutil
 import socket
 import threading
 import uuid
@@ -110,6 +112,15 @@ def begin(bucket: Bucket, server: ServerProcess, name: str, **parameters: Any) -
 
 def chunk(url: str, content: bytes, span: str) -> requests.Response:
     return requests.put(url, data=content, headers={"Content-Range": f"bytes {span}"}, timeout=10)
+
+
+def test_a_resumable_upload_may_begin_where_the_discovery_document_says(bucket: Bucket, server: ServerProcess) -> None:
+    """``mediaUpload.protocols.resumable.path`` of ``storage.objects.insert``: gcloud sends files above 8 MB so."""
+    url = f"{server.http}/resumable/upload/storage/v1/b/{bucket.name}/o?alt=json&uploadType=resumable"
+    response = requests.post(url, json={"name": "large", "bucket": bucket.name}, timeout=10)
+    assert response.status_code == 200, response.text
+    assert chunk(response.headers["Location"], b"01234", "0-4/5").status_code == 200
+    assert bucket.blob("large").download_as_bytes() == b"01234"
 
 
 def test_a_resumable_upload_step_by_step(bucket: Bucket, server: ServerProcess) -> None:
@@ -629,7 +640,7 @@ def test_no_path_leads_out(bucket: Bucket, server: ServerProcess, route: str, pa
     address = urlsplit(server.http)
     target = "/" + route.format(bucket=bucket.name, path=path)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     status = int(answer.split(b" ", 2)[1])
     assert status in (400, 404, 501), answer[:200]
@@ -657,6 +668,137 @@ def test_an_object_beside_one_below_it(bucket: Bucket) -> None:
     bucket.blob("b/c").delete()
     put(bucket, "b")
     assert names(bucket) == ["a", "b"]
+
+
+# --- links
+
+
+SECRET = "not for you"
+
+
+@pytest.fixture
+def outside(server: ServerProcess, tmp_path: Path) -> Path:
+    """A folder of the machine that is none of the buckets' business."""
+    (tmp_path / "secret.txt").write_text(SECRET)
+    (tmp_path / "sub").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def linked(bucket: Bucket, server: ServerProcess, outside: Path) -> Path:
+    """The bucket's folder, with a link to a folder, one to a file, and one to an object, beside an object."""
+    put(bucket, "a", "z/b")
+    folder = server.state / "storage" / bucket.name
+    (folder / "folder").symlink_to(outside)
+    (folder / "file").symlink_to(outside / "secret.txt")
+    (folder / "z" / "object").symlink_to(folder / "a")
+    return folder
+
+
+@pytest.mark.usefixtures("linked")
+def test_a_link_is_not_listed(bucket: Bucket) -> None:
+    """Neither itself nor what is behind it, whatever is asked for."""
+    assert names(bucket) == ["a", "z/b"]
+    found = bucket.list_blobs(delimiter="/")
+    assert ([blob.name for blob in found], found.prefixes) == (["a"], {"z/"})
+    assert names(bucket, match_glob="**") == ["a", "z/b"]
+    assert names(bucket, prefix="fo") == names(bucket, prefix="file") == []
+    with pytest.raises(exceptions.Forbidden, match=f"{bucket.name}/folder is a symbolic link"):
+        names(bucket, prefix="folder/")
+
+
+@pytest.mark.usefixtures("linked")
+@pytest.mark.parametrize("name", ["folder/secret.txt", "file", "z/object", "folder", "folder/sub/new"])
+def test_nothing_behind_a_link_is_read_or_written(bucket: Bucket, outside: Path, name: str) -> None:
+    """Each way to an object refuses it as what it is, and the machine's files stay as they are."""
+    blob = bucket.blob(name)
+    other = bucket.blob("other")
+    for way in (
+        blob.download_as_bytes,
+        blob.reload,
+        lambda: blob.upload_from_string("x", retry=None),
+        lambda: bucket.blob(name, chunk_size=256 * 1024).upload_from_string("x" * 300_000, retry=None),
+        blob.delete,
+        lambda: setattr(blob, "content_type", "a/b") or blob.patch(),
+        lambda: other.rewrite(blob),
+        lambda: bucket.copy_blob(blob, bucket, "copied"),
+        lambda: bucket.copy_blob(bucket.blob("a"), bucket, name),
+        lambda: other.compose([bucket.blob("a"), blob]),
+    ):
+        with pytest.raises(exceptions.Forbidden, match="is a symbolic link, which is not followed here: remove it"):
+            way()
+    assert (outside / "secret.txt").read_text() == SECRET
+    assert sorted(path.name for path in outside.rglob("*")) == ["secret.txt", "sub"]
+    assert names(bucket) == ["a", "z/b"]
+
+
+def test_a_bucket_with_a_link_is_not_deleted(bucket: Bucket, linked: Path, outside: Path) -> None:
+    """Who put it there takes it away; what is behind it stays."""
+    for name in ("a", "z/b"):
+        bucket.blob(name).delete()
+    with pytest.raises(exceptions.Conflict, match="is a symbolic link"):
+        bucket.delete()
+    for link in (linked / "folder", linked / "file", linked / "z" / "object"):
+        link.unlink()
+    bucket.delete()
+    assert (outside / "secret.txt").read_text() == SECRET
+
+
+def test_a_bucket_is_no_link(server: ServerProcess, outside: Path) -> None:
+    """Nor is the folder of a bucket another one."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    bucket = client_of(server).create_bucket(name)
+    folder = server.state / "storage" / name
+    folder.rmdir()
+    folder.symlink_to(outside)
+    with pytest.raises(exceptions.Forbidden, match=f"{name} is a symbolic link"):
+        names(bucket)
+    with pytest.raises(exceptions.Forbidden, match=f"{name} is a symbolic link"):
+        bucket.blob("secret.txt").download_as_bytes()
+    with pytest.raises(exceptions.Forbidden, match=f"{name} is a symbolic link"):
+        bucket.blob("new").upload_from_string("x", retry=None)
+    assert sorted(path.name for path in outside.rglob("*")) == ["secret.txt", "sub"]
+
+
+def test_a_pipe_does_not_hold_the_server(bucket: Bucket, server: ServerProcess) -> None:
+    """Nobody writes to it, so nobody must wait for what it holds."""
+    os.mkfifo(server.state / "storage" / bucket.name / "pipe")
+    with pytest.raises(exceptions.Forbidden, match="pipe is a named pipe"):
+        bucket.blob("pipe").download_as_bytes(timeout=5)
+    assert names(bucket) == []
+
+
+def test_a_link_put_in_a_folders_place_leads_nowhere(bucket: Bucket, server: ServerProcess, outside: Path) -> None:
+    """However fast it comes and goes while objects are read and written below it."""
+    put(bucket, "read/secret.txt")
+    folder = server.state / "storage" / bucket.name
+    stopped = threading.Event()
+
+    def swap() -> None:
+        while not stopped.is_set():
+            (folder / "read").rename(folder / "kept")
+            (folder / "read").symlink_to(outside)
+            (folder / "read").unlink()
+            (folder / "kept").rename(folder / "read")
+            with contextlib.suppress(FileExistsError):  # made by an upload
+                (folder / "written").symlink_to(outside)
+                (folder / "written").unlink()
+            shutil.rmtree(folder / "written", ignore_errors=True)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    seen: set[bytes] = set()
+    try:
+        for number in range(150):
+            with contextlib.suppress(exceptions.GoogleAPICallError):
+                seen.add(bucket.blob("read/secret.txt").download_as_bytes(retry=None))
+            with contextlib.suppress(exceptions.GoogleAPICallError):
+                bucket.blob(f"written/{number}").upload_from_string("x", retry=None)
+    finally:
+        stopped.set()
+        swapping.join()
+    assert seen == {b"content of read/secret.txt"}
+    assert sorted(path.name for path in outside.rglob("*")) == ["secret.txt", "sub"]
 
 
 # --- files beside the server
@@ -755,7 +897,9 @@ def test_requests_that_make_no_sense(
     bucket: Bucket, server: ServerProcess, method: str, path: str, options: dict[str, Any]
 ) -> None:
     """400, with a reason."""
-    response = requests.request(method, f"{server.http}/{path.format(bucket=bucket.name)}", timeout=10, **options)
+    headers = {"Content-Type": "application/json"}
+    url = f"{server.http}/{path.format(bucket=bucket.name)}"
+    response = requests.request(method, url, timeout=10, headers=headers, **options)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["message"]
 
@@ -767,6 +911,77 @@ def test_a_multipart_upload_without_an_end(bucket: Bucket, server: ServerProcess
     response = requests.post(url, data=body, headers={"Content-Type": "multipart/related; boundary=x"}, timeout=10)
     assert response.status_code == 400
     assert names(bucket) == []
+
+
+# As gcloud sends it: https://github.com/google/apitools/blob/master/apitools/base/py/transfer.py. Unix line ends, and
+# the boundary in quotes that are none.
+OF_GCLOUD = (
+    b"--{mark}\nContent-Type: application/json\nMIME-Version: 1.0\n\n"
+    b'{"bucket": "b", "contentType": "text/plain", "name": "folder/a.txt"}'
+    b"\n--{mark}\nContent-Type: text/plain\nMIME-Version: 1.0\nContent-Transfer-Encoding: binary\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"\r", b"\r\n", b"\n\n", b"--x", b"\r\n--==1==", b"a\n\nb\r\n\r\nc"]
+)
+@pytest.mark.parametrize(
+    ("header", "mark", "line"),
+    [("boundary='===============8341839116644826681=='", "===============8341839116644826681==", b"\n"),
+     ("boundary='quoted'", "'quoted'", b"\r\n"), ('boundary="a b"', "a b", b"\r\n"),
+     ("boundary=a; charset=x", "a", b"\n"), ("BOUNDARY=a", "a", b"\r\n")],
+)  # fmt: skip
+def test_multipart_as_clients_write_it(
+    bucket: Bucket, server: ServerProcess, header: str, mark: str, line: bytes, content: bytes
+) -> None:
+    """Quoted or not, with line ends of either kind; the content arrives to the byte, also if it looks like an end."""
+    body = OF_GCLOUD.replace(b"{mark}", mark.encode()).replace(b"\n", line) + content
+    body += line + b"--" + mark.encode() + b"--" + line
+    url = f"{server.http}/upload/storage/v1/b/{bucket.name}/o?alt=json&uploadType=multipart"
+    response = requests.post(url, data=body, headers={"content-type": f"multipart/related; {header}"}, timeout=10)
+    assert response.status_code == 200, response.text
+    found = bucket.get_blob("folder/a.txt")
+    assert found is not None
+    assert (found.download_as_bytes(), found.content_type) == (content, "text/plain")
+
+
+VALUES = [5, None, [], {}, "text", True, [None], {"a": {"a": 5}}, -1, [[]], 1e300]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("POST", "storage/v1/b", ["name", "location", "labels", "lifecycle"]),
+        ("PATCH", "storage/v1/b/{bucket}", ["labels", "location", "lifecycle", "metageneration"]),
+        ("PUT", "storage/v1/b/{bucket}/iam", ["bindings", "etag", "kind"]),
+        ("PATCH", "storage/v1/b/{bucket}/o/a", ["contentType", "metadata", "temporaryHold", "name", "storageClass"]),
+        ("POST", "storage/v1/b/{bucket}/o/b/compose", ["sourceObjects", "destination"]),
+        ("POST", "storage/v1/b/{bucket}/o/a/rewriteTo/b/{bucket}/o/c", ["contentType", "metadata", "name"]),
+        ("POST", "upload/storage/v1/b/{bucket}/o?uploadType=resumable", ["name", "contentType", "metadata", "md5Hash"]),
+    ],
+)
+def test_a_field_of_another_type_is_no_error_of_the_server(
+    bucket: Bucket, server: ServerProcess, method: str, path: str, fields: list[str]
+) -> None:
+    """Taken or refused, never 500, and what is kept can be read again."""
+    put(bucket, "a")
+    url = f"{server.http}/{path.format(bucket=bucket.name)}"
+    for field in fields:
+        for value in VALUES:
+            documents = [{field: value}, {"sourceObjects": [{"name": "a"}], field: value}]
+            documents.append({"sourceObjects": [{"name": "a", "objectPreconditions": value, "generation": value}]})
+            for document in documents:
+                response = requests.request(method, url, json=document, timeout=10)
+                assert response.status_code < 500, (document, response.text)
+    for path in ("storage/v1/b", f"storage/v1/b/{bucket.name}/o", f"storage/v1/b/{bucket.name}/o/a?alt=media"):
+        assert requests.get(f"{server.http}/{path}", timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("fields", ["a(" * 2000, "a/" * 2000 + "a", "(" * 4000, "a(" * 2000 + "a" + ")" * 2000])
+def test_fields_may_be_deep(bucket: Bucket, server: ServerProcess, fields: str) -> None:
+    """Too deep to be read is 400; so is half of a list."""
+    url = f"{server.http}/storage/v1/b/{bucket.name}/o"
+    assert requests.get(url, params={"fields": fields}, timeout=10).status_code in (200, 400)
 
 
 def test_unserved_calls(bucket: Bucket, server: ServerProcess) -> None:

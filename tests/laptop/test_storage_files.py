@@ -9,6 +9,7 @@ import google_crc32c
 import pytest
 
 from laptop.storage.files import SCHEMA, Files, Found
+from laptop.storage.folders import Way
 from laptop.store import Store
 
 BUCKET, NAME = "one", "busy"
@@ -62,11 +63,7 @@ def test_what_is_opened_is_of_one_generation(files: Overtaken) -> None:
 def test_what_another_process_puts_in_its_place_is_looked_at(files: Overtaken, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spark writes past the server, also while it puts an upload there: that has other metadata."""
 
-    def sync(path: Path) -> None:
-        if path.is_dir():
-            (path / NAME).write_bytes(b"Spark's")
-
-    monkeypatch.setattr("laptop.storage.files._sync", sync)
+    monkeypatch.setattr(Way, "sync", lambda _: (files.root / BUCKET / NAME).write_bytes(b"Spark's"))
 
     async def scenario() -> None:
         await put(files, NAME, b"server's")
@@ -88,7 +85,7 @@ def test_no_two_files_have_the_same_time(files: Overtaken) -> None:
         await asyncio.gather(*(put(files, f"{number}", b"same") for number in range(50)))
 
     asyncio.run(scenario())
-    times = [files.path(BUCKET, name).stat().st_mtime_ns for name in files.names(BUCKET, "")]
+    times = [(files.root / BUCKET / name).stat().st_mtime_ns for name in files.names(BUCKET, "")]
     assert len(times) == len(set(times)) == 50
 
 

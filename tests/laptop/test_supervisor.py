@@ -13,7 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Client
 
+from laptop import secret
 from laptop.supervisor import SERVICES, Supervisor, SupervisorError
 from tests.support import ROOT, eventually
 
@@ -76,12 +79,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     running.process.wait(30)
 
 
-def healthy(address: dict[str, str], service: str) -> bool:
+def healthy(up: Up, address: dict[str, str], service: str) -> bool:
     """Whether the server answers, over HTTP and on its gRPC port."""
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{address['http']}/_laptop/health", timeout=5) as response:
+        request = urllib.request.Request(f"{address['http']}/_laptop/health", headers=secret.headers(up.state))
+        with urllib.request.urlopen(request, timeout=5) as response:
             host, _, port = address["grpc"].rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
             return json.load(response) == {"service": service}
@@ -94,7 +98,7 @@ def test_up_starts_every_service_and_prints_where_it_listens(up: Up) -> None:
     endpoints = up.ready()
     assert set(endpoints) == set(SERVICES)
     for service, address in endpoints.items():
-        assert healthy(address, service)
+        assert healthy(up, address, service)
         (line,) = [line for line in up.printed.splitlines() if line.split()[:1] == [service]]
         assert address["http"] in line
         assert address["grpc"] in line
@@ -122,8 +126,31 @@ def test_a_killed_server_is_started_again_on_the_same_ports(up: Up, service: str
     assert before is not None
     before.kill()
     eventually(lambda: (now := up.server(service)) is not None and now.pid != before.pid)
-    eventually(lambda: healthy(address, service), 30)
+    eventually(lambda: healthy(up, address, service), 30)
     assert f"{service} ended with -9" in up.printed
+
+
+def test_the_state_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Also in a folder that was open to everybody before; so is all that the servers make in it, whatever the umask."""
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with Supervisor(state, ["storage", "pubsub", "functions"]) as servers:
+            servers.wait_ready()
+            client = Client(
+                "local-dev",
+                AnonymousCredentials(),
+                client_options={"api_endpoint": servers.endpoints["storage"]["http"]},
+            )
+            client.create_bucket("bucket").blob("a/b").upload_from_string("x")
+    finally:
+        os.umask(before)
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert (state / "storage" / "bucket" / "a" / "b").exists()
+    files = [path for path in state.rglob("*") if path.is_file()]
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:
@@ -135,7 +162,7 @@ def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:
     assert done.returncode == 1
     assert f"run already, under process {up.process.pid}" in done.stderr
     assert "Traceback" not in done.stderr
-    assert healthy(up.ready()["pubsub"], "pubsub")
+    assert healthy(up, up.ready()["pubsub"], "pubsub")
 
 
 def test_a_server_that_always_dies_is_backed_off_and_reported(tmp_path: Path, caplog: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+import requests
 from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.workflows.executions_v1 import Execution, ExecutionsClient, ExecutionView
@@ -82,6 +83,21 @@ def target() -> Iterator[Endpoint]:
 
 
 # --- workflows
+
+
+def test_an_execution_may_have_what_the_client_package_does_not_know(clients: Google) -> None:
+    """What gcloud sends, byte for byte: https://cloud.google.com/sdk/gcloud/reference/workflows/execute."""
+    clients.deploy("of-gcloud", "main: {params: [n], steps: [{a: {return: '${n + 1}'}}]}")
+    body = (
+        b'{"argument": "4", "callLogLevel": "CALL_LOG_LEVEL_UNSPECIFIED", "disableConcurrencyQuotaOverflowBuffering": '
+        b'false, "executionHistoryLevel": "EXECUTION_HISTORY_LEVEL_UNSPECIFIED"}'
+    )
+    url = f"{clients.server.http}/v1/{PARENT}/workflows/of-gcloud/executions?alt=json"
+    response = requests.post(url, data=body, headers={"content-type": "application/json"}, timeout=10)
+    assert response.status_code == 200, response.text
+    assert clients.ended(Execution(name=response.json()["name"])).result == "5"
+    typo = requests.post(url, json={"argument": "4", "disableConcurrencyQuota": False}, timeout=10)
+    assert (typo.status_code, "disableConcurrencyQuota" in typo.text) == (400, True)
 
 
 def test_a_workflow_is_deployed_changed_and_deleted(clients: Google) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from demo.history import malformed
 from demo.traffic import publish
+from laptop import secret
 from laptop.supervisor import SERVICES, Supervisor
 from lunation import ledger
 from lunation.cli import app
@@ -99,7 +100,8 @@ def function_processes(servers: Supervisor) -> list[int]:
     """The process of every instance of every function; none while one is being started."""
     try:
         url = f"{servers.endpoints['functions']['http']}/_laptop/functions"
-        with urllib.request.urlopen(url, timeout=5) as response:
+        request = urllib.request.Request(url, headers=secret.headers(servers.state))
+        with urllib.request.urlopen(request, timeout=5) as response:
             found = [one for function in json.load(response) for one in function["instances"]]
     except OSError:
         return []

@@ -13,6 +13,7 @@ import pytest
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.iam.v1 import policy_pb2
 
+from laptop import secret
 from laptop.identity import Identity
 from laptop.supervisor import Supervisor
 from lunation.clients import Clients
@@ -98,7 +99,8 @@ def test_nothing_is_lost_beyond_the_limit_and_the_backlog_drains(tmp_path: Path,
 
         def instances() -> int:
             url = f"{servers.endpoints['functions']['http']}/_laptop/functions"
-            with urllib.request.urlopen(url, timeout=10) as response:
+            request = urllib.request.Request(url, headers=secret.headers(servers.state))
+            with urllib.request.urlopen(request, timeout=10) as response:
                 (found,) = json.load(response)
             return len(found["instances"])
 

@@ -133,7 +133,7 @@ def _documents(file: io.BufferedReader, path: str) -> Iterator[Source]:
             b"",
             f"{path}:{number + 1}",
             refused=f"{path} is broken after line {number} ({error}): the lines before are filed, what follows cannot "
-            "be unpacked; send it again, whole: what is filed already is not filed twice",
+            "be unpacked. File it again, whole: a record that is filed twice counts once",
         )
 
 

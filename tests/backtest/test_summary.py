@@ -92,3 +92,4 @@ def test_the_archive_has_records_by_their_time_and_labels_by_when_they_were_know
     assert not (tmp_path / "archive/labels").exists()
     assert history.file(tmp_path, second, third) == 2
     assert len(list((tmp_path / "archive/labels/dt=2024-03-02").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "archive/records").iterdir()) == ["dt=2024-03-01", "dt=2024-03-02"]

@@ -14,8 +14,9 @@ from apache_beam.transforms.window import GlobalWindow, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from schemas import Comparison, DeadLetter, Label, use_case
+from schemas import Comparison, DeadLetter, use_case
 from schemas.dead_letter import REASON_LENGTH, explain
+from schemas.finite import finite
 
 DEAD = "dead"
 """Tag of the output with dead letters, as JSON."""
@@ -59,7 +60,7 @@ class Reader(Protocol):
 
 def read_record(case_name: str) -> Reader:
     """Reads records of a use case."""
-    validate = use_case(case_name).record.model_validate_json
+    validate = use_case(case_name).read_record
 
     def read(data: bytes) -> date:
         return _utc_date(validate(data).event_time)
@@ -69,10 +70,10 @@ def read_record(case_name: str) -> Reader:
 
 def read_label(case_name: str) -> Reader:
     """Reads labels of a use case."""
-    case = use_case(case_name)
+    validate = use_case(case_name).read_label
 
     def read(data: bytes) -> date:
-        return _utc_date(case.check_label(Label.model_validate_json(data)).event_time)
+        return _utc_date(validate(data).event_time)
 
     return read
 
@@ -80,8 +81,10 @@ def read_label(case_name: str) -> Reader:
 def read_dead_letter(_: str) -> Reader:
     """Reads what others refused. Anything that is no dead letter of ours is refused in turn."""
 
+    validate = finite(DeadLetter.model_validate_json)
+
     def read(data: bytes) -> date:
-        return _utc_date(DeadLetter.model_validate_json(data).refused_at)
+        return _utc_date(validate(data).refused_at)
 
     return read
 
@@ -89,8 +92,10 @@ def read_dead_letter(_: str) -> Reader:
 def read_comparison(_: str) -> Reader:
     """Reads what a shadow said beside what was served."""
 
+    validate = finite(Comparison.model_validate_json)
+
     def read(data: bytes) -> date:
-        return _utc_date(Comparison.model_validate_json(data).event_time)
+        return _utc_date(validate(data).event_time)
 
     return read
 

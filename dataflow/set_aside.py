@@ -7,12 +7,14 @@ refused would come again for ever, and hold up all that is read with it.
 import base64
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from dataflow.archive_sink import create_once
 from schemas import DeadLetter
+from schemas.dead_letter import named_id
 
 MAX_LETTER_BYTES = 9_000_000
 
@@ -42,5 +44,7 @@ class SetAside(beam.DoFn):
         payload = base64.b64decode(read.payload_base64)
         name = f"archive/dead-letters/payloads/{hashlib.sha256(payload).hexdigest()}"
         name = create_once(self._bucket, name, payload, "application/octet-stream")
-        uri = f"gs://{self._bucket_name}/{name}"
-        return read.model_copy(update={"payload_base64": "", "payload_uri": uri}).model_dump_json().encode()
+        beside: dict[str, Any] = {"payload_base64": "", "payload_uri": f"gs://{self._bucket_name}/{name}"}
+        if record_id := named_id(payload):
+            beside["attributes"] = {"record_id": record_id, **read.attributes}
+        return read.model_copy(update=beside).model_dump_json().encode()

@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from schemas import USE_CASES
 from schemas.check_limits import CheckLimits
+from schemas.contract import check_use_case
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "lunation.toml"
@@ -274,6 +275,7 @@ class Settings(BaseSettings):
     def _known(cls, name: str) -> str:
         if name not in USE_CASES:
             raise ValueError(f"{name!r} is none of {', '.join(sorted(USE_CASES))}")
+        check_use_case(USE_CASES[name])  # its mistakes are mistakes of the settings that choose it
         return name
 
     @field_validator("targets")

@@ -2,8 +2,10 @@
 
 from schemas.classification import Classification
 from schemas.comparison import Comparison
+from schemas.contract import UseCaseError
 from schemas.dead_letter import DeadLetter
 from schemas.envelope import Envelope, EnvelopeError, decode_envelope, decode_push_body
+from schemas.features import Features
 from schemas.label import Label
 from schemas.model_manifest import DataCheck, GoldenRow, ModelFile, ModelManifest, Verdict
 from schemas.model_pointer import Canary, ModelPointer, ModelPromotion, NamedModel
@@ -20,6 +22,7 @@ __all__ = [
     "DeadLetter",
     "Envelope",
     "EnvelopeError",
+    "Features",
     "GoldenRow",
     "Label",
     "ModelFile",
@@ -32,6 +35,7 @@ __all__ = [
     "RunState",
     "TrainingRun",
     "UseCase",
+    "UseCaseError",
     "Verdict",
     "decode_envelope",
     "decode_push_body",

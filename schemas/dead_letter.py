@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import from_json
 
-from schemas.record import EventTime
+from schemas.record import EventTime, RecordId
 
 REASON_LENGTH = 2000
+BEGINNING = 4096
+_ID: TypeAdapter[str] = TypeAdapter(RecordId)
 
 
 class DeadLetter(BaseModel):
@@ -26,7 +29,19 @@ class DeadLetter(BaseModel):
     payload_uri: str = ""
     """``gs://…``: where the data is instead; empty in a function's letter, which does not know it."""
     attributes: dict[str, str] = {}
+    """The message's. Of a letter without its payload, ``record_id`` is among them if the payload began with it."""
     refused_at: EventTime
+
+
+def named_id(payload: bytes) -> str | None:
+    """The ``record_id`` that a payload begins with, or has among its first fields; None if it has no id there that
+    could be one. No more of it is read, however large it is, so the rest may be anything."""
+    try:
+        read = from_json(payload[:BEGINNING], allow_partial=True)
+        named: str = _ID.validate_python(read["record_id"])
+    except (ValueError, LookupError, TypeError):
+        return None
+    return named
 
 
 def explain(error: Exception) -> str:

@@ -22,10 +22,13 @@ RecordId = Annotated[
 key name and a URL, so it is never escaped. It does not begin with two underscores: Datastore keeps such names for
 itself, and refuses a whole request for one of them."""
 
-_RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
+_HOUR, _SIXTIETH = "([01][0-9]|2[0-3])", "[0-5][0-9]"
+_RFC_3339 = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_HOUR}:{_SIXTIETH}:{_SIXTIETH}(\.[0-9]+)?(Z|[+-]{_HOUR}:{_SIXTIETH})$"
 
-
-_NOT_IN_FULL = "expected RFC 3339 with a zone, such as 2013-01-31T10:15:00Z"
+_NOT_IN_FULL = (
+    "expected RFC 3339 with a zone, such as 2013-01-31T10:15:00Z: hours 00 to 23, minutes and seconds 00 to 59 (no "
+    "leap second, no hour 24)"
+)
 
 
 class _WrittenInFull:
@@ -60,7 +63,8 @@ EventTime = Annotated[
     AwareDatetime, Field(ge=datetime(2, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC)), _WrittenInFull
 ]
 """A moment, as RFC 3339 with a zone. What pydantic would read besides (a number of seconds, a space for the T), Spark
-and other readers would not. The first and the last year are left out: in another zone they lie outside the calendar."""
+and other readers would not. Leap seconds are refused: Python, Spark and Datastore have no such moment. Digits beyond
+the microsecond are dropped. The first and the last year are left out: in another zone they lie outside the calendar."""
 
 Features = TypeVar("Features", bound=BaseModel)
 

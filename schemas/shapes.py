@@ -1,12 +1,12 @@
 """The shapes that other systems want, derived from the declared records: nothing here is written twice."""
 
-import types
 import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel
 
+from schemas.contract import plain_type
 from schemas.label import Label
 from schemas.use_cases import UseCase
 
@@ -38,7 +38,7 @@ def model_inputs(case: UseCase) -> list[ModelInput]:
     """
     inputs = []
     for name, field in case.features.model_fields.items():
-        plain = _plain(field.annotation)
+        plain = plain_type(field.annotation)
         kind: InputKind
         if plain is str:
             kind = "category"
@@ -58,7 +58,7 @@ def spark_ddl(case: UseCase) -> str:
     Times are read as text and cast afterwards: a bad time must become a counted corrupt line, not a null row.
     """
     features = ", ".join(
-        f"`{name}`: {_SPARK_TYPES.get(_plain(field.annotation), 'DOUBLE')}"
+        f"`{name}`: {_SPARK_TYPES.get(plain_type(field.annotation), 'DOUBLE')}"
         for name, field in case.features.model_fields.items()
     )
     return f"`record_id` STRING, `event_time` STRING, `features` STRUCT<{features}>"
@@ -85,13 +85,6 @@ def json_schema(case: UseCase) -> dict[str, Any]:
     return case.record.model_json_schema()
 
 
-def _plain(annotation: Any) -> Any:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        (inner,) = [item for item in typing.get_args(annotation) if item is not type(None)]
-        return inner
-    return annotation
-
-
 _PROTO_TYPES = {str: "string", bool: "bool", int: "int64", float: "double"}
 
 
@@ -107,7 +100,7 @@ def proto_definition(model: type[BaseModel], name: str) -> str:
 def _proto_message(model: type[BaseModel], name: str, indent: str) -> list[str]:
     lines = [f"{indent}message {name} {{"]
     for number, (field, info) in enumerate(model.model_fields.items(), start=1):
-        plain = _plain(info.annotation)
+        plain = plain_type(info.annotation)
         if typing.get_origin(plain) is Literal or plain is AwareDatetime:
             plain = str
         if isinstance(plain, type) and issubclass(plain, BaseModel):

@@ -1,6 +1,7 @@
 """Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,14 @@ from starlette.responses import Response
 
 from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import Bodies, BodyTooLarge
+from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge, unknown_packing
 from functions.runtime.datastore import entity, values
 from functions.runtime.log import bind, note
 from functions.runtime.paths import HEALTH
 from functions.runtime.push import NotNow, crashed, read_record, receive
 from functions.runtime.watched import ANSWERS
 from schemas import Classification, Envelope, UseCase
+from schemas.finite import finite
 from schemas.shapes import unindexed
 from telemetry.counters import Attributes
 
@@ -55,9 +57,8 @@ class ClassifyHttp:
         self._reasons = reasons
         self._bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
-        # The validators themselves: pydantic's methods around them only sort out arguments that are not given here.
-        self._one: Any = TypeAdapter(case.record).validator.validate_json
-        self._many: Any = TypeAdapter(many).validator.validate_json
+        self._one: Any = case.read_record
+        self._many: Any = finite(TypeAdapter(many).validator.validate_json)
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
@@ -81,7 +82,7 @@ class ClassifyHttp:
                 else:
                     records = lines.read(self._one, body, MAX_RECORDS) if are_lines else self._many(body)
             except ValidationError as error:
-                return _refusal(error)
+                return _refusal(error, scope["headers"])
             served = self._serving.fresh() or await self._serving.take()
             given: Any
             if served.canary is not None:
@@ -143,6 +144,8 @@ def _failed(error: Exception) -> Response:
         return problem(error.status, str(error), errors=error.errors)
     if isinstance(error, BodyTooLarge):
         return problem(413, f"{error}. Send fewer records at a time")
+    if isinstance(error, BodyBroken):
+        return problem(400, str(error))
     if isinstance(error, NoModel | Overloaded):
         return unavailable(str(error))
     if isinstance(error, NoReasons):
@@ -157,9 +160,11 @@ def _attributes(model_version: str) -> Attributes:
     return (("model_version", model_version), ("way", "http"))
 
 
-def _refusal(error: ValidationError) -> Response:
+def _refusal(error: ValidationError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
+        if packed := unknown_packing(headers):
+            return problem(415, packed, headers={"Accept-Encoding": "gzip"})
         return problem(400, f"the body is not JSON: {faults[0]['msg'].removeprefix('Invalid JSON: ')}")
     if faults[0]["type"] == "too_long" and not faults[0]["loc"]:
         return problem(413, f"the list has more than {MAX_RECORDS} records. Send fewer at a time")
@@ -197,7 +202,7 @@ class ClassifyPush:
         return await receive(request, self._classify, self._dead_letters)
 
     async def _classify(self, envelope: Envelope) -> None:
-        record = read_record(envelope, self._case.record)
+        record = read_record(envelope, self._case.read_record)
         try:
             served = self._serving.fresh() or await self._serving.take()
         except NoModel as error:

@@ -104,6 +104,7 @@ def document(case: UseCase) -> dict[str, Any]:
                     **problems(
                         s400="not JSON",
                         s409="the model that answers has no reasons to tell",
+                        s415="packed otherwise than by gzip",
                         s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values",
                         s422="a field does not fit; errors says which",
                         s503="no model yet, or large bodies fill the instance; come again after Retry-After seconds",

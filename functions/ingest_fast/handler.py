@@ -3,6 +3,7 @@
 The key is the record's id and the write an upsert, so a message that is delivered twice changes nothing.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,13 +26,13 @@ class IngestFast:
 
     def __init__(
         self,
-        record: type[Record[Any]],
+        read: Callable[[bytes], Record[Any]],
         project: str,
         keep_for: timedelta,
         commits: GroupCommit,
         dead_letters: DeadLetters,
     ) -> None:
-        self._record = record
+        self._read = read
         self._project = project
         self._keep_for = keep_for
         self._commits = commits
@@ -42,7 +43,7 @@ class IngestFast:
         return await receive(request, self._mirror, self._dead_letters)
 
     async def _mirror(self, envelope: Envelope) -> None:
-        record = read_record(envelope, self._record)
+        record = read_record(envelope, self._read)
         now = datetime.now(UTC)
         await self._commits.upsert(
             entity(

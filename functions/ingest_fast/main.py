@@ -30,7 +30,7 @@ def _function() -> IngestFast:
     """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
     publisher = Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.dead_letter_topic)
     function = IngestFast(
-        record=use_case(SETTINGS.use_case).record,
+        read=use_case(SETTINGS.use_case).read_record,
         project=SETTINGS.project,
         keep_for=timedelta(days=SETTINGS.record_ttl_days),
         commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),

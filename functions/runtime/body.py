@@ -1,6 +1,7 @@
 """Reads request bodies, each up to a limit and all of them within the room that an instance has."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,10 +16,27 @@ gigabyte, and end the instance with all that it works on. A thousand flights hav
 MANY_BYTES = 2 * MAX_VALUES
 """No smaller body has more: a value takes two bytes. So a usual one is never searched through."""
 _BEFORE_A_VALUE = b",[{\n\r"
+GZIP = b"\x1f\x8b"
+"""How a body begins that is packed by gzip (RFC 1952), and no JSON: whoever packs one need not be asked for more."""
+MAX_MEMBERS = 100
+"""Of a body packed by gzip. Each may be empty, and costs as much as a record."""
+_UNPACKED_AT_A_TIME = 1 << 20
 
 
 class BodyTooLarge(ValueError):
     """The body is larger than what this service takes."""
+
+
+class BodyBroken(ValueError):
+    """The body is packed, and cannot be unpacked."""
+
+
+def unknown_packing(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Why a body with these headers was no JSON: how it is packed, and how it may be; empty if not that is wrong."""
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity", b"gzip", b"x-gzip"):
+            return f"the body's Content-Encoding is {value[:40].decode('latin-1')!r}; send it as it is, or by gzip"
+    return ""
 
 
 class Bodies:
@@ -67,19 +85,20 @@ class Bodies:
         self._taken -= size
 
     def whole(self, message: Message) -> bytes | None:
-        """The body, if the server's first message holds all of it, as it mostly does, and it is not large; else None:
-        :meth:`rest` it."""
+        """The body, if the server's first message holds all of it, as it mostly does, and it is neither large nor
+        packed; else None: :meth:`rest` it."""
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
-            return body if len(body) <= MANY_BYTES else None
+            return body if len(body) <= MANY_BYTES and not body.startswith(GZIP) else None
         return None
 
     async def rest(self, message: Message, receive: Callable[[], Awaitable[Message]], taken: int) -> tuple[bytes, int]:
-        """The body of which ``message`` is the beginning, and how much of the room is to be given back now: if it is
-        longer than ``taken``, because its length was not said, more is taken as it comes in.
+        """The body of which ``message`` is the beginning, unpacked, and how much of the room is to be given back now:
+        if it is longer than ``taken``, because its length was not said or it is packed, more is taken as it comes in.
 
         Raises:
-            BodyTooLarge: as it comes in, or by what is in it.
+            BodyBroken: it is packed by gzip, and cannot be unpacked.
+            BodyTooLarge: as it comes in, unpacked, or by what is in it.
             Overloaded: there is no room for what comes in.
             ClientDisconnect: the caller has gone away before its body was complete.
         """
@@ -100,7 +119,14 @@ class Bodies:
                 if not whole:
                     message = await receive()
             body = b"".join(chunks)
-            if size > MANY_BYTES and size - len(body.translate(None, _BEFORE_A_VALUE)) > MAX_VALUES:
+            if body.startswith(GZIP):
+                chunks.clear()
+                for chunk in _unpacked(body, self._limit):
+                    self._take(len(chunk))
+                    more += len(chunk)
+                    chunks.append(chunk)
+                body = b"".join(chunks)
+            if len(body) > MANY_BYTES and _has_too_many(body):
                 raise BodyTooLarge(f"the body has more than {MAX_VALUES} values or lines, which is the limit")
         except BaseException:
             self.give_back(more)  # the caller knows only of what it took itself
@@ -112,3 +138,46 @@ class Bodies:
         message = await request.receive()
         body = self.whole(message)
         return (body, taken) if body is not None else await self.rest(message, request.receive, taken)
+
+
+def _unpacked(body: bytes, limit: int) -> Iterator[bytes]:
+    """What a body packed by gzip holds, piece by piece. No more is unpacked than the limit, whatever it promises."""
+    size, members, rest = 0, 0, body
+    while rest:
+        members += 1
+        if members > MAX_MEMBERS:
+            raise BodyBroken(f"the body is packed by gzip in more than {MAX_MEMBERS} members; pack it as one")
+        member = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
+        while not member.eof:
+            try:
+                chunk = member.decompress(rest, _UNPACKED_AT_A_TIME)
+            except zlib.error as error:
+                raise BodyBroken(f"the body is packed by gzip, and cannot be unpacked: {error}") from None
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"the body has more than {limit} bytes when it is unpacked, which is the limit")
+            if not chunk and not rest and not member.eof:
+                raise BodyBroken("the body is packed by gzip, and breaks off before its end")
+            yield chunk
+
+
+def _has_too_many(body: bytes) -> bool:
+    """Whether there are more values or lines in ``body`` than may be."""
+    if _count(body) <= MAX_VALUES:
+        return False
+    # Some of what was counted may stand in a text. No text goes on in another line, so one that is left open hides
+    # nothing of the next; and a value has at most two texts, its key and itself.
+    found = 0
+    for line in body.splitlines():
+        texts = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+        if texts.count(b'"') > 4 * MAX_VALUES:
+            return True
+        found += 1 + _count(b"".join(texts.split(b'"')[::2]))
+        if found > MAX_VALUES:
+            return True
+    return False
+
+
+def _count(text: bytes) -> int:
+    return len(text) - len(text.translate(None, _BEFORE_A_VALUE))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functions.runtime.log import log
 from functions.runtime.publisher import Publisher
 from schemas import DeadLetter, Envelope
-from schemas.dead_letter import REASON_LENGTH
+from schemas.dead_letter import REASON_LENGTH, named_id
 
 MAX_PAYLOAD_BYTES = 6_750_000
 """9 MB in base64. Pub/Sub takes 10 MB, and the letter has a reason and the message's attributes (128 KB at most, some
@@ -27,25 +27,26 @@ class DeadLetters:
 
         One that is too large for a letter comes without its payload, and the reason says so. The archive reads the same
         topic through a subscription of its own, and keeps the payload: filed if it is a record, else beside its own
-        dead letter (dataflow/set_aside.py). Which of the two, nobody knows here, so the letter names no address.
+        dead letter (dataflow/set_aside.py). Which of the two, nobody knows here, so the letter names no address; it
+        names the record, if the payload begins with its id.
 
         Raises:
             MessageRefused: Pub/Sub does not take the letter; do not acknowledge the message.
             RpcError, Overloaded: not published; do not acknowledge the message.
         """
-        payload, note = envelope.data, ""
+        payload, attributes, note = envelope.data, dict(envelope.attributes), ""
         if len(payload) > MAX_PAYLOAD_BYTES:
-            payload, note = (
-                b"",
-                f" (a message of {len(payload)} bytes, too large for a dead letter: the archive keeps it)",
-            )
+            note = f" (a message of {len(payload)} bytes, too large for a dead letter: the archive keeps it)"
+            if record_id := named_id(payload):
+                attributes.setdefault("record_id", record_id)
+            payload = b""
         letter = DeadLetter(
             unit=self._unit,
             topic=self._topic,
             message_id=envelope.message_id,
             reason=reason[: REASON_LENGTH - len(note)] + note,  # a service may have said more
             payload_base64=base64.b64encode(payload).decode(),
-            attributes=dict(envelope.attributes),
+            attributes=attributes,
             refused_at=datetime.now(UTC),
         )
         await self._publisher.publish(letter.model_dump_json().encode(), {"unit": self._unit})

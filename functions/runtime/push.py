@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from functions.runtime.answers import done, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import Bodies, BodyTooLarge
+from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge
 from functions.runtime.log import bind, log, note
 from functions.runtime.rpc import Refused, RpcError
 from functions.runtime.watched import MESSAGES
@@ -61,6 +61,8 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
             _bodies.give_back(size)
     except BodyTooLarge as error:
         return problem(413, f"{error}, and no message of Pub/Sub is as large")
+    except BodyBroken as error:
+        return problem(400, str(error))
     except ClientDisconnect:
         return problem(400, "the caller went away before its body was complete")
     except (NotNow, Overloaded, RpcError) as error:
@@ -94,8 +96,8 @@ async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_let
     return done()
 
 
-def read_record(envelope: Envelope, record: type[Record[Any]]) -> Record[Any]:
-    """The record in the message.
+def read_record(envelope: Envelope, read: Callable[[bytes], Record[Any]]) -> Record[Any]:
+    """The record in the message, as ``UseCase.read_record`` reads it.
 
     Raises:
         Refused: it is none; the reason names the fields at fault.
@@ -105,11 +107,11 @@ def read_record(envelope: Envelope, record: type[Record[Any]]) -> Record[Any]:
     if len(envelope.data) > MAX_RECORD_BYTES:
         raise Refused(f"document: the record has {len(envelope.data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
-        read = record.model_validate_json(envelope.data)
+        record = read(envelope.data)
     except ValidationError as error:
         raise Refused(explain(error)) from None
-    note(record_id=read.record_id)
-    return read
+    note(record_id=record.record_id)
+    return record
 
 
 def crashed(error: Exception) -> Response:

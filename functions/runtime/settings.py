@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import USE_CASES
+from schemas.contract import check_use_case
 
 
 class SettingsError(ValueError):
@@ -23,6 +24,7 @@ def _endpoint(text: str) -> str:
 def _use_case(name: str) -> str:
     if name not in USE_CASES:
         raise ValueError(f"no such use case; there are: {', '.join(sorted(USE_CASES))}")
+    check_use_case(USE_CASES[name])
     return name
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from functions.runtime.answers import json_answer, problem, unavailable
 from functions.runtime.batcher import Overloaded
-from functions.runtime.body import Bodies, BodyTooLarge
+from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge, unknown_packing
 from functions.runtime.log import bind
 from functions.runtime.paths import HEALTH
 from functions.runtime.publisher import MessageRefused, Publisher
@@ -53,7 +54,7 @@ class Submit:
 
     def __init__(self, case: UseCase, records: Publisher, lookup: "Lookup", waiting: Waiting) -> None:
         self._case = case
-        self._record = case.record
+        self._read_document = case.read_record
         self._records = records
         self._lookup = lookup
         self._waiting = waiting
@@ -117,18 +118,21 @@ class Submit:
             size = self._bodies.take(request.scope["headers"])
             body, size = await self._bodies.read(request, size)
             if content_type == LINES:
-                read = read_lines(self._record, body)
+                read = read_lines(self._read_document, body)
             elif body.lstrip()[:1] == b"[":
-                read = read_list(self._record, body)
+                read = read_list(self._read_document, body)
             else:
-                return await self._submit_one(read_one(self._record, body), seconds)
+                one = read_one(self._read_document, body)
+                if isinstance(one, Refused) and one.status == 400:
+                    return _no_json(request, one.detail)
+                return await self._submit_one(one, seconds)
             if seconds and len(read) > MAX_WAITED_FOR:
                 return problem(422, f"wait is for at most {MAX_WAITED_FOR} records; this request has {len(read)}")
             return _batch_answer(await self._results(read, seconds))
         except (BodyTooLarge, TooMany) as error:
             return problem(413, str(error))
-        except BodyRefused as error:
-            return problem(400, str(error))
+        except (BodyRefused, BodyBroken) as error:
+            return _no_json(request, str(error))
         finally:
             self._bodies.give_back(size)
 
@@ -184,7 +188,7 @@ class Submit:
             return problem(404, f"there is no record {record_id}: not yet, or no longer. The archive keeps all")
         shown = {
             "record_id": record_id,
-            "record": orjson.Fragment(found["payload"]),
+            "record": _json_or_text(found["payload"]),
             "stored_at": found["stored_at"],
             "expire_at": found["expire_at"],
         }
@@ -195,6 +199,22 @@ class Submit:
         if found is None:
             return problem(404, f"there is no classification of {record_id}: not yet, or it was never submitted")
         return json_answer(orjson.dumps(Classification.model_validate(found).model_dump()))
+
+
+def _json_or_text(payload: str) -> Any:
+    """The document as it lies there. What an earlier release took, and is no JSON (NaN), is shown as a text."""
+    try:
+        from_json(payload, allow_inf_nan=False)
+    except ValueError:
+        return payload
+    return orjson.Fragment(payload)
+
+
+def _no_json(request: Request, detail: str) -> Response:
+    """400; or 415, if it is packed in a way that is not known here."""
+    if packed := unknown_packing(request.scope["headers"]):
+        return problem(415, packed, headers={"Accept-Encoding": "gzip"})
+    return problem(400, detail)
 
 
 def _wait_seconds(text: str | None) -> float:

@@ -36,7 +36,10 @@ STORED: dict[str, Any] = {
     "required": ["record_id", "record", "stored_at", "expire_at"],
     "properties": {
         "record_id": {"type": "string"},
-        "record": {"type": "object", "description": "As it was sent, unknown fields included."},
+        "record": {
+            "type": ["object", "string"],
+            "description": "As it was sent. A text, if an earlier release took what is no JSON.",
+        },
         "stored_at": {"type": "string", "format": "date-time"},
         "expire_at": {"type": "string", "format": "date-time"},
     },
@@ -89,6 +92,7 @@ def document(case: UseCase) -> dict[str, Any]:
                     "207": answer("Some are accepted, others refused.", ref("Results")),
                     **problems(
                         s400="not JSON: nothing is published",
+                        s415="packed otherwise than by gzip: nothing is published",
                         s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values: "
                         "nothing is published",
                         s422="no record fits, or wait does not: nothing is published",

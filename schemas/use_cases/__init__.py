@@ -6,12 +6,16 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from schemas.contract import check_use_case
+from schemas.finite import finite
 from schemas.label import Label
 from schemas.rate import Rate
 from schemas.record import Record
 from schemas.use_cases import flights, weather
+
+_read_label = finite(TypeAdapter(Label).validator.validate_json)
 
 Example = tuple[dict[str, Any], dict[str, Any] | None]
 """A record's document and its label's document (None if the outcome was never known)."""
@@ -41,14 +45,15 @@ class UseCase:
         """The record type, features included."""
         return Record[self.features]  # type: ignore[name-defined]
 
-    def read_record(self, data: bytes) -> Record[Any]:
-        """The record that a document is: the one reader of records, for what comes in and for what is archived.
+    @cached_property
+    def read_record(self) -> Callable[[bytes], Record[Any]]:
+        """From a document to its record: the one reader of records, for what comes in and for what is archived.
 
-        Raises:
-            ValueError: it is none; :func:`schemas.dead_letter.explain` says why.
+        It raises pydantic's ValidationError, a ValueError, for what is none; :func:`schemas.dead_letter.explain` says
+        why.
         """
-        read: Record[Any] = self.record.model_validate_json(data)
-        return read
+        # The validator itself: pydantic's method around it only sorts out arguments that are not given here.
+        return finite(TypeAdapter(self.record).validator.validate_json)
 
     def read_label(self, data: bytes) -> Label:
         """The label that a document is: the one reader of labels.
@@ -56,7 +61,7 @@ class UseCase:
         Raises:
             ValueError: it is none, or none of this use case's; :func:`schemas.dead_letter.explain` says why.
         """
-        return self.check_label(Label.model_validate_json(data))
+        return self.check_label(_read_label(data))
 
     def check_label(self, label: Label) -> Label:
         """Return ``label``.
@@ -90,12 +95,15 @@ USE_CASES: dict[str, UseCase] = {
 
 
 def use_case(name: str) -> UseCase:
-    """The row called ``name``.
+    """The row called ``name``, which every part can keep.
 
     Raises:
         KeyError: no such row; the text lists those there are.
+        UseCaseError: what it declares, some part could not keep; the text names each mistake and its fix.
     """
     try:
-        return USE_CASES[name]
+        case = USE_CASES[name]
     except KeyError:
         raise KeyError(f"no use case {name!r}; there are: {', '.join(sorted(USE_CASES))}") from None
+    check_use_case(case)
+    return case

@@ -14,8 +14,9 @@ from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from schemas.features import Features
 from schemas.rate import Rate, Step
 from schemas.use_cases.nycflights13 import number, rows
 
@@ -34,45 +35,43 @@ RATES = (
 )
 
 
-class FlightFeatures(BaseModel):
+class FlightFeatures(Features):
     """What is known of a flight two hours before it is to depart. Times of day are New York's, in minutes after
     midnight; delays are minutes, negative if early."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     carrier: str = Field(min_length=1, max_length=8)
     origin: str = Field(min_length=1, max_length=8)
     dest: str = Field(min_length=1, max_length=8)
-    sched_dep_minute: float = Field(ge=0, lt=1440, allow_inf_nan=False)
-    sched_arr_minute: float = Field(ge=0, le=1440, allow_inf_nan=False)
-    weekday: float = Field(ge=0, le=6, allow_inf_nan=False)
-    distance: float = Field(gt=0, allow_inf_nan=False)
+    sched_dep_minute: float = Field(ge=0, lt=1440)
+    sched_arr_minute: float = Field(ge=0, le=1440)
+    weekday: float = Field(ge=0, le=6)
+    distance: float = Field(gt=0)
     """Miles."""
-    plane_year: float | None = Field(default=None, allow_inf_nan=False)
-    plane_seats: float | None = Field(default=None, allow_inf_nan=False)
-    temp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    plane_year: float | None = Field(default=None)
+    plane_seats: float | None = Field(default=None)
+    temp: float | None = Field(default=None, json_schema_extra=VARIES)
     """Degrees Fahrenheit at the origin, as last observed; so is the rest of the weather."""
-    humid: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    wind_dir: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    wind_speed: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    precip: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    pressure: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    visib: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    city_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    humid: float | None = Field(default=None, json_schema_extra=VARIES)
+    wind_dir: float | None = Field(default=None, json_schema_extra=VARIES)
+    wind_speed: float | None = Field(default=None, json_schema_extra=VARIES)
+    precip: float | None = Field(default=None, json_schema_extra=VARIES)
+    pressure: float | None = Field(default=None, json_schema_extra=VARIES)
+    visib: float | None = Field(default=None, json_schema_extra=VARIES)
+    city_departure_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """Mean of what left New York within the last hour."""
-    carrier_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    carrier_departure_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """Mean of what this carrier got off from this airport within the last six hours."""
-    city_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    city_arrival_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """Mean of what came from New York and landed anywhere within the last three hours."""
-    dest_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    dest_arrival_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """Mean of what came from New York and landed at this destination within the last six hours."""
-    plane_departure_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    plane_departure_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """When the same aircraft last left New York."""
-    plane_departure_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False, json_schema_extra=VARIES)
+    plane_departure_hours: float | None = Field(default=None, ge=0, json_schema_extra=VARIES)
     """How long ago that was."""
-    plane_arrival_delay: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    plane_arrival_delay: float | None = Field(default=None, json_schema_extra=VARIES)
     """When it last landed, coming from New York."""
-    plane_arrival_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False, json_schema_extra=VARIES)
+    plane_arrival_hours: float | None = Field(default=None, ge=0, json_schema_extra=VARIES)
     """How long ago that was."""
 
 

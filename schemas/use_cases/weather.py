@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from schemas.features import Features
 from schemas.use_cases.nycflights13 import number, rows
 
 LABELS = ("dry", "wet")
@@ -27,28 +28,26 @@ Row = Mapping[str, str]
 Document = dict[str, Any]
 
 
-class WeatherFeatures(BaseModel):
+class WeatherFeatures(Features):
     """What was observed at an airport in the last hour, and how that differs from three hours before."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
-
     airport: str = Field(min_length=1, max_length=8)
-    temp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    temp: float | None = Field(default=None, json_schema_extra=VARIES)
     """Degrees Fahrenheit; so is the dew point."""
-    dewp: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    humid: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    dewp: float | None = Field(default=None, json_schema_extra=VARIES)
+    humid: float | None = Field(default=None, json_schema_extra=VARIES)
     """Relative humidity in percent."""
-    wind_dir: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    wind_speed: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    wind_gust: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    pressure: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    visib: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    precip: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    wind_dir: float | None = Field(default=None, json_schema_extra=VARIES)
+    wind_speed: float | None = Field(default=None, json_schema_extra=VARIES)
+    wind_gust: float | None = Field(default=None, json_schema_extra=VARIES)
+    pressure: float | None = Field(default=None, json_schema_extra=VARIES)
+    visib: float | None = Field(default=None, json_schema_extra=VARIES)
+    precip: float | None = Field(default=None, json_schema_extra=VARIES)
     """Inches."""
-    temp_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    humid_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    pressure_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
-    visib_change: float | None = Field(default=None, allow_inf_nan=False, json_schema_extra=VARIES)
+    temp_change: float | None = Field(default=None, json_schema_extra=VARIES)
+    humid_change: float | None = Field(default=None, json_schema_extra=VARIES)
+    pressure_change: float | None = Field(default=None, json_schema_extra=VARIES)
+    visib_change: float | None = Field(default=None, json_schema_extra=VARIES)
     wet_hours: int = Field(ge=0, le=AHEAD_HOURS, json_schema_extra=VARIES)
     """How many of the last six hours were wet."""
 

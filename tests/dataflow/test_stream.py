@@ -119,11 +119,13 @@ def test_what_cannot_be_read_is_published_with_its_reason(cloud: Cloud) -> None:
 
 
 def test_a_dead_letter_that_is_too_large_to_publish_names_an_object(cloud: Cloud) -> None:
-    """A message of nearly 10 MB has no room left for base64; refusing it must not fail for ever."""
-    large = b"x" * 9_500_000
+    """A message of nearly 10 MB has no room left for base64; refusing it must not fail for ever. The letter names the
+    record, too, if the payload begins with its id."""
+    large = b'{"record_id": "large", "note": "' + b"x" * 9_500_000
     run(cloud, {"records": stream().add_elements(messages(large, at=10)).advance_watermark_to_infinity()})
     (letter,) = cloud.refused()
     assert letter["payload_base64"] == ""
     name = letter["payload_uri"].removeprefix(f"gs://{cloud.bucket.name}/")
     assert cloud.bucket.blob(name).download_as_bytes() == large
+    assert letter["attributes"] == {"record_id": "large"}
     assert "Invalid JSON" in letter["reason"]

@@ -168,6 +168,36 @@ def test_nothing_published_is_lost_when_datastore_and_the_functions_are_killed(l
     assert {letter.topic for letter in letters} == {"records"}
 
 
+@pytest.mark.parametrize(
+    "beginning", [b'{"record_id": "large", "note": "', b"[" * 10, b"\xff"], ids=["a record", "brackets", "bytes"]
+)
+def test_a_message_of_nine_megabytes_is_one_dead_letter_of_each_function(laptop, beginning):
+    """Across HTTP, in base64: acknowledged at the first attempt with the reason, though the payload fits into no
+    letter; a record is named all the same. Its neighbours are stored and answered."""
+    laptop.promote(1, 0.75)
+    records = laptop.topic("records")
+    laptop.topic("classifications")
+    laptop.topic("dead-letters")
+    with (
+        laptop.function("ingest_fast", "ingest_fast") as mirror,
+        laptop.function("classify", "classify_push") as classify,
+    ):
+        laptop.push_to(mirror, records, "records-ingest-fast")
+        laptop.push_to(classify, records, "records-classify")
+        large = beginning + b"x" * 9_000_000
+        for data in (large, *(json.dumps(models.record(f"r{one}")).encode() for one in range(3))):
+            laptop.publisher.publish(records, data).result(10)
+        letters = [DeadLetter.model_validate_json(data) for data in collected(laptop, "dead-letters", 2)]
+        eventually(lambda: len(laptop.stored("Record")) == len(laptop.stored("Classification")) == 3, 30)
+        time.sleep(1.5)  # as long as a message that was not acknowledged takes to come again
+        assert laptop.pulled("dead-letters") == []
+    assert {letter.unit for letter in letters} == {"ingest_fast", "classify"}
+    for letter in letters:
+        assert letter.reason.startswith(f"document: the record has {len(large)} bytes; the limit is 1048576 (a message")
+        assert letter.payload_base64 == ""
+        assert letter.attributes == ({"record_id": "large"} if b"record_id" in beginning else {})
+
+
 def test_a_model_in_the_bucket_serves_once_the_pointer_names_it(laptop):
     """503 before, then the first model, then the second, without a failed request in between."""
     with (

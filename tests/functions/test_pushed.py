@@ -61,7 +61,7 @@ def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) ->
     commits = GroupCommit(open_channel(google.endpoint), "local-dev")
     letters = DeadLetters(publisher, unit, "records")
     if unit == "ingest_fast":
-        return Pushing(IngestFast(CASE.record, "local-dev", timedelta(days=90), commits, letters))
+        return Pushing(IngestFast(CASE.read_record, "local-dev", timedelta(days=90), commits, letters))
     files = models.folder(CASE, bias=0.75, golden=[{"features": models.FEATURES, "probability": 0.75}])
     serving = Serving(
         pointer or Pointer(models.pointer(files, 3)),
@@ -255,6 +255,32 @@ def test_a_message_of_any_size_is_refused_once(google, run, unit, size):
         assert len(base64.b64decode(letter.payload_base64)) == (size if size == MAX_PAYLOAD_BYTES else 0)
         assert (letter.unit, letter.message_id, letter.payload_uri) == (unit, "m1", "")
         assert letter.attributes == attributes
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("payload", "given", "named"),
+    [
+        (b'{"record_id": "r1", "note": "', {}, "r1"),
+        (b' {"event_time": "2013-03-02T15:00:00Z", "record_id":"r1" , "x": [[{"a":"', {}, "r1"),
+        (b'{"record_id": "r1", "note": "', {"record_id": "r2"}, "r2"),
+        (b'{"record_id": "a b", "note": "', {}, None),
+        (b'{"record_id": 7, "note": "', {}, None),
+        (b'[{"record_id": "r1"}, "', {}, None),
+        (b'{"note": "%s", "record_id": "r1", "x": "' % (b"x" * 5000), {}, None),
+    ],
+)
+def test_a_dead_letter_without_its_payload_names_the_record(google, run, payload, given, named):
+    """If the payload begins with its id, so that the letter is found by it; what the publisher said of it stands."""
+
+    async def scenario() -> None:
+        body = envelopes.push(payload + b"x" * MAX_PAYLOAD_BYTES, **given)
+        assert (await function("ingest_fast", google).push("POST", {}, body)).status_code == 204
+        ((data, _),) = google.messages("dead-letters")
+        letter = DeadLetter.model_validate_json(data)
+        assert letter.payload_base64 == ""
+        assert letter.attributes == ({} if named is None else {"record_id": named})
 
     run(scenario)
 

@@ -1,10 +1,14 @@
 """The settings of the functions."""
 
+from dataclasses import replace
+
 import pytest
 
 from functions.classify.settings import Settings as Classify
 from functions.ingest_fast.settings import Settings as IngestFast
 from functions.runtime.settings import SettingsError
+from schemas import USE_CASES
+from tests.use_cases.parcels import PARCELS
 
 MINIMAL = {"PROJECT": "local-dev", "MODELS_BUCKET": "local-dev-models"}
 
@@ -18,6 +22,13 @@ def test_the_defaults_are_those_of_the_cloud():
     assert (settings.dead_letter_topic, settings.classifications_topic) == ("dead-letters", "classifications")
     assert settings.comparisons_topic == "comparisons"
     assert IngestFast.read({"PROJECT": "p", "RECORD_TTL_DAYS": "7"}).record_ttl_days == 7
+
+
+def test_a_use_case_that_some_part_could_not_keep_starts_no_function(monkeypatch):
+    """What its class declares is told as a mistake of the setting that chooses it."""
+    monkeypatch.setitem(USE_CASES, "parcel_delays", replace(PARCELS, name="parcel_delays"))
+    with pytest.raises(SettingsError, match=r"USE_CASE is 'parcel_delays': .*expected 1 to 26 of a-z 0-9 -"):
+        Classify.read(MINIMAL | {"USE_CASE": "parcel_delays"})
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ def classified(google: GoogleServer, record_id: str) -> Classification:
     return answer
 
 
+def mirrored(google: GoogleServer, record_id: str, payload: str) -> None:
+    """Put a record there, as ``ingest_fast`` would."""
+    at = datetime(2013, 3, 2, tzinfo=UTC)
+    values = {"payload": payload, "event_time": at, "stored_at": at, "expire_at": at}
+    stored = entity("local-dev", "Record", record_id, values)
+    google.entities[path(stored.key)] = stored
+
+
 def test_a_record_is_published_as_it_was_sent(google, run):
     """202 with its id and where its classification will be; the id is an attribute; not a byte is changed."""
 
@@ -299,10 +307,7 @@ def test_the_fast_path_can_be_read(google, run):
             assert answer.status_code == 404
             assert "not yet" in answer.json()["detail"]
         document = json.dumps(models.record("r1") | {"colour": "blau"})
-        at = datetime(2013, 3, 2, tzinfo=UTC)
-        values = {"payload": document, "event_time": at, "stored_at": at, "expire_at": at}
-        stored = entity("local-dev", "Record", "r1", values)
-        google.entities[path(stored.key)] = stored
+        mirrored(google, "r1", document)
         answer = await caller.get("/v1/records/r1")
         assert answer.json()["record"] == json.loads(document)
         assert answer.json()["stored_at"] == "2013-03-02T00:00:00+00:00"
@@ -328,10 +333,7 @@ def test_every_id_can_be_asked_for(google, run, record_id):
         there = classified(google, record_id)
         answer = await caller.get(answer.headers["location"])
         assert Classification.model_validate_json(answer.content) == there
-        at = datetime(2013, 3, 2, tzinfo=UTC)
-        values = {"payload": "{}", "event_time": at, "stored_at": at, "expire_at": at}
-        stored = entity("local-dev", "Record", record_id, values)
-        google.entities[path(stored.key)] = stored
+        mirrored(google, record_id, "{}")
         assert (await caller.get("/v1/records", params={"record_id": record_id})).json()["record_id"] == record_id
 
     run(scenario)

@@ -1,5 +1,6 @@
 """Settings are checked before anything is called, all mistakes at once."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ from lunation.deploy.functions import Function
 from lunation.deploy.resource import Resource
 from lunation.deploy.table import resources
 from lunation.settings import TABLES, Settings, SettingsError, Target, load
+from schemas import USE_CASES
 from schemas.check_limits import CheckLimits
+from tests.use_cases.parcels import PARCELS
 
 GOOD = """
 default_target = "laptop"
@@ -45,6 +48,32 @@ def row(settings: Settings, target: str, kind: type[Resource], name: str = "") -
 def test_the_settings_of_the_repository_are_valid() -> None:
     """lunation.toml, as it is cloned."""
     assert load().target().project == "local-dev"
+
+
+@pytest.mark.parametrize("name", ["parcel_delays", "ParcelDelays", "p" * 27])
+def test_a_use_case_that_no_resource_can_be_called_after_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the settings are read, with what a name may be, and before half of a deployment is made."""
+    monkeypatch.setitem(USE_CASES, name, replace(PARCELS, name=name))
+    with pytest.raises(SettingsError, match=rf"use_case: .*'{name}' is none: expected 1 to 26 of a-z 0-9 -"):
+        load(file(tmp_path, f'use_case = "{name}"' + GOOD))
+    monkeypatch.setenv("LUNATION_USE_CASE", name)
+    with pytest.raises(SettingsError, match="expected 1 to 26 of a-z 0-9 -"):
+        load(file(tmp_path, GOOD))
+
+
+def test_a_use_case_that_fits_may_be_as_long_as_a_cluster_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: None
+) -> None:
+    """26 letters: what the template makes of them is what Dataproc takes."""
+    name = "p" * 26
+    monkeypatch.setitem(USE_CASES, name, replace(PARCELS, name=name))
+    settings = load(file(tmp_path, f'use_case = "{name}"' + GOOD))
+    template = row(settings, "laptop", WorkflowTemplate)
+    wanted = template.desired(SimpleNamespace(project="local-dev", target=settings.target(), url=lambda _: ""))
+    assert wanted["placement"]["managed_cluster"]["cluster_name"] == f"lunation-{name}"
+    assert wanted["labels"]["use-case"] == name
 
 
 def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_the_history_is_real_ordered_and_valid() -> None:
     assert datetime.fromisoformat(times[-1]) < UNTIL
     assert len({record["record_id"] for record, _ in examples}) == len(examples) > 2000
     for record, label in examples:
-        CASE.record.model_validate_json(json.dumps(record))
+        CASE.read_record(json.dumps(record).encode())
         if label is not None:
             CASE.check_label(Label.model_validate(label))
     assert 0.05 < sum(label is not None and label["label"] == "wet" for _, label in examples) / len(examples) < 0.4

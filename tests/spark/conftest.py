@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import NotFound, PreconditionFailed
-from pydantic import BaseModel
 
+from schemas.features import Features
 from schemas.rate import Rate, Step
 from schemas.use_cases import UseCase
 from spark import snapshot
@@ -24,7 +24,7 @@ from spark.job import Job
 DAY_ONE = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 
-class ShopFeatures(BaseModel):
+class ShopFeatures(Features):
     """A feature of each kind: text and optional text, whole and fractional numbers, optional ones, a boolean."""
 
     country: str

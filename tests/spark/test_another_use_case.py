@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from backtest.archive import History
 from functions.classify.model import load_model
-from schemas import USE_CASES, UseCase
+from schemas import USE_CASES, Features, UseCase
 from schemas.model_manifest import ModelManifest
 from schemas.rate import Rate
 from spark import training
@@ -27,7 +27,7 @@ PRODUCT = ("dataflow", "functions", "lunation", "schemas", "spark")
 
 
 # What its own file would hold.
-class PlainFeatures(BaseModel):
+class PlainFeatures(Features):
     """A machine that is about to fail, or not."""
 
     plant: str = Field(json_schema_extra={"drifts": True})

@@ -1,0 +1,52 @@
+"""Refuses ``NaN`` and ``Infinity`` anywhere in a document. They are no JSON (RFC 8259), and other readers stop at them;
+pydantic takes them, and looks at the fields that it knows only."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic_core import InitErrorDetails, ValidationError, from_json
+
+Read = TypeVar("Read")
+
+_N, _I = b"NI"
+_HOPS = 64
+
+
+def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
+    """``read``, a validator's ``validate_json``, for documents of finite numbers only.
+
+    What it returns raises pydantic's ValidationError of type ``json_invalid``, as for anything else that is no JSON.
+    """
+
+    def read_finite(data: bytes) -> Read:
+        document = read(data)  # first: a field that it knows is told by its name
+        # Only what has one of the words, mostly in a text, is read twice.
+        if (_N in data and _has(data, b"NaN")) or (_I in data and _has(data, b"Infinity")):
+            _refuse(data)
+        return document
+
+    return read_finite
+
+
+def _has(data: bytes, word: bytes) -> bool:
+    """``word in data``, from one capital to the next: they are rare, and a byte is found thirty times as fast as a
+    word. In what is full of them the word itself is looked for."""
+    at = data.find(word[0])
+    for _ in range(_HOPS):
+        if at < 0 or data.startswith(word, at):
+            return at >= 0
+        at = data.find(word[0], at + 1)
+    return data.find(word, at) >= 0 if at >= 0 else False
+
+
+def _refuse(data: bytes) -> None:
+    try:
+        from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        fault: InitErrorDetails = {
+            "type": "json_invalid",
+            "loc": (),
+            "input": data,
+            "ctx": {"error": f"{error}; NaN and Infinity are no JSON"},
+        }
+        raise ValidationError.from_exception_data("document", [fault]) from None

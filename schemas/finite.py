@@ -1,5 +1,8 @@
-"""Refuses ``NaN`` and ``Infinity`` anywhere in a document. They are no JSON (RFC 8259), and other readers stop at them;
-pydantic takes them, and looks at the fields that it knows only."""
+"""Reads documents: with finite numbers only, and with one kind of error.
+
+``NaN`` and ``Infinity`` are no JSON (RFC 8259), and other readers stop at them; pydantic takes them, and looks at the
+fields that it knows only. So they are refused anywhere in a document.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,11 +18,18 @@ _HOPS = 64
 def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     """``read``, a validator's ``validate_json``, for documents of finite numbers only.
 
-    What it returns raises pydantic's ValidationError of type ``json_invalid``, as for anything else that is no JSON.
+    What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON. So
+    it does where a validator of a use case's own fails otherwise than by a ValueError: a document that nobody can read
+    is refused, and must not come again for ever.
     """
 
     def read_finite(data: bytes) -> Read:
-        document = read(data)  # first: a field that it knows is told by its name
+        try:
+            document = read(data)  # first: a field that it knows is told by its name
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise _fault("value_error", data, f"a validator of the class fails: {type(error).__name__}") from error
         # Only what has one of the words, mostly in a text, is read twice.
         if (_N in data and _has(data, b"NaN")) or (_I in data and _has(data, b"Infinity")):
             _refuse(data)
@@ -43,10 +53,9 @@ def _refuse(data: bytes) -> None:
     try:
         from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        fault: InitErrorDetails = {
-            "type": "json_invalid",
-            "loc": (),
-            "input": data,
-            "ctx": {"error": f"{error}; NaN and Infinity are no JSON"},
-        }
-        raise ValidationError.from_exception_data("document", [fault]) from None
+        raise _fault("json_invalid", data, f"{error}; NaN and Infinity are no JSON") from None
+
+
+def _fault(kind: str, data: bytes, what: str) -> ValidationError:
+    fault: InitErrorDetails = {"type": kind, "loc": (), "input": data, "ctx": {"error": what}}
+    return ValidationError.from_exception_data("document", [fault])

@@ -3,60 +3,39 @@
 A run reads only the objects that no run before it has read. It writes the days that they touch, each into one file, and
 takes all other days from where earlier runs wrote them (``snapshot.py``); so the work of a cycle does not grow with the
 archive. Its report, ``convert.json``, closes the job: if it is there, the job was done before.
+
+What an archive holds never ends a training. Whoever may write there may have put anything there, and what was a record
+once may be none to today's class: objects and lines that are none are set aside, counted, and named in the report.
 """
 
+import json
 import time
-from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql.functions import expr
 
-from schemas.shapes import label_ddl, model_inputs, spark_ddl
 from schemas.use_cases import UseCase
-from spark import objects, snapshot
+from spark import archive, objects, reading, snapshot
+from spark.archive import Listing
 from spark.features import features_ddl
 from spark.job import Job, JobFailed, progress
-from spark.literal import literal
 from spark.repeat import original, pinned
-from spark.snapshot import Day, Snapshot
+from spark.snapshot import TOLD, Day, Snapshot
 from spark.watched import ARCHIVE, OBJECTS
-
-CORRUPT = "_corrupt_record"
-
-# A zone is asked for as in schemas.Record: without one, Spark would take its own and shift the record silently.
-ZONED = "IF(upper(event_time) RLIKE '(Z|[+-][0-9]{2}:?[0-9]{2})$', try_cast(event_time AS TIMESTAMP), NULL)"
-# As it is mostly written, it is read without the Z, which is the session's zone: Spark looks zones up by two regular
-# expressions that it compiles for every row, and takes three times as long.
-TIME = f"""
-IF(endswith(event_time, 'Z') AND
-   event_time RLIKE '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,9}})?Z$',
-   try_cast(left(event_time, length(event_time) - 1) AS TIMESTAMP), {ZONED})
-"""
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal
 # ones the larger content. Duplicates are rare, so lines are brought together first: to sort and merge them before the
 # shuffle as well would cost more than it saves. max() over the whole row depends on no order of files or tasks, nor on
 # which run read them.
-RECORDS_READ = """
-SELECT record_id, event_time, features,
-       coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND features IS NOT NULL, false)
-         AS readable
-FROM (SELECT record_id, {time} AS event_time, IF(features IS NULL, NULL, named_struct({columns})) AS features, {corrupt}
-      FROM records_lines)
-"""
-LABELS_READ = """
-SELECT record_id, event_time, label,
-       coalesce({corrupt} IS NULL AND record_id <> '' AND event_time IS NOT NULL AND label IN ({labels}), false)
-         AS readable
-FROM (SELECT record_id, {time} AS event_time, label, {corrupt} FROM labels_lines)
-"""
 JOINED = """
 SELECT record_id, record.event_time, record.features, outcome.label, outcome.event_time AS label_time,
        CAST(record.event_time AS DATE) AS dt
@@ -75,8 +54,11 @@ LABEL_PART = "record_id", *NO_RECORD, "label", "event_time AS label_time"
 # One file a day: REBALANCE brings a day's rows together, and splits a day that is too large for one file.
 WRITTEN = "SELECT /*+ REBALANCE(dt) */ * FROM joined"
 TOPICS = ("records", "labels")
-HIDDEN = ("_", ".")
-"""Objects whose names begin so do not count: Spark takes them for its own."""
+ROUNDS = 5
+"""So often the archive is read until all that Spark cannot read is set aside."""
+SHOWN = 5
+"""So many refused lines and skipped objects are told in the job's log."""
+REFUSED = "to_json(sort_array(collect_list(IF(object IS NULL, NULL, struct(object, reason)))))"
 
 
 def convert(spark: SparkSession, storage: Any, job: Job) -> None:
@@ -91,27 +73,62 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
         snapshot.enter(storage, job, done)
         progress(f"convert: {job.work}/convert.json is there, this run was converted before")
         return
+    aside: dict[str, str] = {}
+    for attempt in range(1, ROUNDS + 1):
+        found: dict[str, Listing] = {}
+        try:
+            made = _converted(spark, storage, job, aside, found)
+            break
+        except (Py4JJavaError, PySparkException) as error:
+            # An object is gone meanwhile, or its bytes are not to be had.
+            lost: dict[str, str] = {}
+            for topic, listing in found.items():
+                lost |= archive.blamed(error, listing, archive.listed(storage, job, topic))
+            if not lost or attempt == ROUNDS:
+                raise
+            progress(f"convert: set aside, and read again without it: {_named(lost)}", "WARNING")
+            aside |= lost
+    _measure(job, made)
+    _check(job, made)
+    made = replace(made, seconds=round(time.monotonic() - began, 3))
+    snapshot.keep(storage, job, made)
+    _tell(made)
+
+
+def _converted(
+    spark: SparkSession, storage: Any, job: Job, aside: Mapping[str, str], found: dict[str, Listing]
+) -> Snapshot:
+    """The archive as it is now, its new days written.
+
+    Args:
+        aside: objects that are not to be read, with the reason.
+        found: is filled with what the archive's topics hold.
+    """
     repeated = original(storage, job)
     # A repetition stands by itself: it reads what the original had read, and nothing is built on it.
     before = None if repeated else snapshot.newest(storage, job)
-    there: dict[str, str] = {}
-    paths: dict[str, Sequence[str]] = {}
     known = snapshot.inputs(storage, job, before)
-    folders = [f"{job.archive}/archive/{topic}" for topic in TOPICS]
     old: DataFrame | None = None
     with ThreadPoolExecutor() as pool:
         # Spark lists the days that are there while the archive is listed.
         opened = None if before is None else pool.submit(snapshot.rows, spark, job, before, features_ddl(job.case))
-        listed = list(pool.map(partial(objects.md5s, storage), folders))
+        listed = list(pool.map(partial(archive.listed, storage, job), TOPICS))
         if opened is not None:
             old = opened.result()
-    for topic, folder, found in zip(TOPICS, folders, listed, strict=True):
-        paths[topic] = pinned(repeated, found, folder) if repeated else _new(found, known)
-        there |= found
+    paths: dict[str, Sequence[str]] = {}
+    for topic, listing in zip(TOPICS, listed, strict=True):
+        found[topic] = listing.without(aside)
+        paths[topic] = (
+            pinned(repeated, found[topic].ours, f"{job.archive}/archive/{topic}")
+            if repeated
+            else archive.new_paths(found[topic], known)
+        )
+    odd = {uri: why for listing in found.values() for uri, why in sorted(listing.odd.items())}
     if before is None and not paths["records"]:
         raise JobFailed(
             f"{job.archive}/archive/records has no objects, so there is nothing to train on; check that the archive "
-            "pipeline runs (or backfill history) and that --archive names its bucket"
+            f"pipeline runs (or backfill history) and that --archive names its bucket"
+            + (f" ({_named(odd)})" if odd else "")
         )
     made = Snapshot(
         use_case=job.case.name,
@@ -121,35 +138,11 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
         shape=snapshot.shape(job.case),
         days={} if before is None else before.days,
         waiting=None if before is None else before.waiting,
-        counts={} if before is None else before.counts,
+        counts=({} if before is None else before.counts) | {"objects_skipped": len(odd)},
+        skipped=dict(list(odd.items())[:TOLD]),
+        refused=() if before is None else before.refused,
     )
-    if any(paths.values()):
-        made = _extended(spark, storage, job, made, before, old, paths, there)
-    _measure(job, made)
-    _check(job, made)
-    made = replace(made, seconds=round(time.monotonic() - began, 3))
-    snapshot.keep(storage, job, made)
-    counts = made.counts
-    progress(
-        f"convert: {len(made.inputs)} new objects in {made.seconds:.1f} s; {counts['records']} records, "
-        f"{counts['labelled']} labelled, {counts['duplicates']} duplicates dropped, {counts['records_corrupt']} record "
-        f"lines and {counts['labels_corrupt']} label lines not readable, {counts['labels_orphaned']} labels without "
-        "record"
-    )
-
-
-def _new(there: Mapping[str, str], known: Container[str]) -> list[str]:
-    """What to read of a topic: the folder of a day of which nobody has read anything, else single objects."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for uri in there:
-        folder, _, name = uri.rpartition("/")
-        if not name.startswith(HIDDEN):
-            folders[folder].append(uri)
-    paths = []
-    for folder, uris in sorted(folders.items()):
-        new = [uri for uri in uris if uri not in known]
-        paths += [folder] if len(new) == len(uris) else sorted(new)
-    return paths
+    return _extended(spark, storage, job, made, before, old, paths, found) if any(paths.values()) else made
 
 
 def _extended(
@@ -160,52 +153,60 @@ def _extended(
     before: Snapshot | None,
     old: DataFrame | None,
     paths: Mapping[str, Sequence[str]],
-    there: Mapping[str, str],
+    found: Mapping[str, Listing],
 ) -> Snapshot:
     """``made`` with the new objects in it; what it needs is written.
 
     Args:
         old: the rows of ``before``.
         paths: what to read, by topic.
-        there: the archive's objects with their MD5.
+        found: what the topics hold.
     """
     features = features_ddl(job.case)
-    records = _lines(spark, paths["records"], spark_ddl(job.case))
-    labels = _lines(spark, paths["labels"], label_ddl())
-    read = sorted(
-        uri for topic, frame in (("records", records), ("labels", labels)) for uri in _files(frame, paths[topic], there)
-    )
+    lines = {
+        "records": reading.records(spark, job.case, paths["records"]),
+        "labels": reading.labels(spark, job.case, paths["labels"]),
+    }
+    read = sorted(uri for topic, frame in lines.items() for uri in _files(frame, paths[topic], found[topic]))
+    there = {uri: md5 for listing in found.values() for uri, md5 in listing.ours.items()}
     if not all(uri in there for uri in read):
         # What Spark has listed counts, and the archive has grown in the meantime.
         there = objects.md5s(storage, f"{job.archive}/archive")
-    inputs = {uri: there[uri] for uri in read}
+    inputs = {uri: there.get(uri, "") for uri in read}
     progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
-    seen, parts = _parts(job.case, records, labels)
+    seen, parts = _parts(job.case, lines["records"], lines["labels"])
     touched: set[str] = set()
-    if before is not None and old is not None:
-        # The new lines are needed twice: for the days they touch, and for these days' rows.
-        parts = parts.persist()
-        touched = {
-            row.day
-            for row in old.select("record_id", "dt")
-            .join(parts.select("record_id"), "record_id", "left_semi")
-            .select(expr("CAST(dt AS STRING) AS day"))
-            .union(parts.where("features IS NOT NULL").select(expr("CAST(CAST(event_time AS DATE) AS STRING) AS day")))
-            .distinct()
-            .collect()  # days, not data
-        }
-        kept = snapshot.rows(spark, job, before, features, touched).drop("dt")
-        together = parts.unionByName(kept)
-        if before.waiting is not None:
-            together = together.unionByName(snapshot.waiting(spark, job, before, features).drop("dt"))
-    else:
-        together = parts
-    together.createOrReplaceTempView("parts")
-    spark.sql(JOINED).createOrReplaceTempView("joined")
-    spark.sql(WRITTEN).write.mode("overwrite").partitionBy("dt").parquet(job.work)
-    parts.unpersist()
+    try:
+        if before is not None and old is not None:
+            # The new lines are needed twice: for the days they touch, and for these days' rows.
+            parts = parts.persist()
+            touched = {
+                row.day
+                for row in old.select("record_id", "dt")
+                .join(parts.select("record_id"), "record_id", "left_semi")
+                .select(expr("CAST(dt AS STRING) AS day"))
+                .union(
+                    parts.where("features IS NOT NULL").select(expr("CAST(CAST(event_time AS DATE) AS STRING) AS day"))
+                )
+                .distinct()
+                .collect()  # days, not data
+            }
+            kept = snapshot.rows(spark, job, before, features, touched).drop("dt")
+            together = parts.unionByName(kept)
+            if before.waiting is not None:
+                together = together.unionByName(snapshot.waiting(spark, job, before, features).drop("dt"))
+        else:
+            together = parts
+        together.createOrReplaceTempView("parts")
+        spark.sql(JOINED).createOrReplaceTempView("joined")
+        spark.sql(WRITTEN).write.mode("overwrite").partitionBy("dt").parquet(job.work)
+    finally:
+        parts.unpersist()
     counted = {name: value for one in seen for name, value in one.get.items()}
-    return _counted(spark, job, replace(made, inputs=inputs), touched, counted)
+    refused = [line for topic in TOPICS for line in json.loads(counted.pop(f"{topic}_refused"))]
+    return _counted(
+        spark, job, replace(made, inputs=inputs, refused=[*refused, *made.refused][:TOLD]), touched, counted
+    )
 
 
 def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], seen: dict[str, int]) -> Snapshot:
@@ -229,57 +230,30 @@ def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], s
     return replace(made, days=dict(sorted(days.items())), waiting=waiting, counts=counts)
 
 
-def _files(frame: DataFrame, paths: Sequence[str], there: Iterable[str]) -> list[str]:
+def _files(frame: DataFrame, paths: Sequence[str], listing: Listing) -> list[str]:
     """The objects that ``frame`` reads. Spark listed them after us, and objects are only ever added: as many as in our
     listing are the same ones. (To be told their names takes 2 s for a year of them.)"""
-    wanted = set(paths)
-    expected = [
-        uri
-        for uri in there
-        if not uri.rpartition("/")[2].startswith(HIDDEN) and (uri in wanted or uri.rpartition("/")[0] in wanted)
-    ]
+    expected = archive.below(paths, listing)
     if len(frame._jdf.inputFiles()) == len(expected):
         return expected
     return [unquote(uri) for uri in frame.inputFiles()]
 
 
-def _lines(spark: SparkSession, paths: Sequence[str], ddl: str) -> DataFrame:
-    """The objects' lines under an explicit schema."""
-    schema = f"{ddl}, `{CORRUPT}` STRING"
-    if not paths:
-        return literal(spark, [], schema)
-    return (
-        spark.read.schema(schema)
-        .option("mode", "PERMISSIVE")
-        .option("columnNameOfCorruptRecord", CORRUPT)
-        .option("allowNonNumericNumbers", "false")
-        .option("recursiveFileLookup", "true")
-        .json(list(paths))
-    )
-
-
 def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[Observation], DataFrame]:
-    """The readable lines of both topics in one shape, and the counts that are made on the way: lines are read once."""
+    """The readable lines of both topics in one shape, and what is counted on the way: lines are read once."""
     records_seen, labels_seen = Observation("records"), Observation("labels")
-    spark = records.sparkSession
-    # Numbers are stored as doubles, whatever they were sent as; so are booleans.
-    columns = ", ".join(
-        f"'{item.name}', features.`{item.name}`"
-        if item.kind == "category"
-        else f"'{item.name}', CAST(features.`{item.name}` AS DOUBLE)"
-        for item in model_inputs(case)
-    )
-    records.createOrReplaceTempView("records_lines")
-    records = spark.sql(RECORDS_READ.format(time=TIME, corrupt=CORRUPT, columns=columns)).observe(
+    records = records.observe(
         records_seen,
         *_counts(
-            records_lines="count(1)", records_readable="count_if(readable)", records_corrupt="count_if(NOT readable)"
+            records_lines="count(1)",
+            records_readable="count_if(readable)",
+            records_corrupt="count_if(NOT readable)",
+            records_refused=REFUSED,
         ),
     )
-    labels.createOrReplaceTempView("labels_lines")
-    known = ", ".join(f"'{label}'" for label in case.labels)
-    labels = spark.sql(LABELS_READ.format(time=TIME, corrupt=CORRUPT, labels=known)).observe(
-        labels_seen, *_counts(labels_lines="count(1)", labels_corrupt="count_if(NOT readable)")
+    labels = labels.observe(
+        labels_seen,
+        *_counts(labels_lines="count(1)", labels_corrupt="count_if(NOT readable)", labels_refused=REFUSED),
     )
     struct = features_ddl(case).partition(" ")[2]
     parts = (
@@ -302,7 +276,28 @@ def _measure(job: Job, made: Snapshot) -> None:
 
 def _check(job: Job, made: Snapshot) -> None:
     if made.counts["records"] == 0:
+        first = "; the first: {object}: {reason}".format(**made.refused[0]) if made.refused else ""
         raise JobFailed(
             f"none of the {made.counts['records_lines']} lines below {job.archive}/archive/records can be read as a "
-            f"record of use case {job.case.name}; compare one with schemas/use_cases/, or fix --use-case"
+            f"record of use case {job.case.name}{first}; compare one with schemas/use_cases/, or fix --use-case"
         )
+
+
+def _tell(made: Snapshot) -> None:
+    counts = made.counts
+    for line in made.refused[:SHOWN]:
+        progress(f"convert: refused a line of {line['object']}: {line['reason']}", "WARNING")
+    if made.skipped:
+        progress(f"convert: {counts['objects_skipped']} objects skipped: {_named(made.skipped)}", "WARNING")
+    progress(
+        f"convert: {len(made.inputs)} new objects in {made.seconds:.1f} s; {counts['records']} records, "
+        f"{counts['labelled']} labelled, {counts['duplicates']} duplicates dropped, {counts['records_corrupt']} record "
+        f"lines and {counts['labels_corrupt']} label lines not readable, {counts['labels_orphaned']} labels without "
+        "record"
+    )
+
+
+def _named(objects_: Mapping[str, str]) -> str:
+    """The first few of them with their reasons."""
+    few = [f"{uri}: {why}" for uri, why in list(objects_.items())[:SHOWN]]
+    return "; ".join(few) + (f"; and {len(objects_) - SHOWN} more" if len(objects_) > SHOWN else "")

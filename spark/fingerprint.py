@@ -11,10 +11,10 @@ PACKAGES = ("numpy", "onnx", "onnxruntime", "pydantic")
 """Installed by pip wherever the jobs run. A cluster has pyspark as files of its Spark, of which pip knows nothing."""
 
 
-def code_sha256() -> str:
-    """Of every source file of the packages ``schemas`` and ``spark``, from a folder or from the staged zip alike."""
+def code_sha256(*packages: str) -> str:
+    """Of every source file of ``packages``, or of all that a job runs; from a folder or from the staged zip alike."""
     digest = hashlib.sha256()
-    for package in ("schemas", "spark"):
+    for package in packages or ("schemas", "spark"):
         for name, content in sorted(_sources(files(package), package)):
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Single objects in a bucket, each written once. Data of many files is written by Spark itself."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
@@ -16,12 +17,26 @@ def read(storage: Any, uri: str) -> bytes | None:
         return None
 
 
-def md5s(storage: Any, folder: str) -> dict[str, str]:
-    """The URI of every object below ``gs://bucket/path``, with the MD5 of its content in base64, as the service has it:
-    nothing is read."""
+@dataclass(frozen=True)
+class Found:
+    """What a listing tells of an object: nothing of its content is read."""
+
+    md5: str
+    """Of its content, in base64."""
+    size: int
+    """In bytes."""
+
+
+def listed(storage: Any, folder: str) -> dict[str, Found]:
+    """Every object below ``gs://bucket/path`` by its URI."""
     bucket, _, path = folder.removeprefix("gs://").partition("/")
-    found = storage.list_blobs(bucket, prefix=f"{path}/", fields="items(name,md5Hash),nextPageToken")
-    return {f"gs://{bucket}/{blob.name}": blob.md5_hash for blob in found}
+    found = storage.list_blobs(bucket, prefix=f"{path}/", fields="items(name,md5Hash,size),nextPageToken")
+    return {f"gs://{bucket}/{blob.name}": Found(blob.md5_hash, blob.size or 0) for blob in found}
+
+
+def md5s(storage: Any, folder: str) -> dict[str, str]:
+    """The URI of every object below ``gs://bucket/path``, with the MD5 of its content in base64."""
+    return {uri: found.md5 for uri, found in listed(storage, folder).items()}
 
 
 def write_once(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:
@@ -48,6 +63,19 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
                 f"{uri} exists with another content, and nothing here is ever overwritten; "
                 "start the run again with a new run id"
             ) from None
+
+
+def overwrite(storage: Any, uri: str, content: bytes, content_type: str = "application/json") -> None:
+    """Write ``gs://bucket/path``, whatever is there: for what tells of the moment, and is no result."""
+    _blob(storage, uri).upload_from_string(content, content_type=content_type)
+
+
+def remove(storage: Any, uri: str) -> None:
+    """Delete ``gs://bucket/path`` if it is there."""
+    try:
+        _blob(storage, uri).delete()
+    except NotFound:
+        pass
 
 
 def _blob(storage: Any, uri: str) -> Any:

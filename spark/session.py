@@ -26,6 +26,16 @@ SETTINGS = {
     # Rows cross to Python as Arrow batches, and a type that cannot is an error, not a slow path.
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
+    # A batch of lines waits as a whole in memory, and a task has at most this much of them. The default is 128 MB.
+    "spark.sql.files.maxPartitionBytes": "32m",
+    # Times are written as every other system reads them, and those before 1900 as what they are. By default Spark
+    # refuses them: Spark 2 counted days before 1582, and zones before 1900, in another way.
+    # https://spark.apache.org/docs/3.5.6/sql-data-sources-parquet.html#configuration
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
     # A driver that logs a progress line needs no bar on the same stream.
     "spark.ui.showConsoleProgress": "false",
 }

@@ -7,20 +7,30 @@ builds on. (Two conversions at a time may build on the same one: both are right,
 has read are read again by the next.)
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
-from schemas.shapes import label_ddl, spark_ddl
+from schemas.label import Label
 from schemas.use_cases import UseCase
 from spark import objects
+from spark.features import features_ddl
+from spark.fingerprint import code_sha256
 from spark.job import Job, JobFailed
 from spark.literal import literal
 
+TOLD = 100
+"""So many skipped objects, and refused lines, are named in a report."""
+JUDGES = ("pydantic", "pydantic-core")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|:[0-9]{6,}(?=[':\]\[,])")
+"""What is another in every process: where a function lies, and a class, whose address is part of its schema's name."""
 # Labels that wait for their record are the rows without a day, which Spark files under this name.
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 STORED = "record_id STRING, event_time TIMESTAMP, {features}, label STRING, label_time TIMESTAMP, dt DATE"
@@ -54,6 +64,10 @@ class Snapshot:
     """Over all that was ever read."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """The objects that this run read, with their MD5; those before are in the reports before."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Objects that lie in the archive and are none of its, with the reason; at most :data:`TOLD`, all are counted."""
+    refused: Sequence[Mapping[str, str]] = ()
+    """``object`` and ``reason`` of the last lines that were refused, of this run or one before; as many."""
     seconds: float = 0.0
 
     def to_json(self) -> bytes:
@@ -66,12 +80,22 @@ class Snapshot:
         document = json.loads(content)
         document["days"] = {day: Day(**where) for day, where in document["days"].items()}
         document["waiting"] = document["waiting"] and Day(**document["waiting"])
-        return cls(**document)
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in document.items() if name in known})
 
 
 def shape(case: UseCase) -> str:
-    """What a snapshot of this use case depends on besides the objects."""
-    return f"1; {spark_ddl(case)}; {label_ddl()}; {', '.join(case.labels)}"
+    """What a snapshot of this use case depends on besides the objects: all that has a say in what a line is. Whatever
+    of it changes, the archive is read anew.
+
+    That is the class, the source of the package that judges (any of it: a class may use what it likes of it), and the
+    packages that do the work. Of a class that lies elsewhere, and of what it uses there, the schema alone is seen.
+    """
+    digest = hashlib.sha256()
+    schemas = (case.record.__pydantic_core_schema__, Label.__pydantic_core_schema__)
+    for part in (*(_ADDRESS.sub("", repr(schema)) for schema in schemas), code_sha256("schemas"), *map(version, JUDGES)):
+        digest.update(f"{len(part)} {part}".encode())
+    return f"2; {features_ddl(case)}; {', '.join(case.labels)}; {digest.hexdigest()}"
 
 
 def root(job: Job) -> str:

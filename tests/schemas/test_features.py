@@ -2,11 +2,13 @@
 
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError, field_validator
 
-from schemas import USE_CASES, UseCase, use_case
+from schemas import USE_CASES, Features, UseCase, use_case
 from schemas.dead_letter import explain
 from schemas.shapes import json_schema
 from tests.use_cases.parcels import PARCELS
@@ -126,6 +128,27 @@ def test_what_is_no_json_in_an_unknown_field_is_refused(sent: str) -> None:
     text = '{"record_id":"a","event_time":"2013-01-01T00:00:00Z","label":"late","unknown":%s}'
     with pytest.raises(ValueError, match="Invalid JSON"):
         PARCELS.read_label((text % sent).encode("latin-1"))
+
+
+def test_a_validator_of_the_class_that_fails_refuses_the_document() -> None:
+    """With a reason, whatever it raises: at the door it would be a fault of the service, and the message would come
+    again for ever."""
+
+    class Split(Features):
+        code: str
+
+        @field_validator("code")
+        @classmethod
+        def _two_parts(cls, value: str) -> str:
+            assert value != "x"
+            return value if value.split("-")[1] else ""
+
+    case = replace(PARCELS, features=Split)
+    for sent, reason in (('"a"', "a validator of the class fails: IndexError"), ('"x"', "Assertion failed")):
+        with pytest.raises(ValidationError) as caught:
+            read(case, {}, "code", sent)
+        assert reason in explain(caught.value)
+    assert read(case, {}, "code", '"a-b"') == "a-b"
 
 
 def test_a_key_that_is_there_twice_counts_by_its_last_value() -> None:

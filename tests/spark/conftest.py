@@ -81,6 +81,16 @@ class FolderBlob:
         return base64.b64encode(hashlib.md5(self._path.read_bytes()).digest()).decode()
 
     @property
+    def size(self) -> int:
+        return self._path.stat().st_size
+
+    def delete(self) -> None:
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            raise NotFound(self.name) from None
+
+    @property
     def _path(self) -> Path:
         return self.storage.root / self.bucket / self.name
 
@@ -90,10 +100,13 @@ class FolderBlob:
         except FileNotFoundError:
             raise NotFound(self.name) from None
 
-    def upload_from_string(self, content: bytes, content_type: str, if_generation_match: int) -> None:
-        assert if_generation_match == 0, "single files are created, never overwritten"
+    def upload_from_string(self, content: bytes, content_type: str, if_generation_match: int | None = None) -> None:
         path = self._path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if if_generation_match is None:
+            path.write_bytes(content)
+            return
+        assert if_generation_match == 0, "single files are created, never overwritten"
         try:
             with path.open("xb") as file:
                 file.write(content)

@@ -1,5 +1,6 @@
 """Is the data fit to be learned from? Each check compares the newest window with what was usual, and says so."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,6 +18,8 @@ NONE, NEGATIVE, POSITIVE = range(3)
 EARLY = 1
 """The bin of labels that are not younger than their record."""
 WEEK = 7
+REASONS = 3
+"""So many reasons for which lines are refused are told, each with an object."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ class Seen:
     drift: Mapping[str, Drift]
     drift_against: str
     """What the drift is measured against, for a person."""
+    refused: Sequence[Mapping[str, str]] = ()
+    """``object`` and ``reason`` of some of the corrupt lines."""
+    skipped: int = 0
+    """Objects in the archive that are none of its."""
 
 
 def check(seen: Seen, limits: CheckLimits) -> list[DataCheck]:
     """Every check, passed or not, in a fixed order. One that has nothing to look at passes and says so."""
     return [
         _schema(seen),
-        _share("corrupt", seen.corrupt, seen.lines, limits.corrupt, "of the archive's lines cannot be read"),
+        _corrupt(seen, limits),
         _share("duplicates", seen.duplicates, seen.readable, limits.duplicates, "of the records are repetitions"),
         _volume(seen, limits),
         _missing(seen, limits),
@@ -79,6 +86,18 @@ def _share(name: str, part: int, whole: int, limit: float, what: str) -> DataChe
     return DataCheck(
         name=name, passed=share <= limit, value=share, limit=limit, text=f"{share:.2%} {what} (limit {limit:.0%})"
     )
+
+
+def _corrupt(seen: Seen, limits: CheckLimits) -> DataCheck:
+    found = _share("corrupt", seen.corrupt, seen.lines, limits.corrupt, "of the archive's lines cannot be read")
+    text = found.text
+    if seen.corrupt and seen.refused:
+        reasons = Counter(line["reason"] for line in seen.refused)
+        named = {line["reason"]: line["object"] for line in reversed(seen.refused)}
+        text += ": " + "; ".join(f"{reason} ({named[reason]})" for reason, _ in reasons.most_common(REASONS))
+    if seen.skipped:
+        text += f"; {seen.skipped} objects skipped, which convert.json names"
+    return found.model_copy(update={"text": text})
 
 
 def _volume(seen: Seen, limits: CheckLimits) -> DataCheck:

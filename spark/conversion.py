@@ -138,7 +138,7 @@ def _converted(
         shape=snapshot.shape(job.case),
         days={} if before is None else before.days,
         waiting=None if before is None else before.waiting,
-        counts=({} if before is None else before.counts) | {"objects_skipped": len(odd)},
+        counts={**({} if before is None else before.counts), "objects_skipped": len(odd)},
         skipped=dict(list(odd.items())[:TOLD]),
         refused=() if before is None else before.refused,
     )

@@ -24,16 +24,29 @@ def run(unit: str, description: str, load: Callable[[], tuple[Work, Any]], argv:
         argv: the arguments, without the program's name.
     """
     job = parse(unit, description, argv)
+    storage: Any = None
 
     def work() -> None:
+        nonlocal storage
         # Each takes the better part of a second, Java's the one and Python's the other.
         with ThreadPoolExecutor(1) as pool, _short_turns():
             loading = pool.submit(load)
             session = start(f"{unit} {job.run_id}")
             loaded, storage = loading.result()
+        from spark import failure
+
+        failure.clear(storage, job)
         loaded(session, storage, job)
 
-    return exit_code(watched(unit, job, work))
+    def told() -> None:
+        try:
+            work()
+        except Exception as error:
+            from spark import failure
+
+            raise failure.left(storage, job, error) from error
+
+    return exit_code(watched(unit, job, told))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -139,7 +140,7 @@ def _measured(
         scores[CONSTANT] = np.full(len(window.target), trained["positive_share"])
         parity = max(
             largest_difference(scores["challenger"], window.spark_probability),
-            _golden_difference(challenger, json.loads(files["golden.json"])),
+            _golden_difference(job, challenger, json.loads(files["golden.json"])),
             *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
         )
         weights = importance(challenger, matrix, window.target, seed)
@@ -322,9 +323,17 @@ def _difference(model: ServedModel, window: Window) -> float:
     return largest_difference(model.probabilities(window.features), window.spark_probability)
 
 
-def _golden_difference(model: ServedModel, golden: Sequence[Mapping[str, Any]]) -> float:
-    columns = {name: [row["features"].get(name) for row in golden] for name in model.inputs}
-    return largest_difference(model.probabilities(columns), np.array([row["probability"] for row in golden]))
+def _golden_difference(job: Job, model: ServedModel, golden: Sequence[Mapping[str, Any]]) -> float:
+    """Of the golden rows as the class reads them. One that it refuses, the loader refuses too."""
+    rows, probabilities = [], []
+    for row in golden:
+        with suppress(ValidationError):
+            rows.append(job.case.features.model_validate(row["features"]).__dict__)
+            probabilities.append(row["probability"])
+    if not rows:
+        return 1.0
+    columns = {name: [row[name] for row in rows] for name in model.inputs}
+    return largest_difference(model.probabilities(columns), np.array(probabilities))
 
 
 def _evidence(measured: Mapping[str, Mapping[str, float]], window: Window, parity: float) -> Evidence:

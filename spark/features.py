@@ -3,11 +3,12 @@
 Category: its position in an alphabetical list of the values known from training; a value that is not in the list has
 the position ``len(list)`` (the bucket of the unseen), and a missing one is looked up as ``__missing__``.
 
-Number: as it is. A missing one is trained as a value far below all others, so that every split of the trees sends it
+Number: as it is. A missing one is trained as the lowest value there is, so that every split of the trees sends it
 to the left; the artefact says the same of NaN. (Spark's own trees cannot be trained on NaN: it can become a split's
 threshold, and then training and prediction disagree about who goes left.)
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,8 +21,10 @@ from pyspark.sql.functions import col, expr
 from schemas.shapes import MISSING, ModelInput, model_inputs
 from schemas.use_cases import UseCase
 
-MISSING_NUMBER = -1.0e9
-"""What Spark's trees are trained on in place of a missing number. No feature may come near it."""
+MISSING_NUMBER = -sys.float_info.max
+"""What Spark's trees are trained on in place of a missing number: no feature lies below it. A threshold lies half-way
+between two neighbours, so it is above, and the missing go left at every split, as NaN does in the artefact. (Half-way
+to a number near it the sum overflows, to a threshold of -inf: nobody goes left there, so it splits nothing.)"""
 
 
 def features_ddl(case: UseCase) -> str:

@@ -103,6 +103,8 @@ def inspect(
         newest=newest,
         drift=drift,
         drift_against=against,
+        refused=converted.refused,
+        skipped=converted.counts.get("objects_skipped", 0),
     )
     return Inspection(
         profile=as_profile(first, bins, usual),

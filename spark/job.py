@@ -60,6 +60,11 @@ class Job:
         return f"{self.archive}/parquet/{self.case.name}/run={self.run_id}"
 
     @property
+    def failure(self) -> str:
+        """Where a job of the run that fails leaves cause and fix; :mod:`spark.failure`."""
+        return f"{self.work}/failure.json"
+
+    @property
     def model(self) -> str:
         """The folder of the run's model."""
         return f"{self.models}/models/{self.training_date}/{self.run_id}"

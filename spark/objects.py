@@ -1,6 +1,7 @@
 """Single objects in a bucket, each written once. Data of many files is written by Spark itself."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +73,8 @@ def overwrite(storage: Any, uri: str, content: bytes, content_type: str = "appli
 
 def remove(storage: Any, uri: str) -> None:
     """Delete ``gs://bucket/path`` if it is there."""
-    try:
+    with suppress(NotFound):
         _blob(storage, uri).delete()
-    except NotFound:
-        pass
 
 
 def _blob(storage: Any, uri: str) -> Any:

@@ -11,10 +11,10 @@ artefact (``export.py``).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from math import floor
+from math import floor, prod
 from typing import Any
 
 import numpy as np
@@ -53,13 +53,13 @@ class Key:
     @property
     def cells(self) -> int:
         """How many there are."""
-        return int(np.prod([part.size + 1 for part in self.parts]))
+        return prod(part.size + 1 for part in self.parts)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """What each part's place is multiplied by."""
         sizes = [part.size + 1 for part in self.parts]
-        return tuple(int(np.prod(sizes[place + 1 :])) for place in range(len(sizes)))
+        return tuple(prod(sizes[place + 1 :]) for place in range(len(sizes)))
 
     def place(self, columns: Sequence[str]) -> str:
         """The cell as a SQL expression; ``columns`` are those of the model's inputs, in order."""
@@ -80,12 +80,18 @@ class Table:
 
 
 def bounds(rates: Sequence[Rate]) -> list[tuple[str, str]]:
-    """Names and SQL aggregates of the first and the last step of each number in a key."""
+    """Names and SQL aggregates of the first and the last step of each number in a key, and of its quartiles, which a
+    fill value of -1e36 does not move."""
     steps = sorted({part for rate in rates for part in rate.by if isinstance(part, Step)}, key=repr)
     return [
-        (f"{what} {step}", f"{what}(floor(features.`{step.feature}` / {step.width!r}D))")
+        (f"{what} {step}", aggregate.format(step=f"floor(features.`{step.feature}` / {step.width!r}D)"))
         for step in steps
-        for what in ("min", "max")
+        for what, aggregate in (
+            ("min", "min({step})"),
+            ("max", "max({step})"),
+            ("quarter", "percentile_approx({step}, 0.25D, 1000)"),
+            ("three quarters", "percentile_approx({step}, 0.75D, 1000)"),
+        )
     ]
 
 
@@ -95,7 +101,8 @@ def keys(
     inputs: Sequence[ModelInput],
     categories: Mapping[str, Sequence[str]],
 ) -> list[Key]:
-    """The keys of ``rates``.
+    """The keys of ``rates``. A number whose steps do not all fit is told apart around the middle half of the rows, and
+    beyond it counts as out of range.
 
     Args:
         found: what the training rows have for :func:`bounds`, by name.
@@ -106,21 +113,47 @@ def keys(
     position = {item.name: place for place, item in enumerate(inputs)}
     result = []
     for rate in rates:
-        parts = []
-        for part in rate.by:
-            if isinstance(part, Step):
-                low, high = (float(found[f"{what} {part}"] or 0) for what in ("min", "max"))
-                parts.append(Part(position[part.feature], part.width, low, floor(high - low) + 1))
-            else:
-                parts.append(Part(position[part], 1.0, 0.0, len(categories[part])))
-        key = Key(rate.name, tuple(parts))
+        key = _key(rate, _ends, found, position, categories)
+        if key.cells > MAX_CELLS:
+            key = _key(rate, _middle, found, position, categories)
         if key.cells > MAX_CELLS:
             raise JobFailed(
                 f"rate {rate.name} would have {key.cells} groups, more than {MAX_CELLS}: a table of that size does not "
-                "belong into an artefact; take fewer or coarser parts (schemas/use_cases/)"
+                "belong into an artefact; take fewer or coarser parts (schemas/use_cases/), or send null for what is "
+                "missing, not a number far from all others"
             )
         result.append(key)
     return result
+
+
+def _key(
+    rate: Rate,
+    ends: Callable[[Mapping[str, Any], Step], tuple[float, float]],
+    found: Mapping[str, Any],
+    position: Mapping[str, int],
+    categories: Mapping[str, Sequence[str]],
+) -> Key:
+    parts = []
+    for part in rate.by:
+        if isinstance(part, Step):
+            low, high = ends(found, part)
+            parts.append(Part(position[part.feature], part.width, low, floor(high - low) + 1))
+        else:
+            parts.append(Part(position[part], 1.0, 0.0, len(categories[part])))
+    return Key(rate.name, tuple(parts))
+
+
+def _ends(found: Mapping[str, Any], step: Step) -> tuple[float, float]:
+    low, high = (float(found[f"{what} {step}"] or 0) for what in ("min", "max"))
+    return low, high
+
+
+def _middle(found: Mapping[str, Any], step: Step) -> tuple[float, float]:
+    """The middle half of the rows, and three times as much on either side."""
+    low, high = _ends(found, step)
+    quarter, three_quarters = (float(found[f"{what} {step}"] or 0) for what in ("quarter", "three quarters"))
+    reach = 3 * (three_quarters - quarter) + 1
+    return max(low, quarter - reach), min(high, three_quarters + reach)
 
 
 def history(

@@ -71,7 +71,7 @@ def _read(
         .select(expr("CAST(value AS BINARY) AS line"), expr("_metadata.file_path AS object"))
     )
     plain = replace(case)  # without what it has made for itself so far, which need not travel
-    return lines.mapInArrow(lambda batches: _judged(batches, columns(plain)), ddl)
+    return lines.mapInArrow(lambda batches: _judged(iter(batches), columns(plain)), ddl)
 
 
 def _judged(batches: Batches, columns: _Columns) -> Batches:
@@ -82,7 +82,7 @@ def _judged(batches: Batches, columns: _Columns) -> Batches:
         for place, line in enumerate(lines):
             try:
                 rows.append(columns.row(columns.read(line)))
-            except Exception as error:  # noqa: BLE001 - whatever a class raises: the line is none of its documents
+            except Exception as error:  # whatever a class raises: the line is none of its documents
                 if line.strip():  # a line without anything is no document that somebody sent
                     refused.append((place, error))
         if rows:

@@ -92,8 +92,8 @@ def shape(case: UseCase) -> str:
     packages that do the work. Of a class that lies elsewhere, and of what it uses there, the schema alone is seen.
     """
     digest = hashlib.sha256()
-    schemas = (case.record.__pydantic_core_schema__, Label.__pydantic_core_schema__)
-    for part in (*(_ADDRESS.sub("", repr(schema)) for schema in schemas), code_sha256("schemas"), *map(version, JUDGES)):
+    classes = (_ADDRESS.sub("", repr(one.__pydantic_core_schema__)) for one in (case.record, Label))
+    for part in (*classes, code_sha256("schemas"), *map(version, JUDGES)):
         digest.update(f"{len(part)} {part}".encode())
     return f"2; {features_ddl(case)}; {', '.join(case.labels)}; {digest.hexdigest()}"
 

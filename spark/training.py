@@ -20,7 +20,6 @@ from datetime import date, timedelta
 from math import ceil, isqrt
 from typing import Any
 
-from pydantic import ValidationError
 from pyspark.ml.classification import GBTClassificationModel, GBTClassifier
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame, SparkSession
@@ -32,6 +31,7 @@ from schemas.use_cases import UseCase
 from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values, scores_ddl
+from spark.golden import PLAIN, Golden, golden
 from spark.job import Job, JobFailed, progress
 from spark.literal import literal
 from spark.reasons import to_reasons
@@ -40,7 +40,7 @@ from spark.snapshot import Snapshot
 from spark.watched import TRAINING
 
 STRAY_SHARE = 0.01
-"""Of all labelled rows: fewer than that, more than an evaluation window after all others, have a wrong date."""
+"""Of all labelled rows: fewer than that, more than an evaluation window apart from all others, have a wrong date."""
 SEED = 20130101
 # Measured on flights (docs/backtest.md). Flat trees: the first one has the full weight in Spark's boosting, and a flat
 # one follows the noise of so few weeks less. A tree sees a third of the columns at each split, for the same reason, and
@@ -58,10 +58,7 @@ ROWS_A_PARTITION = 250_000
 FEWEST_TREES, MOST_TREES = 40, 120
 MAX_KEYED = 1000
 """So many values of a category are told apart in the groups of a rate."""
-GOLDEN_PLAIN = 30
-GOLDEN_CHANGED = 20
 THRESHOLD_ROWS = 50_000
-UNSEEN = "~new"
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
     # listed in, on however many cores.
     training_rows = (
-        labelled.where(_training(begin))
+        labelled.where(_training(first, begin))
         .repartition(partitions(_labels(converted, first, begin - timedelta(days=1))), "record_id")
         .sortWithinPartitions("record_id")
         .select("dt", "label_time", "target", "features")
@@ -120,6 +117,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         )
         for use in ("train", "evaluate"):
             TRAINING.set(counts[use], use_case=job.case.name, use=use)
+        _enough(counts["train"], windows, categories, most)
         direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
         keys = rates.keys(job.case.rates, counts, inputs, categories)
         frame = indexed(rows, inputs, categories)
@@ -136,14 +134,15 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
     # wait for their plans and their files.
     with ThreadPoolExecutor() as pool:
-        prepared = pool.submit(lambda: encoder.present(_with_golden(job.case, window, inputs), tables))
+        prepared = pool.submit(_prepared, job.case, window, encoder, tables)
         model = trees.fit(table)
         progress(
             f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
         )
         exported = pool.submit(_export, storage, job, model, encoder, tables)
         asked = pool.submit(_threshold, model, table, counts)
-        _score(spark, storage, job, model, prepared.result())
+        rows, chosen = prepared.result()
+        _score(spark, storage, job, model, rows, chosen)
         artefact_bytes, threshold = exported.result(), asked.result()
 
     seconds = round(time.monotonic() - began, 3)
@@ -160,6 +159,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         "windows": {name: day.isoformat() for name, day in vars(windows).items()},
         "seed": SEED,
         "parameters": {"model": "pyspark.ml.GBTClassifier", "evaluation_days": evaluation_days, **parameters},
+        "golden": {"rows": len(chosen.documents), "refused": len(chosen.refused)},
         "seconds": seconds,
     }
     objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
@@ -193,7 +193,7 @@ def _bounds(job: Job, converted: Snapshot, evaluation_days: int) -> tuple[date, 
             f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
-    first, last = min(days), newest_day(days, evaluation_days)
+    first, last = oldest_day(days, evaluation_days), newest_day(days, evaluation_days)
     return first, last - timedelta(days=evaluation_days - 1), last
 
 
@@ -225,6 +225,17 @@ def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) ->
     return Windows(first, counts.train_to, begin, last), counts.asDict()
 
 
+def _enough(rows: int, windows: Windows, categories: Mapping[str, Sequence[str]], most: int) -> None:
+    """Spark's trees need as many rows as a category has values, and one more for the unseen."""
+    values = {name: len(known) for name, known in categories.items() if len(known) <= most}
+    name = max(values, key=lambda one: values[one], default="")
+    if rows <= values.get(name, 0):
+        raise JobFailed(
+            f"{rows} training rows, from {windows.train_from} to {windows.train_to}, are too few: category {name} has "
+            f"{values[name]} values and needs {values[name] + 1}; wait for more history, or backfill it"
+        )
+
+
 def newest_day(labelled: Mapping[date, int], evaluation_days: int) -> date:
     """The newest day with labels, left out what a wrong clock dated into the future: a few rows after a gap.
 
@@ -234,14 +245,31 @@ def newest_day(labelled: Mapping[date, int], evaluation_days: int) -> date:
         labelled: labelled rows by day; at least one day.
         evaluation_days: so many days without labels make a gap.
     """
-    days = sorted(labelled)
-    few = STRAY_SHARE * sum(labelled.values())
+    newest = _outermost(sorted(labelled), labelled, evaluation_days)
+    if newest < max(labelled):
+        progress(f"train: what is labelled after {newest} is left out: a few rows, long after all others")
+    return newest
+
+
+def oldest_day(labelled: Mapping[date, int], evaluation_days: int) -> date:
+    """The first day with labels, left out what a wrong clock, or a spreadsheet's zero, dated into the past: a few rows
+    before a gap. The run says that it was trained from this day on."""
+    oldest = _outermost(sorted(labelled, reverse=True), labelled, evaluation_days)
+    if oldest > min(labelled):
+        progress(f"train: what is labelled before {oldest} is left out: a few rows, long before all others")
+    return oldest
+
+
+def _outermost(days: Sequence[date], labelled: Mapping[date, int], evaluation_days: int) -> date:
+    """The last of ``days``, which go in either direction, left out a few rows after a gap."""
+    few = STRAY_SHARE * sum(labelled[day] for day in days)
+    beyond = 0
     for place in range(len(days) - 1, 0, -1):
-        if sum(labelled[day] for day in days[place:]) >= few:
+        beyond += labelled[days[place]]
+        if beyond >= few:
             break
-        if days[place] - days[place - 1] > timedelta(days=evaluation_days):
-            progress(f"train: what is labelled from {days[place]} on is left out: a few rows, long after all others")
-            return newest_day({day: labelled[day] for day in days[:place]}, evaluation_days)
+        if abs(days[place] - days[place - 1]) > timedelta(days=evaluation_days):
+            return _outermost(days[:place], labelled, evaluation_days)
     return days[-1]
 
 
@@ -258,9 +286,9 @@ def sized(rows: int) -> dict[str, int]:
     return {"maxIter": min(max(FEWEST_TREES, root // 5), MOST_TREES), "minInstancesPerNode": root}
 
 
-def _training(begin: date) -> str:
+def _training(first: date, begin: date) -> str:
     """Which rows are trained on when evaluation begins at ``begin``: those whose outcome was known by then."""
-    return f"(dt < DATE '{begin}' AND label_time <= TIMESTAMP '{begin} 00:00:00')"
+    return f"(dt >= DATE '{first}' AND dt < DATE '{begin}' AND label_time <= TIMESTAMP '{begin} 00:00:00')"
 
 
 @dataclass(frozen=True)
@@ -318,14 +346,23 @@ def _export(
     return len(artefact)
 
 
-def _score(spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, window: DataFrame) -> None:
+def _prepared(
+    case: UseCase, window: DataFrame, encoder: _Encoder, tables: Sequence[rates.Table]
+) -> tuple[DataFrame, Golden]:
+    """What is to be scored, as vectors, and the golden rows in it."""
+    chosen = _chosen(case, window, encoder.categories)
+    return encoder.present(_with_golden(case, window, chosen), tables), chosen
+
+
+def _score(
+    spark: SparkSession, storage: Any, job: Job, model: GBTClassificationModel, window: DataFrame, chosen: Golden
+) -> None:
     """Write Spark's own probabilities: of the evaluation window, and of the golden rows."""
     scored = _scored(model, window).select("record_id", "dt", "target", "features", "golden", "probability")
     scores = f"{job.work}/scores"
     scored.write.mode("overwrite").parquet(scores)
-    objects.write_once(
-        storage, f"{job.model}/golden.json", _golden(spark.read.schema(scores_ddl(job.case)).parquet(scores))
-    )
+    written = spark.read.schema(scores_ddl(job.case)).parquet(scores)
+    objects.write_once(storage, f"{job.model}/golden.json", _golden(written, chosen.documents))
 
 
 def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
@@ -340,39 +377,44 @@ def _threshold(model: GBTClassificationModel, table: DataFrame, counts: Mapping[
     return threshold
 
 
-def _with_golden(case: UseCase, window: DataFrame, inputs: Sequence[ModelInput]) -> DataFrame:
-    """The window's rows, and the golden ones, which have a number in ``golden``, to be scored in one go: some records
-    of the window, as sent and with one thing changed: an unseen category, a missing value, all that may be missing."""
-    picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(GOLDEN_PLAIN).select("features").collect()
-    plain = [row.features.asDict() for row in picked]
-    changed = [features for features in _changed(plain, inputs) if _valid(case, features)][:GOLDEN_CHANGED]
-    rows = [{"golden": number, "features": features} for number, features in enumerate(plain + changed)]
-    golden = literal(window.sparkSession, rows, f"golden INT, {features_ddl(case)}")
-    return window.select("record_id", "dt", "target", "features").unionByName(golden, allowMissingColumns=True)
+def _chosen(case: UseCase, window: DataFrame, categories: Mapping[str, list[str]]) -> Golden:
+    """The golden rows, made of some records of the window.
+
+    Raises:
+        JobFailed: the class refuses all of these.
+    """
+    picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(PLAIN).select("features").collect()
+    chosen = golden(case, [row.features.asDict() for row in picked], categories)
+    if chosen.refused:
+        progress(
+            f"train: {case.features.__name__} refuses {len(chosen.refused)} of {len(picked)} records of the evaluation "
+            f"window when they are sent again, so they are no golden rows: {chosen.refused[0]}",
+            "WARNING",
+        )
+    if not chosen.documents:
+        raise JobFailed(
+            f"{case.features.__name__} refuses each of {len(picked)} records that it has given itself when they are "
+            f"sent again, so nothing can show that the model is what was trained: {chosen.refused[0]}; let its "
+            "validators take what they give (schemas/use_cases/)"
+        )
+    return chosen
 
 
-def _golden(scores: DataFrame) -> bytes:
+def _with_golden(case: UseCase, window: DataFrame, chosen: Golden) -> DataFrame:
+    """The window's rows, and the golden ones, which have a number in ``golden``, to be scored in one go."""
+    rows = [{"golden": number, "features": values} for number, values in enumerate(chosen.values)]
+    frame = literal(window.sparkSession, rows, f"golden INT, {features_ddl(case)}")
+    return window.select("record_id", "dt", "target", "features").unionByName(frame, allowMissingColumns=True)
+
+
+def _golden(scores: DataFrame, documents: Sequence[Mapping[str, Any]]) -> bytes:
     """Each golden row's features, with Spark's own probability."""
-    rows = scores.where("golden IS NOT NULL").select("golden", "features", "probability").collect()
-    golden = [
-        GoldenRow(features=row.features.asDict(), probability=row.probability).model_dump(mode="json")
-        for row in sorted(rows, key=lambda row: row.golden)
+    found = {
+        row.golden: row.probability
+        for row in scores.where("golden IS NOT NULL").select("golden", "probability").collect()
+    }
+    rows = [
+        GoldenRow(features=dict(document), probability=found[number]).model_dump(mode="json")
+        for number, document in enumerate(documents)
     ]
-    return json.dumps(golden, indent=1, sort_keys=True).encode()
-
-
-def _changed(plain: Sequence[dict[str, Any]], inputs: Sequence[ModelInput]) -> list[dict[str, Any]]:
-    bare: dict[str, Any] = {item.name: None for item in inputs if not item.required}
-    unseen: dict[str, Any] = {item.name: UNSEEN for item in inputs if item.kind == "category"}
-    changes: list[dict[str, Any]] = [bare, unseen, bare | unseen]
-    changes += [{name: UNSEEN} for name in unseen] + [{name: None} for name in bare]
-    return [plain[place % len(plain)] | changes[place % len(changes)] for place in range(2 * GOLDEN_CHANGED)]
-
-
-def _valid(case: UseCase, features: dict[str, Any]) -> bool:
-    """A golden row must be one that a publisher may send: the serving side reads it through the same class."""
-    try:
-        case.features.model_validate(features)
-    except ValidationError:
-        return False
-    return True
+    return json.dumps(rows, indent=1, sort_keys=True).encode()

@@ -76,10 +76,10 @@ def test_every_malformed_kind_is_refused_by_every_unit(name: str) -> None:
         with pytest.raises(ValueError, match=r"."):
             archive(kind)
         with pytest.raises(Refused):  # what ingest_fast and classify both call
-            read_record(Envelope(data=kind), case.record)
+            read_record(Envelope(data=kind), case.read_record)
     good = json.dumps(documents[0]).encode()
     archive(good)
-    read_record(Envelope(data=good), case.record)
+    read_record(Envelope(data=good), case.read_record)
 
 
 def test_what_a_use_case_allows_is_no_spoiling() -> None:

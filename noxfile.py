@@ -88,7 +88,7 @@ def module(session: nox.Session, *arguments: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the whole loop on real flights: deploy, backfill, train, classify live, train again, switch, account."""
+    """Run the whole loop on real records: deploy, backfill, train, classify live, train again, switch, account."""
     module(session, "demo")
 
 

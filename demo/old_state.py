@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from laptop.supervisor import LOCK, Supervisor
+from laptop.supervisor import Supervisor
 
-MADE_AT_ONCE = {LOCK, "logs", "endpoints.json"}
-"""What a folder has in which nothing was kept yet."""
+NO_STATE = {"logs", "locks"}
+"""Folders that hold nothing of anybody's; each of the others is a server's."""
 
 
 def make_room(state: Path, may_delete: Callable[[str], bool], say: Callable[[str], None]) -> None:
@@ -22,7 +22,7 @@ def make_room(state: Path, may_delete: Callable[[str], bool], say: Callable[[str
         OSError: it cannot be written.
     """
     with Supervisor(state, only=[]):  # so nobody else works on it
-        kept = [path for path in state.iterdir() if path.name not in MADE_AT_ONCE]
+        kept = [path for path in state.iterdir() if path.is_dir() and path.name not in NO_STATE]
         if not kept:
             return
         newest = datetime.fromtimestamp(max(path.stat().st_mtime for path in kept)).astimezone()

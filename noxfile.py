@@ -83,7 +83,9 @@ def install(session: nox.Session, python: Path) -> None:
 
 def module(session: nox.Session, *arguments: str) -> None:
     """Run ``python -m`` in the shared environment with the arguments given after ``--``."""
-    session.run(environment(session), "-m", *arguments, *session.posargs, external=True)
+    command = (environment(session), "-m", *arguments, *session.posargs)
+    # After Ctrl-C nox would end it within half a second, and with it the servers that are to be ended in order.
+    session.run(*command, external=True, interrupt_timeout=None)
 
 
 @nox.session

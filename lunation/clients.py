@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what only a deployment calls is imported when it does
     from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
     from google.cloud.firestore_admin_v1 import FirestoreAdminClient
     from google.cloud.iam_admin_v1 import IAMClient
+    from google.cloud.iam_credentials_v1 import IAMCredentialsClient
     from google.cloud.monitoring_dashboard_v1 import DashboardsServiceClient
     from google.cloud.monitoring_v3 import (
         AlertPolicyServiceClient,
@@ -242,6 +243,13 @@ class Clients:
     def http(self) -> requests.Session:
         """Plain HTTP to Workflow Executions, whose client has no step entries."""
         return self.session("workflows")
+
+    @cached_property
+    def iam_credentials(self) -> "IAMCredentialsClient":
+        """Tokens of service accounts. Where functions are on this machine, their server gives them out."""
+        from google.cloud.iam_credentials_v1 import IAMCredentialsClient
+
+        return self._grpc(IAMCredentialsClient, "functions")
 
     # --- what only a deployment calls
 

@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 from lunation import scoring
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
-from lunation.ledger import archived_documents
+from lunation.ledger import Tell, archived_lines, documents
 from lunation.scoring import Outcome, Score
-from schemas import Comparison, UseCase
+from schemas import Comparison, Label, UseCase
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,24 @@ class Compared:
     served_score: Score | None
 
 
-def compare(clients: Clients, case: UseCase, *, first: date, shadow: str | None = None) -> list[Compared]:
+def compare(
+    clients: Clients, case: UseCase, *, first: date, shadow: str | None = None, skipped: Tell
+) -> list[Compared]:
     """Every pair of models that were compared on records of ``first`` or later; by the number of records.
 
     Args:
         shadow: only this model version.
+        skipped: told what in the archive is none of its objects, no comparison, or no label.
     """
     bucket = archive_bucket(clients.target)
+    comparisons = archived_lines(clients.storage, bucket, "comparisons", first, skipped=skipped)
     found = {
         (one.record_id, one.shadow_version): one
-        for one in map(Comparison.model_validate, archived_documents(clients.storage, bucket, "comparisons", first))
+        for one in documents(comparisons, Comparison.model_validate_json, skipped)
         if shadow is None or one.shadow_version == shadow
     }
-    latest = _latest_labels(archived_documents(clients.storage, bucket, "labels", first), case)
+    labels = archived_lines(clients.storage, bucket, "labels", first, skipped=skipped)
+    latest = _latest_labels(documents(labels, case.read_label, skipped))
     pairs: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
     for one in found.values():
         pairs[one.shadow_version, one.served_version].append(one)
@@ -55,12 +59,11 @@ def since(days: int) -> date:
     return (datetime.now(UTC) - timedelta(days=days - 1)).date()
 
 
-def _latest_labels(documents: Iterable[Mapping[str, Any]], case: UseCase) -> dict[str, str]:
+def _latest_labels(labels: Iterable[Label]) -> dict[str, str]:
     latest: dict[str, tuple[datetime, str]] = {}
-    for document in documents:
-        if document["label"] in case.labels:
-            told = datetime.fromisoformat(document["event_time"]), document["label"]
-            latest[document["record_id"]] = max(latest.get(document["record_id"], told), told)
+    for one in labels:
+        told = one.event_time, one.label
+        latest[one.record_id] = max(latest.get(one.record_id, told), told)
     return {record_id: label for record_id, (_, label) in latest.items()}
 
 

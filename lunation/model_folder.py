@@ -1,6 +1,7 @@
 """A model's folder in the models bucket, checked before anything points to it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from google.api_core.exceptions import NotFound
@@ -21,6 +22,8 @@ class ModelFolder:
 
     named: NamedModel
     manifest: ModelManifest
+    files: Mapping[str, bytes]
+    """The manifest and all that it lists as needed to serve."""
 
 
 def check(client: storage.Client, bucket: str, model_version: str, use_case: str) -> ModelFolder:
@@ -46,9 +49,10 @@ def check(client: storage.Client, bucket: str, model_version: str, use_case: str
         raise FolderRefused(f"{uri} holds a model for use case {manifest.use_case}, not {use_case}")
     if manifest.model_version != model_version:
         raise FolderRefused(f"{uri} holds model {manifest.model_version}, not {model_version}")
+    files = {"manifest.json": content} | {file.name: read(file.name) for file in manifest.files}
     for file in manifest.files:
-        found = hashlib.sha256(read(file.name)).hexdigest()
+        found = hashlib.sha256(files[file.name]).hexdigest()
         if found != file.sha256:
             raise FolderRefused(f"{uri}/{file.name} has SHA-256 {found}; its manifest says {file.sha256}")
     sha256 = hashlib.sha256(content).hexdigest()
-    return ModelFolder(NamedModel(model_version=model_version, uri=uri, manifest_sha256=sha256), manifest)
+    return ModelFolder(NamedModel(model_version=model_version, uri=uri, manifest_sha256=sha256), manifest, files)

@@ -8,8 +8,9 @@ from itertools import islice
 
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
-from lunation.ledger import archived_objects, contents
-from lunation.verify import Account, day_of, id_in
+from lunation.ledger import Skipped, Tell, archived_objects, contents, lines_of, why
+from lunation.verify import Account, day_of
+from schemas import UseCase
 
 UNCONFIRMED = 1000
 """So many messages wait for Pub/Sub's word at a time."""
@@ -25,43 +26,67 @@ class NotConfirmed(TimeoutError):
     """Pub/Sub did not confirm a message in time; the text says what to do."""
 
 
-def missing(clients: Clients, account: Account) -> Iterator[Message]:
+def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) -> Iterator[Message]:
     """The records that a place lacks: from the archive, or from ``Record`` if it is the archive that lacks them. One
-    that the archive has for two dates comes once."""
+    that the archive has for two dates comes once.
+
+    Args:
+        skipped: told what today's class refuses: no consumer would take it.
+    """
     wanted: dict[date, set[str]] = {}
     for place in ("Record", "Classification"):
         for day, ids in account.missing[place].items():
             wanted.setdefault(day, set()).update(ids)
     found = set[str]()
     for day, ids in sorted(wanted.items()):
-        for record_id, line in archived(clients, day, day):
+        # What is skipped here was named by verify.
+        for record_id, line in archived(clients, case, day, day, lambda _: None, strangers=False):
             if record_id in ids and record_id not in found:
                 found.add(record_id)
                 yield record_id, line
     unkept = [record_id for _, ids in sorted(account.missing["archive"].items()) for record_id in sorted(ids)]
-    yield from _mirrored(clients, unkept)
+    yield from _mirrored(clients, case, unkept, skipped)
 
 
-def archived(clients: Clients, first: date, last: date | None) -> Iterator[Message]:
-    """Every record of these event dates in the archive, history too, each once for its date."""
-    objects = archived_objects(clients.storage, archive_bucket(clients.target), "records", first, last)
+def archived(
+    clients: Clients, case: UseCase, first: date, last: date | None, skipped: Tell, *, strangers: bool = True
+) -> Iterator[Message]:
+    """Every record of these event dates in the archive, history too, each once for its date.
+
+    Args:
+        skipped: told what today's class refuses, and which objects are damaged.
+        strangers: tell it the objects that are none of the archive's, too.
+    """
+    bucket = archive_bucket(clients.target)
+    objects = archived_objects(clients.storage, bucket, "records", first, last, skipped if strangers else None)
     day, seen = None, set[str]()
-    for blob, content in contents(objects):
+    for blob, content in contents(objects, skipped):
         if day != (day := day_of(blob.name)):
             seen.clear()
-        for line in content.splitlines():
-            record_id = id_in(line)
-            if record_id is not None and record_id not in seen:
+        for line in lines_of(blob.name, content):
+            try:
+                record_id = case.read_record(line.data).record_id
+            except ValueError as error:
+                skipped(Skipped(line.where, why(error)))
+                continue
+            if record_id not in seen:
                 seen.add(record_id)
-                yield record_id, line
+                yield record_id, line.data
 
 
-def _mirrored(clients: Clients, record_ids: Iterable[str]) -> Iterator[Message]:
+def _mirrored(clients: Clients, case: UseCase, record_ids: Iterable[str], skipped: Tell) -> Iterator[Message]:
     names = iter(record_ids)
     client = clients.datastore
     while batch := list(islice(names, ENTITIES_AT_A_TIME)):
         for entity in client.get_multi([client.key("Record", name) for name in batch]):
-            yield str(entity.key.name), str(entity["payload"]).encode()
+            payload = entity.get("payload")
+            document = payload.encode() if isinstance(payload, str) else payload if isinstance(payload, bytes) else b""
+            try:
+                case.read_record(document)
+            except ValueError as error:
+                skipped(Skipped(f"Record {entity.key.name}, property payload", why(error)))
+            else:
+                yield str(entity.key.name), document
 
 
 def publish(clients: Clients, messages: Iterable[Message], show: Callable[[str], None] = lambda _: None) -> int:

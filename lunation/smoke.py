@@ -4,6 +4,7 @@ The record is the first one of the use case's data set under an id and a time of
 so what the archive files of it lies in a folder of its own, and can be taken away without touching anything else.
 """
 
+import contextlib
 import json
 import time
 import uuid
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, InvalidArgument, NotFound
 from googleapiclient.errors import HttpError
+from pydantic import ValidationError
 
 from lunation import query
 from lunation.clients import Clients
@@ -23,7 +25,7 @@ from lunation.deploy.resource import Resource
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import archived_objects, contents
 from lunation.settings import Settings
-from schemas import use_case
+from schemas import DeadLetter, use_case
 from schemas.training_run import RunState
 
 MARK = "lunation-smoke-"
@@ -195,9 +197,10 @@ class _Marked:
         for _, content in contents(one for one in objects if one.time_created >= self._began - CLOCKS_APART):
             for line in content.splitlines():
                 if self._message_id.encode() in line:
-                    letter = json.loads(line)
-                    if letter["message_id"] == self._message_id:
-                        units.add(letter["unit"])
+                    with contextlib.suppress(ValidationError):  # it is no dead letter, whoever put it there
+                        letter = DeadLetter.model_validate_json(line)
+                        if letter.message_id == self._message_id:
+                            units.add(letter.unit)
         return f"of {', '.join(sorted(units))}" if wanted <= units else None
 
     def _objects(self) -> Iterator[Any]:
@@ -213,8 +216,9 @@ class _Marked:
             marked.key_filter(client.key(kind, MARK), ">=")
             marked.key_filter(client.key(kind, self.record_id), "<=")
             client.delete_multi([entity.key for entity in marked.fetch()])
-        runs = query.training_runs(client, self._case.name, limit=5)
-        if any(run.state is RunState.RUNNING for run in runs):
+        broken: list[query.Broken] = []  # one that cannot be read may be running
+        runs = query.training_runs(client, self._case.name, 5, broken.append)
+        if broken or any(run.state is RunState.RUNNING for run in runs):
             return f"a training is running, which may have listed the archive's objects of {DAY}: they stay, unlabelled"
         for blob, content in contents(self._objects()):
             if all(MARK.encode() in line for line in content.splitlines()):

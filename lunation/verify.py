@@ -1,22 +1,21 @@
 """Accounts for every record: what the archive holds is in the fast path, and what was answered is in the archive."""
 
-import base64
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from google.cloud import storage  # type: ignore[attr-defined]
-from pydantic import ValidationError
 
 from lunation import query
+from lunation.asked import ask
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
-from lunation.ledger import archived_documents, archived_objects, contents
+from lunation.ledger import Skipped, Tally, archived_objects, contents, documents, id_in, lines_of, why
+from lunation.query import Broken
+from lunation.refused import payload_of
 from lunation.settings import Settings
-from schemas import use_case
+from schemas import DeadLetter, UseCase, use_case
 
 SETTLE_SECONDS = 120.0
 """How long after its window an object may take to be written, and a push to be answered, before it is missed."""
@@ -47,8 +46,15 @@ class Account:
     """Of these, filed by a backfill only: they are expected nowhere else."""
     duplicates: int = 0
     """Lines of the archive whose id another line has, too. Spark drops them."""
-    unreadable: list[str] = field(default_factory=list)
-    """``object:line`` of what is no record."""
+    unreadable: Tally = field(default_factory=Tally)
+    """Lines that are no record at all, objects that are damaged, dead letters that are none."""
+    set_aside: Tally = field(default_factory=Tally)
+    """Lines with an id that today's class refuses. They are archived, and expected nowhere else: no consumer would take
+    them."""
+    strangers: Tally = field(default_factory=Tally)
+    """Objects that are none of the archive's, whoever put them there. Nothing reads them."""
+    broken: dict[Broken, None] = field(default_factory=dict)
+    """Entities that cannot be read, each once."""
     mirrored: int = 0
     """Of the archived ones, in ``Record``."""
     expired: int = 0
@@ -65,6 +71,11 @@ class Account:
     dead: list[DeadLetters] = field(default_factory=list)
     """What was refused since the first of these days, or since the first of these records was archived."""
 
+    troubles: tuple[str, ...] = ()
+    """Why what the pointer names is not served, as an instance of the classifier says."""
+    unasked: str | None = None
+    """Why no instance said whether it is."""
+
     def count(self, place: str) -> int:
         """How many records a place lacks."""
         return sum(map(len, self.missing[place].values()))
@@ -80,8 +91,9 @@ class Account:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing."""
-        return not self.unreadable and not any(map(self.count, self.missing))
+        """Whether nothing is missing, nothing that was looked at is broken, and what the pointer names is served."""
+        well = not self.unreadable.count and not self.broken and not self.troubles
+        return well and not any(map(self.count, self.missing))
 
 
 def verify(
@@ -97,7 +109,8 @@ def verify(
     """Compare archive, ``Record`` and ``Classification`` day by day.
 
     Reads every object of these days, looks up each record in ``Record`` without its payload, and reads the keys of
-    ``Classification``. In memory are the ids of one day, and all that are missing.
+    ``Classification``. In memory are the ids of one day, and all that are missing. What cannot be read is named in the
+    account, and the rest is compared.
 
     Args:
         first: the first event date, in UTC.
@@ -110,9 +123,14 @@ def verify(
     young = began - grace
     old = began - timedelta(days=settings.records.ttl_days) + grace  # the copy is older than what is archived
     account = Account(first, last)
+    case = use_case(settings.use_case)
+
+    def tell(found: Broken) -> None:
+        account.broken[found] = None
+
     refused_since = first
-    for day, objects in _days(clients, first, last):
-        filed = _filed(account, day, objects, show)
+    for day, objects in _days(clients, account, tell):
+        filed, aside = _filed(account, day, objects, case, show)
         live = {record_id: at for record_id, at in filed.items() if at is not None}
         account.archived += len(filed)
         account.history += len(filed) - len(live)
@@ -120,21 +138,21 @@ def verify(
             refused_since = min(refused_since, (min(live.values()) - timedelta(days=1)).date())
 
         show(f"{day}: {len(live):,} records looked up in Datastore")
-        mirrored = query.times(clients.datastore_api, clients.project, "Record", "stored_at", live)
-        unmirrored = {record_id: live[record_id] for record_id in live.keys() - mirrored.keys()}
+        mirrored = query.times(clients.datastore_api, clients.project, "Record", "stored_at", live, tell)
+        unmirrored = {record_id: live[record_id] for record_id in live.keys() - mirrored.keys() - aside}
         expired = {record_id for record_id, at in unmirrored.items() if at <= old}
         account.mirrored += len(mirrored)
         account.expired += len(expired)
 
         answered = set(query.classified_on(clients.datastore, day))
         # One that was sent twice, with two event times, was answered once.
-        answered |= _when_answered(clients, live.keys() - answered).keys()
+        answered |= _when_answered(clients, live.keys() - answered, tell).keys()
         account.classified += len(answered)
 
         lacking = {
-            "archive": _when_answered(clients, answered - filed.keys()),
+            "archive": _when_answered(clients, answered - filed.keys(), tell),
             "Record": {record_id: at for record_id, at in unmirrored.items() if record_id not in expired},
-            "Classification": {record_id: live[record_id] for record_id in live.keys() - answered},
+            "Classification": {record_id: live[record_id] for record_id in live.keys() - answered - aside},
         }
         on_their_way = {one for found in lacking.values() for one, at in found.items() if at > young}
         account.under_way += len(on_their_way)
@@ -142,25 +160,30 @@ def verify(
             if missing := found.keys() - on_their_way:
                 account.missing[place][day] = set(missing)
     show("dead letters")
-    _read_dead_letters(settings, clients, account, refused_since)
+    _read_dead_letters(case, clients, account, refused_since)
+    if query.pointer(clients.datastore, case.name, tell) is not None:
+        show("the deployed model")
+        asked = ask(clients)
+        account.troubles, account.unasked = asked.troubles, asked.unanswered
     return account
 
 
-def _when_answered(clients: Clients, record_ids: Iterable[str]) -> dict[str, datetime]:
-    return query.times(clients.datastore_api, clients.project, "Classification", "classified_at", record_ids)
+def _when_answered(clients: Clients, record_ids: Iterable[str], tell: query.Tell) -> dict[str, datetime]:
+    return query.times(clients.datastore_api, clients.project, "Classification", "classified_at", record_ids, tell)
 
 
 def _days(
-    clients: Clients, first: date, last: date | None
+    clients: Clients, account: Account, tell: query.Tell
 ) -> Iterator[tuple[date, Iterable[tuple[storage.Blob, bytes]]]]:
     """Each day of which something is archived or was answered, with its objects."""
-    blobs = archived_objects(clients.storage, archive_bucket(clients.target), "records", first, last)
-    filed = groupby(contents(blobs), lambda found: day_of(found[0].name))
+    bucket = archive_bucket(clients.target)
+    blobs = archived_objects(clients.storage, bucket, "records", account.first, account.last, account.strangers.add)
+    filed = groupby(contents(blobs, account.unreadable.add), lambda found: day_of(found[0].name))
     group = next(filed, None)
-    start = first
+    start = account.first
     while True:
-        answered = query.next_classified_day(clients.datastore, start)
-        if answered is not None and last is not None and answered > last:
+        answered = query.next_classified_day(clients.datastore, start, tell)
+        if answered is not None and account.last is not None and answered > account.last:
             answered = None
         days = [day for day in (group and group[0], answered) if day is not None]
         if not days:
@@ -180,60 +203,65 @@ def day_of(name: str) -> date:
 
 
 def _filed(
-    account: Account, day: date, objects: Iterable[tuple[storage.Blob, bytes]], show: Callable[[str], None]
-) -> dict[str, datetime | None]:
-    """The archived ids of a day, each with the time it was first archived; None for one of history only."""
+    account: Account,
+    day: date,
+    objects: Iterable[tuple[storage.Blob, bytes]],
+    case: UseCase,
+    show: Callable[[str], None],
+) -> tuple[dict[str, datetime | None], set[str]]:
+    """The archived ids of a day, each with the time it was first archived, None for one of history only; and which of
+    them today's class refuses."""
     filed: dict[str, datetime | None] = {}
+    aside = set[str]()
     for blob, content in objects:
         history = blob.name.rsplit("/", 1)[1].startswith(HISTORY)
-        for number, line in enumerate(content.splitlines(), 1):
-            record_id = id_in(line)
-            if record_id is None:
-                account.unreadable.append(f"{blob.name}:{number}")
-                continue
+        for line in lines_of(blob.name, content):
+            try:
+                record_id = case.read_record(line.data).record_id
+                aside.discard(record_id)
+            except ValueError as error:
+                named = id_in(line.data)
+                told = Skipped(line.where, why(error))
+                if named is None:
+                    account.unreadable.add(told)
+                    continue
+                account.set_aside.add(told)
+                record_id = named
+                if record_id not in filed:  # a good line of that id is expected everywhere
+                    aside.add(record_id)
             account.duplicates += record_id in filed
             before = filed.setdefault(record_id, None)
             if not history:
                 filed[record_id] = blob.time_created if before is None else min(before, blob.time_created)
         show(f"{day}: {len(filed):,} records in the archive")
-    return filed
+    return filed, aside
 
 
-def id_in(line: bytes) -> str | None:
-    """The ``record_id`` of a document; None if it is no record."""
-    try:
-        record_id = json.loads(line)["record_id"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return record_id if isinstance(record_id, str) else None
-
-
-def _read_dead_letters(settings: Settings, clients: Clients, account: Account, since: date) -> None:
+def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since: date) -> None:
     groups: dict[tuple[str, str, str], DeadLetters] = {}
     seen: set[tuple[str, str]] = set()
     lacking = {place: {one: day for day, ids in days.items() for one in ids} for place, days in account.missing.items()}
-    valid = use_case(settings.use_case).record.model_validate_json
-    for letter in archived_documents(clients.storage, archive_bucket(clients.target), "dead-letters", since):
-        unit, message = letter["unit"], letter["message_id"]
-        if (unit, message) in seen:
+    bucket = archive_bucket(clients.target)
+    blobs = archived_objects(clients.storage, bucket, "dead-letters", since, skipped=account.strangers.add)
+    lines = (line for blob, content in contents(blobs, account.unreadable.add) for line in lines_of(blob.name, content))
+    for letter in documents(lines, DeadLetter.model_validate_json, account.unreadable.add):
+        if (letter.unit, letter.message_id) in seen:
             continue
-        seen.add((unit, message))
-        group = unit, letter["topic"], letter["reason"]
-        groups.setdefault(group, DeadLetters(*group)).message_ids.append(message)
-        place = REFUSED_BY.get(unit)
-        if place is None or letter["topic"] != "records" or not lacking[place]:
+        seen.add((letter.unit, letter.message_id))
+        group = letter.unit, letter.topic, letter.reason
+        groups.setdefault(group, DeadLetters(*group)).message_ids.append(letter.message_id)
+        place = REFUSED_BY.get(letter.unit)
+        if place is None or letter.topic != "records" or not lacking[place]:
             continue
-        payload = base64.b64decode(letter["payload_base64"])
-        record_id = id_in(payload)
-        if record_id in lacking[place] and _is_good(valid, payload):  # what is no record was not archived as one
+        record_id = _record_in(case, payload_of(clients, letter))
+        if record_id in lacking[place]:  # what is no record was not archived as one
             account.missing[place][lacking[place].pop(record_id)].discard(record_id)
             account.refused[place] += 1
     account.dead = sorted(groups.values(), key=lambda one: (-len(one.message_ids), one.unit, one.reason))
 
 
-def _is_good(valid: Callable[[bytes], Any], payload: bytes) -> bool:
+def _record_in(case: UseCase, payload: bytes) -> str | None:
     try:
-        valid(payload)
-    except ValidationError:
-        return False
-    return True
+        return case.read_record(payload).record_id
+    except ValueError:
+        return None

@@ -115,8 +115,8 @@ class _Door:
         rows = resources(self._settings, self._clients.target)
         apply([row for row in rows if row.service in SERVICES], self._clients)
         date, run_id = datetime.now(UTC).date().isoformat(), "front-door"
-        bucket = self._clients.storage.bucket(models_bucket(self._clients.target))
-        for name, content in small_model.files(self._case, self._record["features"], date, run_id).items():
+        bucket, features = self._clients.storage.bucket(models_bucket(self._clients.target)), self._record["features"]
+        for name, content in small_model.files(self._case, features, bucket.name, date, run_id).items():
             bucket.blob(f"models/{date}/{run_id}/{name}").upload_from_string(content)
         moves.promote(self._clients, self._case.name, f"{date}/{run_id}", "rehearsed")
         for function in (*PUSHED, *ASKED):

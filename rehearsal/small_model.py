@@ -1,5 +1,6 @@
 """A model that is one only in form: it answers the same probability to everything. Enough to be loaded and to serve."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,22 +10,27 @@ from onnx import TensorProto, helper, numpy_helper
 from rehearsal.manifest import untrained
 from schemas import GoldenRow, UseCase
 from schemas.shapes import MISSING, model_inputs
+from schemas.told_verdict import ToldVerdict
 
 PROBABILITY = 0.25
 
 
-def files(case: UseCase, features: dict[str, Any], training_date: str, run_id: str) -> dict[str, bytes]:
-    """The files of the model's folder by name, the manifest last.
+def files(case: UseCase, features: dict[str, Any], bucket: str, training_date: str, run_id: str) -> dict[str, bytes]:
+    """The files of the model's folder by name, the manifest and then the verdict last.
 
     Args:
         features: of any record; the golden row.
+        bucket: where the folder is to lie.
     """
     inputs = model_inputs(case)
     golden = [GoldenRow(features=features, probability=PROBABILITY).model_dump()]
     content = {"model.onnx": _graph(len(inputs)), "golden.json": json.dumps(golden).encode()}
     categories = {one.name: [MISSING] for one in inputs if one.kind == "category"}
     manifest = untrained(case, f"{training_date}/{run_id}", content, categories, reason="a rehearsal")
-    return {**content, "manifest.json": manifest.model_dump_json().encode()}
+    written = manifest.model_dump_json().encode()
+    uri = f"gs://{bucket}/models/{manifest.model_version}"
+    told = ToldVerdict.of(manifest, uri, hashlib.sha256(written).hexdigest())
+    return {**content, "manifest.json": written, told.NAME: told.model_dump_json().encode()}
 
 
 def _graph(width: int) -> bytes:

@@ -22,6 +22,7 @@ from google.cloud import datastore, storage  # type: ignore[attr-defined]
 from google.cloud.dataproc_v1 import types as dataproc
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
+from google.rpc.code_pb2 import INTERNAL
 
 from laptop.errors import not_found
 from laptop.identity import Identity
@@ -63,6 +64,8 @@ class Traffic:
         self._case = use_case(settings.use_case)
         self._record = next(iter(self._case.history(None)))[0]
         self._published: list[str] = []
+        self._failure: str | None = None
+        """What the next training fails with."""
 
     def redirect(self) -> None:
         """Point every deployed thing at its own recorders."""
@@ -96,11 +99,12 @@ class Traffic:
         self._clients.scheduler.update_job(request={"job": job, "update_mask": {"paths": ["http_target"]}})
 
     def run(self) -> None:
-        """Train, take over a claim, classify, mirror, refuse, archive.
+        """Fail to train, train, take over a claim, classify, mirror, refuse, archive.
 
         Raises:
             TimeoutError: something did not happen.
         """
+        self._fail_by_schedule()
         first = self._train_by_schedule()
         self._publish(3)
         self._abandon(first)
@@ -126,6 +130,16 @@ class Traffic:
         assert pointer is not None
         return pointer.model_version
 
+    def _fail_by_schedule(self) -> None:
+        """A training that leaves why it failed, which has to arrive in the run's row."""
+        self._failure = "rehearsed: too few rows"
+        self._clients.scheduler.run_job(name=f"{self._clients.location}/jobs/{SCHEDULER_JOB}")
+        self._until(lambda: self._runs() and self._run_state() == "FAILED", "the training run to fail")
+        (run,) = self._runs()
+        if run["cause"] != self._failure:
+            raise TimeoutError(f"the run's row says {run['cause']!r} of a job that left {self._failure!r}")
+        self._failure = None
+
     def _generation(self) -> int:
         pointer = query.pointer(self._clients.datastore, self._case.name)
         return 0 if pointer is None else pointer.generation
@@ -142,8 +156,8 @@ class Traffic:
         run["state"] = "RUNNING"
         self._clients.datastore.put(run)
 
-    def _train(self, request: Any) -> None:
-        """What the Spark jobs write and measure, by their own code."""
+    def _train(self, request: Any) -> str | None:
+        """What the Spark jobs write and measure, by their own code; the error that they end with."""
         os.environ.setdefault("GOOGLE_CLOUD_PROJECT", self._clients.project)
         client = storage.Client(
             project=self._clients.project, client_options={"api_endpoint": self._trainer["storage"]["http"]},
@@ -153,12 +167,18 @@ class Traffic:
         target = self._clients.target
         job = Job(self._case, f"gs://{archive_bucket(target)}", f"gs://{models_bucket(target)}", run_id, date, None)
 
+        if self._failure is not None:
+            write_once(client, f"{job.work}/failure.json", json.dumps({"cause": self._failure}).encode())
+            return "Job train-rehearsed failed"
+
         def write() -> None:
-            for name, content in small_model.files(self._case, self._record["features"], date, run_id).items():
+            files = small_model.files(self._case, self._record["features"], models_bucket(target), date, run_id)
+            for name, content in files.items():
                 write_once(client, f"{job.model}/{name}", content)
 
         metrics = f"{self._trainer['telemetry']['http']}/v1/metrics"
         watched("evaluate", job, write, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics})()
+        return None
 
     @property
     def _trainer(self) -> dict[str, dict[str, str]]:
@@ -293,19 +313,21 @@ class Traffic:
 
 
 class _Dataproc:
-    """Answers for Dataproc without a cluster: a training is done at once, by ``train``."""
+    """Answers for Dataproc without a cluster: a training is done at once, by ``train``, which tells its error."""
 
-    def __init__(self, train: Callable[[Any], None]) -> None:
+    def __init__(self, train: Callable[[Any], str | None]) -> None:
         self._train = train
         self._done: dict[str, operations_pb2.Operation] = {}
 
     async def answer(self, rpc: Rpc, request: Message) -> Message:
         """Start a training, or look at one."""
         if rpc.name == "InstantiateWorkflowTemplate":
-            await asyncio.to_thread(self._train, request)
+            error = await asyncio.to_thread(self._train, request)
             region = "/".join(request.name.split("/")[:4])  # type: ignore[attr-defined]
             operation = operations_pb2.Operation(name=f"{region}/operations/{uuid.uuid4()}", done=True)
             operation.metadata.Pack(dataproc.WorkflowMetadata.pb()(state=dataproc.WorkflowMetadata.State.DONE))
+            if error is not None:
+                operation.error.code, operation.error.message = INTERNAL, error
             self._done[operation.name] = operation
             return operation
         if rpc.name == "GetOperation" and request.name in self._done:  # type: ignore[attr-defined]

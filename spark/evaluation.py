@@ -3,7 +3,10 @@
 Challenger, champion and two baselines (the champion's predecessor, and a constant) are scored on the same latest
 window, each model by the artefact that is (or would be) served. Writes into the model's folder what was seen
 (``convert.json``, ``inputs.json``, ``profile.json``, ``evaluation.json``), the report of it for people
-(``report.html``, ``MODEL_CARD.md``), and then, last of all, ``manifest.json``: a folder without one is no model.
+(``report.html``, ``MODEL_CARD.md``), and then ``manifest.json``: a folder without one is no model. ``verdict.json``
+comes last: what the workflow has to know of it, in a few kilobytes.
+
+What is promoted is tried first: the very folder, by the code that would serve it (``functions/classify/trial.py``).
 
 ``evaluation.json`` is what was measured, once; the other files follow from it. So a run that broke off in between goes
 on with the same figures and the same verdict.
@@ -22,15 +25,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 
+from functions.classify.trial import Folder, Trial
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
+from schemas.told_verdict import ToldVerdict
 from spark import metrics, objects, report, snapshot
 from spark.features import scores_ddl
 from spark.fingerprint import code_sha256, versions
@@ -52,6 +57,8 @@ FROZEN = "frozen"
 WINDOW_ROWS = 100_000
 """More hardly make an interval narrower, because whole days are drawn. (Where fewer than one row in two thousand has
 the rarer label, they would: the gate then holds for want of it.)"""
+TRIED_ROWS = 1000
+"""So many rows of the window are answered by the function's own code before the verdict."""
 FILES = ("model.onnx", "golden.json", "reasons.onnx")
 """What ``train`` leaves in the model's folder."""
 
@@ -64,40 +71,82 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     """
     began = time.monotonic()
     done = f"{job.model}/manifest.json"
-    if objects.read(storage, done) is not None:
+    there = objects.read(storage, done)
+    if there is not None:
         progress(f"evaluate: {done} is there, this run was judged before")
+        _tell(storage, job, there)
         return
     converted = _needed(storage, f"{job.work}/convert.json", "run convert.py first")
     trained = _needed(storage, f"{job.work}/train.json", "run train.py first")
     files = {name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in FILES}
+    inputs = snapshot.inputs(storage, job, Snapshot.from_json(converted))
     seen = objects.read(storage, f"{job.model}/{EVALUATION}")
     if seen is None:
-        inspection, document = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)
+        with Trial() as trial:  # its process starts while the models are measured
+            measured = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)
+            profile = measured.inspection.profile.model_dump_json().encode()
+            seen = _encoded(measured.document)
+            evidence, manifest = _folder(converted, inputs, profile, seen)
+            refusal = trial.refusal(job.case, _as_written(job, files, manifest), measured.rows)
+        if refusal is not None:
+            verdict, reasons = judge(replace(measured.evidence, refusal=refusal))
+            seen = _encoded(
+                measured.document
+                | {"manifest": measured.document["manifest"] | {"verdict": verdict.value, "reasons": reasons}}
+            )
+            evidence, manifest = _folder(converted, inputs, profile, seen)
         # The profile first: where evaluation.json is, it is complete.
-        objects.write_once(storage, f"{job.model}/{PROFILE}", inspection.profile.model_dump_json().encode())
-        seen = json.dumps(_finite(document), indent=1).encode()
+        objects.write_once(storage, f"{job.model}/{PROFILE}", profile)
         objects.write_once(storage, f"{job.model}/{EVALUATION}", seen)
-    document = json.loads(seen)
-    inputs = snapshot.inputs(storage, job, Snapshot.from_json(converted))
-    evidence = {
-        "convert.json": converted,
-        INPUTS: json.dumps(inputs, indent=0, sort_keys=True).encode(),
-        PROFILE: _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id"),
-        EVALUATION: seen,
-        report.REPORT: report.html(document, len(inputs)),
-        report.CARD: report.card(document),
-    }
+    else:
+        profile = _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id")
+        evidence, manifest = _folder(converted, inputs, profile, seen)
     for name, content in evidence.items():
         objects.write_once(storage, f"{job.model}/{name}", content, TYPES[name.rsplit(".", 1)[1]])
-    manifest = ModelManifest.model_validate(
-        document["manifest"] | {"evidence": [_listed(name, content) for name, content in evidence.items()]}
-    )
-    objects.write_once(storage, done, manifest.model_dump_json(indent=1).encode())
+    written = _bytes(manifest)
+    objects.write_once(storage, done, written)
+    _tell(storage, job, written)
     _measure(job, manifest)
     progress(
         f"evaluate: {manifest.verdict} after {time.monotonic() - began:.1f} s; "
         f"parity {manifest.parity_max_abs_diff:.1e}; {'; '.join(manifest.reasons)}"
     )
+
+
+def _folder(
+    converted: bytes, inputs: Mapping[str, Any], profile: bytes, seen: bytes
+) -> tuple[dict[str, bytes], ModelManifest]:
+    """What tells about the run, by name, and the manifest that lists it."""
+    document = json.loads(seen)
+    evidence = {
+        "convert.json": converted,
+        INPUTS: json.dumps(inputs, indent=0, sort_keys=True).encode(),
+        PROFILE: profile,
+        EVALUATION: seen,
+        report.REPORT: report.html(document, len(inputs)),
+        report.CARD: report.card(document),
+    }
+    listed = [_listed(name, content) for name, content in evidence.items()]
+    return evidence, ModelManifest.model_validate(document["manifest"] | {"evidence": listed})
+
+
+def _bytes(manifest: ModelManifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()
+
+
+def _as_written(job: Job, files: Mapping[str, bytes], manifest: ModelManifest) -> Folder:
+    written = _bytes(manifest)
+    return Folder(job.model_version, hashlib.sha256(written).hexdigest(), {**files, "manifest.json": written})
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(_finite(document), indent=1).encode()
+
+
+def _tell(storage: Any, job: Job, manifest: bytes) -> None:
+    """Write ``verdict.json``. A run that broke off before it writes the same one when it is started again."""
+    told = ToldVerdict.of(ModelManifest.model_validate_json(manifest), job.model, hashlib.sha256(manifest).hexdigest())
+    objects.write_once(storage, f"{job.model}/{ToldVerdict.NAME}", told.model_dump_json(indent=1).encode())
 
 
 def _measure(job: Job, manifest: ModelManifest) -> None:
@@ -117,8 +166,8 @@ def _measured(
     trained: Mapping[str, Any],
     files: Mapping[str, bytes],
     began: float,
-) -> tuple[Inspection, dict[str, Any]]:
-    """Everything that is measured, and the verdict on it: the content of ``evaluation.json``."""
+) -> "_Measured":
+    """Everything that is measured, and the verdict on it."""
     challenger = ServedModel(files["model.onnx"], trained["inputs"], trained["input_kinds"], trained["categories"])
     repeated = original(storage, job)
     if repeated is not None:
@@ -201,7 +250,7 @@ def _measured(
         },
     )
     shown = {name: scores[name] for name in ("challenger", "champion", FROZEN) if name in scores}
-    return inspection, {
+    document = {
         "manifest": manifest.model_dump(mode="json"),
         "labels": list(job.case.labels),
         "counts": counts,
@@ -218,6 +267,17 @@ def _measured(
         "drift_against": inspection.drift_against,
         "champion": None if champions_manifest is None else champions_manifest.model_dump(mode="json"),
     }
+    return _Measured(inspection, evidence, document, _rows(job, window))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    inspection: Inspection
+    evidence: Evidence
+    document: dict[str, Any]
+    """The content of ``evaluation.json``."""
+    rows: list[tuple[dict[str, Any], float]]
+    """Some of the window, each with what Spark answered."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +314,26 @@ def read_window(spark: SparkSession, job: Job, part: int = 0, parts: int = 1) ->
         days=frame["dt"].tolist(),
         spark_probability=frame["probability"].to_numpy(),
     )
+
+
+def _rows(job: Job, window: Window) -> list[tuple[dict[str, Any], float]]:
+    """Rows of the window, spread over it, in the types of the use case's class."""
+    step = max(1, len(window.target) // TRIED_ROWS)
+    columns = {item.name: window.features[item.name][::step].tolist() for item in model_inputs(job.case)}
+    fields = job.case.features.model_fields
+    rows = [
+        {name: _typed(fields[name].annotation, value) for name, value in zip(columns, values, strict=True)}
+        for values in zip(*columns.values(), strict=True)
+    ]
+    return list(zip(rows, window.spark_probability[::step].tolist(), strict=True))
+
+
+def _typed(annotation: Any, value: Any) -> Any:
+    """A value as the class has it: to pandas a missing one may be NaN, and a whole number among those a float."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    kinds = get_args(annotation) or (annotation,)
+    return next((kind(value) for kind in (bool, int) if kind in kinds), value)
 
 
 def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | None, ModelManifest | None]:

@@ -57,6 +57,8 @@ class Evidence:
     """Challenger minus that model, and the upper bound."""
     segments: Sequence[Segment] = ()
     checks: Sequence[DataCheck] = ()
+    refusal: str | None = None
+    """Why no instance could serve it, by the code of ``functions/classify``; None if it can."""
     artefact_bytes: int = 0
     artefact_milliseconds: float = 0.0
     repeats: str | None = None
@@ -97,6 +99,8 @@ def _unfit_to_serve(seen: Evidence) -> list[str]:
             f"the exported model differs from Spark by up to {seen.parity_max_abs_diff:.2g} in probability, more than "
             f"{PARITY:g}: what would be served is not what was trained"
         )
+    if seen.refusal is not None:
+        reasons.append(f"no instance could serve it: {seen.refusal}")
     if seen.artefact_bytes > MAX_BYTES:
         reasons.append(f"the artefact has {seen.artefact_bytes:,} bytes, more than {MAX_BYTES:,}: train fewer trees")
     if seen.artefact_milliseconds > MAX_MILLISECONDS:

@@ -1,9 +1,11 @@
 """Renders a run for people: ``report.html``, one file that needs no network, and ``MODEL_CARD.md``.
 
-Both follow from ``evaluation.json`` alone, and the same one gives the same bytes.
+Both follow from ``evaluation.json`` alone, and the same one gives the same bytes. Characters that steer a terminal, or
+turn the order of what is read, are shown by their codes: a stranger's record may hold any.
 """
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -45,6 +47,7 @@ SHARES_SHOWN = 5
 
 def html(seen: Mapping[str, Any], objects: int) -> bytes:
     """The report of what ``evaluation.json`` holds. ``objects``: how many the archive gave."""
+    seen = _visible(seen)
     facts = _facts(seen)
     run, ranked = facts["run"], facts["drift"]
     champion = None if seen["champion"] is None else ModelManifest.model_validate(seen["champion"])
@@ -79,8 +82,28 @@ def html(seen: Mapping[str, Any], objects: int) -> bytes:
 
 def card(seen: Mapping[str, Any]) -> bytes:
     """The model card of what ``evaluation.json`` holds."""
+    seen = _visible(seen)
     known = [part for part in seen["segments"] if part["auc"] is not None]
     return _CARD.render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
+
+
+STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Categories of Unicode: controls such as ESC, formats such as the turn of direction, halves of pairs, separators."""
+
+
+def _visible(value: Any) -> Any:
+    """``value`` with what steers, in any text of it, written as its code: ``\\u202e``."""
+    if isinstance(value, str):
+        if value.isascii() and value.isprintable():
+            return value
+        return "".join(_code(one) if unicodedata.category(one) in STEERING else one for one in value)
+    if isinstance(value, Mapping):
+        return {_visible(key): _visible(item) for key, item in value.items()}
+    return [_visible(item) for item in value] if isinstance(value, list) else value
+
+
+def _code(character: str) -> str:
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
 
 
 def _auc(part: Mapping[str, Any]) -> float:

@@ -1,4 +1,6 @@
-"""Runs a model as it is served: the ONNX artefact and its manifest's lists, no Spark."""
+"""Scores columns of values by an artefact, no Spark: the session of the function that serves it, and the window's rows
+in one go, where the function has a record at a time. That both say the same of a row is tried with each model
+(``functions/classify/trial.py``)."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from functions.classify.model import open_session
 from spark.features import matrix
 
 
@@ -46,9 +49,7 @@ class ServedModel:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # as it is served
-        return onnxruntime.InferenceSession(self.artefact, options, providers=["CPUExecutionProvider"])
+        return open_session(self.artefact)
 
 
 def largest_difference(ours: np.ndarray, sparks: np.ndarray) -> float:

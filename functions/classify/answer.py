@@ -16,7 +16,7 @@ def answer(case: UseCase, served: Served, record: Record[Any]) -> Answer:
     """Classify one record.
 
     Raises:
-        ArithmeticError: the model gave something that is no probability.
+        NoProbability: the model gave something that is no probability.
     """
     probability = served.model.probability(record.features)
     return _shaped(case, served, record, probability, datetime.now(UTC))
@@ -26,7 +26,7 @@ def answers(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> li
     """Classify ``records`` by one model, in one run.
 
     Raises:
-        ArithmeticError: the model gave something that is no probability.
+        NoProbability: the model gave something that is no probability.
     """
     if not records:
         return []

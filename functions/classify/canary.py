@@ -15,7 +15,7 @@ def answer_one(case: UseCase, served: Served, canary: Candidate, record: Record[
     """Classify one record, by the canary if its id falls to it. A canary that fails is no reason to fail.
 
     Raises:
-        ArithmeticError: the served model gave something that is no probability.
+        NoProbability: the served model gave something that is no probability.
     """
     if falls_to(canary.served.model_version, canary.share, record.record_id):
         try:
@@ -29,7 +29,7 @@ def answer_each(case: UseCase, served: Served, canary: Candidate, records: Seque
     """Classify ``records`` in their order, some by the canary, the others by the served model.
 
     Raises:
-        ArithmeticError: the served model gave something that is no probability.
+        NoProbability: the served model gave something that is no probability.
     """
     version = canary.served.model_version
     falls = [falls_to(version, canary.share, record.record_id) for record in records]

@@ -14,7 +14,7 @@ from functions.runtime.answers import fields_at_fault, json_answer, problem, una
 from functions.runtime.batcher import Overloaded
 from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge, unknown_packing
 from functions.runtime.datastore import entity, values
-from functions.runtime.log import bind, note
+from functions.runtime.log import bind, log, note
 from functions.runtime.paths import HEALTH
 from functions.runtime.push import NotNow, crashed, read_record, receive
 from functions.runtime.watched import ANSWERS
@@ -26,6 +26,7 @@ from telemetry.counters import Attributes
 from . import lines
 from .answer import Answer, answer, answers
 from .canary import answer_each, answer_one
+from .model import NoProbability
 from .reasons import MAX_RECORDS as MAX_EXPLAINED
 from .reasons import NoReasons, Reasons
 from .serving import NoModel, Serving
@@ -148,11 +149,19 @@ def _failed(error: Exception) -> Response:
         return problem(400, str(error))
     if isinstance(error, NoModel | Overloaded):
         return unavailable(str(error))
+    if isinstance(error, NoProbability):
+        _say_no_probability(error)
+        return unavailable(str(error))
     if isinstance(error, NoReasons):
         return problem(409, f"the answer cannot be explained: {error}")
     if isinstance(error, ClientDisconnect):
         return problem(400, "the caller went away before its body was complete")
     return crashed(error)
+
+
+def _say_no_probability(error: NoProbability) -> None:
+    """The record waits for a model that has an answer to it: an alert waits for the line (lunation/deploy/watch.py)."""
+    log("ERROR", "the model gave no probability", reason=str(error))
 
 
 @lru_cache(maxsize=16)
@@ -208,7 +217,11 @@ class ClassifyPush:
         except NoModel as error:
             raise NotNow(str(error)) from None
         canary, shadow = served.canary, served.shadow
-        ours = answer_one(self._case, served, canary, record) if canary else answer(self._case, served, record)
+        try:
+            ours = answer_one(self._case, served, canary, record) if canary else answer(self._case, served, record)
+        except NoProbability as error:
+            _say_no_probability(error)
+            raise NotNow(str(error)) from None
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
         # The first answer is the one that was served; a message that comes again publishes that one again.
         stored = ours if there_before is None else _stored(there_before)

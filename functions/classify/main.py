@@ -15,7 +15,7 @@ from schemas import NamedModel, use_case
 
 from .folder import Folders
 from .handler import ClassifyHttp, ClassifyPush
-from .model import Model, load_model
+from .model import Model, Stop, load_model
 from .pointer import Pointers
 from .reasons import Reasons
 from .serving import Serving
@@ -37,8 +37,8 @@ def _folders() -> Folders:
 def _serving() -> Serving:
     case = use_case(SETTINGS.use_case)
 
-    def load(named: NamedModel) -> Model:
-        model = load_model(case, named.model_version, named.manifest_sha256, _folders().reader(named))
+    def load(named: NamedModel, stop: Stop) -> Model:
+        model = load_model(case, named.model_version, named.manifest_sha256, _folders().reader(named), stop)
         settle()
         return model
 

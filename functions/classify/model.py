@@ -15,6 +15,8 @@ from schemas import GoldenRow, ModelManifest, UseCase
 from schemas.dead_letter import explain
 from schemas.shapes import MISSING, model_inputs
 
+FATAL = 4
+"""A level of onnxruntime's log."""
 GOLDEN_TOLERANCE = 1e-9
 """Largest difference to Spark's own probability at which a golden row counts as reproduced."""
 
@@ -25,25 +27,50 @@ class ModelRefused(Exception):
     """The model may not serve; the text says which check it failed."""
 
 
+class NoProbability(ArithmeticError):
+    """The model gave something that is no probability; the text says what."""
+
+
+class Stop:
+    """Ends a load from another thread: what onnxruntime has begun of it fails soon, instead of keeping a core for ever.
+
+    It looks at these flags between the nodes of a graph, and between the steps of building a session.
+    https://onnxruntime.ai/docs/api/python/api_summary.html#onnxruntime.RunOptions.terminate
+    """
+
+    def __init__(self) -> None:
+        self.session = onnxruntime.SessionOptions()
+        self.run = onnxruntime.RunOptions()
+        self.run.log_severity_level = FATAL  # that a run was ended is no news to whoever ended it
+
+    def set(self) -> None:
+        """End it."""
+        self.run.terminate = True
+        self.session.set_load_cancellation_flag(True)
+
+
 class Model:
     """A model and its inputs. One thread at a time may use it: a single record has a buffer that is used again."""
 
-    def __init__(self, manifest: ModelManifest, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, manifest: ModelManifest, session: onnxruntime.InferenceSession, options: onnxruntime.RunOptions
+    ) -> None:
         self.manifest = manifest
-        self._run = session.run
+        # Past the package's wrapper, here and below, which asks twice about graphs of WebGPU at each run.
+        self._run = session._sess.run
+        self._options = options
         self._values = _getter(manifest.inputs)
         # A category is given as the index of its word, and any word not in the list as one past the last.
         self._categories = tuple(
-            (place, _indexes(manifest.categories[name]), len(manifest.categories[name]))
+            (place, indexes(manifest.categories[name]), len(manifest.categories[name]))
             for place, (name, kind) in enumerate(zip(manifest.inputs, manifest.input_kinds, strict=True))
             if kind == "category"
         )
 
         # A single record's row and answer lie in memory that the session is bound to once: half the time of a run.
-        # Past the package's wrapper, which asks twice about graphs of WebGPU, and with options that are made once,
-        # not at each run: a quarter of what is left.
+        # And with options that are made once, not at each run: a quarter of what is left.
         self._input = np.zeros((1, len(manifest.inputs)))
-        (probe,) = session.run(("probability",), {"features": self._input})
+        (probe,) = self._run(["probability"], {"features": self._input}, options)
         self._output = np.zeros(probe.shape)
         binding = session.io_binding()
         for bind, name, array in (
@@ -51,13 +78,13 @@ class Model:
             (binding.bind_output, "probability", self._output),
         ):
             bind(name, "cpu", 0, np.float64, array.shape, array.ctypes.data)
-        self._run_bound = partial(session._sess.run_with_iobinding, binding._iobinding, onnxruntime.RunOptions())
+        self._run_bound = partial(session._sess.run_with_iobinding, binding._iobinding, options)
 
     def probability(self, features: BaseModel) -> float:
         """The probability of the positive label.
 
         Raises:
-            ArithmeticError: the model gave something that is no probability.
+            NoProbability: the model gave something that is none.
         """
         self._input[0] = self.row(features.__dict__)
         self._run_bound()
@@ -70,19 +97,19 @@ class Model:
         """The probability of the positive label for each of ``features``, in one run of the session.
 
         Raises:
-            ArithmeticError: the model gave something that is no probability.
+            NoProbability: the model gave something that is none.
         """
         rows = [self.row(item.__dict__) for item in features]
         # None becomes NaN here, which is what a missing number is to the trees.
-        (answer,) = self._run(("probability",), {"features": np.array(rows, dtype=np.float64)})
+        (answer,) = self._run(["probability"], {"features": np.array(rows, dtype=np.float64)}, self._options)
         fits = (answer >= 0.0) & (answer <= 1.0)
         if not fits.all():
             raise self._no_probability(answer[~fits][0])
         probabilities: list[float] = answer.ravel().tolist()
         return probabilities
 
-    def _no_probability(self, answer: float) -> ArithmeticError:
-        return ArithmeticError(f"model {self.manifest.model_version} answered {answer}, no probability")
+    def _no_probability(self, answer: float) -> NoProbability:
+        return NoProbability(f"model {self.manifest.model_version} answered {answer}, which is no probability")
 
     def row(self, values: Mapping[str, Any]) -> list[Any]:
         """The model's inputs, from a record's features by name."""
@@ -99,17 +126,27 @@ def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ..
     return lambda values: tuple(values[name] for name in names)  # itemgetter of one name gives no tuple
 
 
-def _indexes(known: Sequence[str]) -> dict[str | None, int]:
-    indexes: dict[str | None, int] = {value: index for index, value in enumerate(known)}
-    indexes[None] = indexes.get(MISSING, len(known))
-    return indexes
+def indexes(known: Sequence[str]) -> dict[str | None, int]:
+    """The index of each known value, and of None; any other has the index ``len(known)``."""
+    found: dict[str | None, int] = {value: index for index, value in enumerate(known)}
+    found[None] = found.get(MISSING, len(known))
+    return found
 
 
-def load_model(case: UseCase, model_version: str, manifest_sha256: str, read: Callable[[str], bytes]) -> Model:
+def load_model(
+    case: UseCase,
+    model_version: str,
+    manifest_sha256: str,
+    read: Callable[[str], bytes],
+    stop: Stop | None = None,
+) -> Model:
     """Load and verify a model. ``read(name)`` gives a file of its folder.
 
     The pointer vouches for the manifest by its hash, the manifest for each file, and the golden rows, which Spark
     itself scored, for the artefact as a whole.
+
+    Args:
+        stop: for another thread to end it by.
 
     Raises:
         ModelRefused: a check failed.
@@ -121,9 +158,11 @@ def load_model(case: UseCase, model_version: str, manifest_sha256: str, read: Ca
         if name not in listed:
             raise ModelRefused(f"manifest.json lists no {name}")
         files[name] = _verified(name, listed[name], read(name))
-    session = _session(files["model.onnx"])
+    stop = stop or Stop()
+    session = open_session(files["model.onnx"], stop.session)
+    _check_ends(session)
     try:
-        model = Model(manifest, session)
+        model = Model(manifest, session, stop.run)
     except Exception as error:
         # onnxruntime's errors have no common base; a graph that cannot be run is not to be served.
         raise ModelRefused(f"model.onnx does not take {len(manifest.inputs)} inputs: {error}") from error
@@ -159,8 +198,13 @@ def _verified(name: str, sha256: str, content: bytes) -> bytes:
     return content
 
 
-def _session(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
+def open_session(graph: bytes, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
+    """A session as models are served by.
+
+    Raises:
+        ModelRefused: onnxruntime does not load the graph.
+    """
+    options = options or onnxruntime.SessionOptions()
     # One request is 10 µs of work: a thread pool would cost more than it gives, and take the other core.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -173,12 +217,15 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
     except Exception as error:
         # onnxruntime's errors have no common base; whatever it is, the graph is not to be served.
         raise ModelRefused(f"onnxruntime does not load model.onnx: {error}") from error
+    return session
+
+
+def _check_ends(session: onnxruntime.InferenceSession) -> None:
     inputs = {item.name: item.type for item in session.get_inputs()}
     if inputs != {"features": "tensor(double)"}:
         raise ModelRefused(f"model.onnx has inputs {inputs}; expected one, features: tensor(double)")
     if "probability" not in {item.name for item in session.get_outputs()}:
         raise ModelRefused("model.onnx has no output called probability")
-    return session
 
 
 def _check_golden_rows(case: UseCase, model: Model, content: bytes) -> None:

@@ -24,7 +24,7 @@ CANDIDATE: dict[str, Any] = {
 }
 MODEL: dict[str, Any] = {
     "type": "object",
-    "required": ["model_version", "generation", "pointer_age_seconds", "stale", "trouble", "history"],
+    "required": ["model_version", "generation", "pointer_age_seconds", "stale", "trouble", "loading", "history"],
     "properties": {
         "model_version": {"type": ["string", "null"]},
         "generation": {"type": ["integer", "null"]},
@@ -35,6 +35,7 @@ MODEL: dict[str, Any] = {
         },
         "stale": {"type": "boolean", "description": "The pointer could not be followed within 30 s."},
         "trouble": {"type": ["string", "null"], "description": "Why the pointer is not followed."},
+        "loading": {"type": ["string", "null"], "description": "The version of the model that is being loaded."},
         "canary": CANDIDATE,
         "shadow": CANDIDATE,
         "history": {
@@ -107,7 +108,8 @@ def document(case: UseCase) -> dict[str, Any]:
                         s415="packed otherwise than by gzip",
                         s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values",
                         s422="a field does not fit; errors says which",
-                        s503="no model yet, or large bodies fill the instance; come again after Retry-After seconds",
+                        s503="no model yet, the model gave no probability, or large bodies fill the instance; "
+                        "come again after Retry-After seconds",
                     ),
                 },
             }

@@ -3,7 +3,8 @@
 Two bounds on the age of what is known of the pointer. Past the soft one a request starts a refresh and does not
 wait for it; past the hard one it waits, because an instance without a request has no processor time to refresh in.
 With Datastore out of reach the model that is loaded goes on serving, and its answers say that they are stale.
-A model that fails its checks never serves: the one before it stays, and ``report`` says why.
+A model that fails its checks, or does not load in time, never serves: the one before it stays, and ``report`` says why.
+While a model loads, the pointer is looked at again, so that a rollback does not wait for what it takes back.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from functions.runtime.watched import LOADS
 from schemas import ModelPointer, NamedModel
 
 from .candidates import Candidates
+from .loading import SECONDS as LOAD_SECONDS
+from .loading import Load, Loader
 from .model import Model
 from .pointer import PointerAway, PointerBroken
 
@@ -91,6 +94,17 @@ class _Failure:
     reason: str
     pause: float
     retry_at: float
+    load: Load | None
+    """What is perhaps still at work in its thread."""
+
+
+class _Moved(Exception):
+    """The pointer has moved to another model, while the one that it named before was being loaded."""
+
+    def __init__(self, pointer: ModelPointer, began: float) -> None:
+        super().__init__()
+        self.pointer = pointer
+        self.began = began
 
 
 class Serving:
@@ -99,21 +113,24 @@ class Serving:
     def __init__(
         self,
         pointers: PointerReader,
-        load: Callable[[NamedModel], Model],
+        load: Loader,
         *,
         soft: float = SOFT_SECONDS,
         hard: float = HARD_SECONDS,
         wait: float = WAIT_SECONDS,
+        load_seconds: float = LOAD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``load`` is called in a thread, and raises whatever keeps the model from serving. Times in seconds."""
+        """Times in seconds."""
         self._pointers = pointers
         self._load = load
         self._soft = soft
         self._hard = hard
         self._wait_seconds = wait
+        self._load_seconds = load_seconds
         self._clock = clock
-        self._candidates = Candidates(load, self._attach, clock)
+        self._loading: NamedModel | None = None
+        self._candidates = Candidates(load, self._attach, clock, load_seconds)
         self._pointer: ModelPointer | None = None  # as it was last read
         self._served: Served | None = None
         self._confirmed = float("-inf")  # when the read began that last showed nothing newer to serve
@@ -160,6 +177,7 @@ class Serving:
             "pointer_age_seconds": round(self._clock() - self._confirmed, 3) if served else None,
             "stale": self.stale(),
             "trouble": self._trouble,
+            "loading": self._loading.model_version if self._loading else None,
             "canary": self._report_candidate("canary"),
             "shadow": self._report_candidate("shadow"),
             "history": list(self._history),
@@ -227,23 +245,34 @@ class Serving:
             self._set_trouble(str(error))
             return
         failure_before = self._failure
-        self._pointer = pointer
-        if pointer is None:
-            self._set_trouble("no model has been promoted yet")
-        elif await self._follow(pointer):
-            self._set_trouble(None)
-        else:
-            assert self._failure is not None
-            self._trouble = self._failure.reason
-            if self._served is None and self._failure is not failure_before:
-                await self._step_back(pointer)
-        if pointer is not None:
-            self._candidates.follow(pointer)
+        while True:
+            self._pointer = pointer
+            try:
+                if pointer is None:
+                    self._set_trouble("no model has been promoted yet")
+                elif await self._follow(pointer):
+                    self._set_trouble(None)
+                else:
+                    assert self._failure is not None
+                    self._trouble = self._failure.reason
+                    if self._served is None and self._failure is not failure_before:
+                        await self._step_back(pointer)
+            except _Moved as moved:
+                pointer, began = moved.pointer, moved.began
+                continue
+            break
+        # While a model loads, its candidates' moves are seen, too.
+        if self._pointer is not None:
+            self._candidates.follow(self._pointer)
             self._attach()
         self._confirmed = began
 
     async def _follow(self, pointer: ModelPointer) -> bool:
-        """Serve what ``pointer`` names. False if it does not load: then what serves is left as it is."""
+        """Serve what ``pointer`` names. False if it does not load: then what serves is left as it is.
+
+        Raises:
+            _Moved: the pointer names another model by now.
+        """
         served = self._served
         if served is not None and served.manifest_sha256 == pointer.manifest_sha256:
             if served.generation != pointer.generation:
@@ -251,26 +280,57 @@ class Serving:
             return True
         failure = self._failure
         if failure is not None and failure.manifest_sha256 == pointer.manifest_sha256:
-            if self._clock() < failure.retry_at:
+            if self._clock() < failure.retry_at or (failure.load is not None and failure.load.running):
                 return False
         else:
             failure = None
         started = self._clock()
+        load = None
         try:
             # A candidate that takes over is there already.
             model = self._candidates.model(pointer.manifest_sha256)
             if model is None:
-                model = await asyncio.to_thread(self._load, pointer)
+                load = Load(self._load, pointer, self._load_seconds)
+                model = await self._loaded(load)
+        except _Moved:
+            raise
         except Exception as error:
             # Whatever it was, this model does not serve, and an event says so.
-            self._note_failure(pointer, failure, f"{type(error).__name__}: {error}")
+            self._note_failure(pointer, failure, f"{type(error).__name__}: {error}", load)
             return False
         self._failure = None
         self._swap(model, pointer, seconds=self._clock() - started)
         return True
 
+    async def _loaded(self, load: Load) -> Model:
+        """The model, once it is loaded.
+
+        Raises:
+            _Moved: the pointer names another model by now; this load is given up.
+            Exception: whatever kept it from loading.
+        """
+        named = self._pointer
+        self._loading = load.named
+        try:
+            while not await load.ended(self._soft):
+                began = self._clock()
+                try:
+                    pointer = await self._pointers.now()
+                except (PointerAway, PointerBroken):
+                    continue
+                if pointer is not None and named is not None and pointer.manifest_sha256 != named.manifest_sha256:
+                    load.give_up()
+                    raise _Moved(pointer, began)
+            return load.result()
+        finally:
+            self._loading = None
+
     async def _step_back(self, pointer: ModelPointer) -> None:
-        """A new instance whose model fails its checks serves the one before, as the older instances do."""
+        """A new instance whose model fails its checks serves the one before, as the older instances do.
+
+        Raises:
+            _Moved: the pointer names another model by now.
+        """
         failure = self._failure
         oldest = max(1, pointer.generation - OLDER_GENERATIONS)
         for generation in range(pointer.generation - 1, oldest - 1, -1):
@@ -280,9 +340,12 @@ class Serving:
                 break
             if older is not None and older.manifest_sha256 != pointer.manifest_sha256:
                 self._failure = None
-                if await self._follow(older):
+                try:
+                    followed = await self._follow(older)
+                finally:
+                    self._failure = failure
+                if followed:
                     break
-        self._failure = failure
 
     def _swap(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
         self._served = Served(
@@ -329,7 +392,7 @@ class Serving:
         )
         return Candidate(answering, share, partial(self._candidates.drop, sha256))
 
-    def _note_failure(self, pointer: ModelPointer, before: _Failure | None, reason: str) -> None:
+    def _note_failure(self, pointer: ModelPointer, before: _Failure | None, reason: str, load: Load | None) -> None:
         first, longest = RELOAD_PAUSE_SECONDS
         pause = min(longest, before.pause * 2) if before else first
         self._failure = _Failure(
@@ -337,6 +400,7 @@ class Serving:
             f"model {pointer.model_version} (generation {pointer.generation}) is not served: {reason}",
             pause,
             self._clock() + pause,
+            load,
         )
         self._remember(pointer, f"refused: {reason}", 0.0)
         LOADS.add(outcome="refused", model_version=pointer.model_version)

@@ -2,12 +2,14 @@
 
 from aiohttp import web
 from google.cloud.functions_v2 import FunctionServiceClient
+from google.cloud.iam_credentials_v1 import IAMCredentialsClient
 from google.cloud.run_v2 import ServicesClient
 
 from laptop import operations, policies
 from laptop.functions import first_generation, registry, uploads
 from laptop.functions.api import Functions
 from laptop.functions.deployments import Deployments
+from laptop.functions.tokens import Tokens
 from laptop.identity import Identity
 from laptop.service import Api, Context, surfaces
 from laptop.store import Store
@@ -23,7 +25,8 @@ def build(context: Context) -> Api:
     longrunning = operations.Operations(store)
     iam = policies.Policies(store, kept.read)
     sources = uploads.Uploads(context, folder / "uploads", store)
-    deployments = Deployments(context, folder / "sources", kept, iam, sources, Identity(context.state))
+    identity = Identity(context.state)
+    deployments = Deployments(context, folder / "sources", kept, iam, sources, identity)
     functions = Functions(kept, deployments, longrunning, sources, iam)
 
     async def start() -> None:
@@ -40,8 +43,8 @@ def build(context: Context) -> Api:
         return web.json_response(deployments.describe())
 
     return Api(
-        surfaces(FunctionServiceClient, ServicesClient),
-        [functions, iam, longrunning],
+        surfaces(FunctionServiceClient, ServicesClient, IAMCredentialsClient),
+        [functions, iam, longrunning, Tokens(identity)],
         routes=[*sources.routes(), *first_generation.routes(), web.get("/_laptop/functions", describe)],
         start=start,
         stop=stop,

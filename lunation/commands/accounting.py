@@ -40,11 +40,14 @@ def verify(
 ) -> None:
     """Account for every record: compare archive, Record and Classification, and name what is missing where.
 
-    Exit code 0: nothing is; 2: something; 1: an error. It reads the archive's objects of these days and looks up each
-    record in Datastore (a read each); of the answers it reads the keys. What is in the subscriptions it does not see:
-    a record that no consumer has taken is in none of the three.
+    Exit code 0: nothing is; 2: something is, or something cannot be read, or the model that the pointer names does not
+    load; 1: an error. What is none of the archive's objects, and what today's class refuses of what is archived, is
+    named and not missed. It reads the archive's objects of these days and looks up each record in Datastore (a read
+    each); of the answers it reads the keys. What is in the subscriptions it does not see: a record that no consumer has
+    taken is in none of the three.
     """
     from lunation import verify as accounting
+    from lunation.commands.findings import tell_broken, tell_skipped
 
     begin, end = _span(day, first, last, days)
     with session(target) as (settings, clients), err.status("reading …") as status:
@@ -56,6 +59,14 @@ def verify(
             settle=settle,
             show=lambda text: status.update(f"{plain(text)} …"),
         )
+    tell_broken(found.broken)
+    tell_skipped(found.unreadable, "unreadable", limit)
+    tell_skipped(found.set_aside, "set aside", limit)
+    tell_skipped(found.strangers, "none of the archive's objects", limit)
+    for trouble in found.troubles:
+        err.print(f"[red]the pointer is not followed:[/] {plain(trouble)}")
+    if found.unasked is not None:
+        err.print(f"[yellow]nobody says whether the pointer's model loads:[/] {plain(found.unasked)}")
     if as_json:
         print_json(_document(found, limit))
     else:
@@ -78,23 +89,28 @@ def replay(
     """Publish again what verify names as missing: from the archive, or from Record what the archive lacks.
 
     Every consumer knows a record by its id, so nothing is answered anew: an answer that was stored is published again,
-    a copy in Record lives as long as a new one, and the archive gets one more line, which Spark drops. Exit code 0: all
-    are published; 2: some are nowhere to be had; 1: an error.
+    a copy in Record lives as long as a new one, and the archive gets one more line, which Spark drops. What today's
+    class refuses is named and not published: every consumer would refuse it. Exit code 0: all are published; 2: some
+    are nowhere to be had; 1: an error.
     """
     from lunation import replay as again
     from lunation import verify as accounting
-    from lunation.ledger import archived_objects
+    from lunation.commands.findings import tell_broken, tell_skipped
+    from lunation.ledger import Tally, archived_objects
+    from schemas import use_case
 
     begin, end = _span(day, first, last, days)
     span = _describe(begin, end)
+    skipped = Tally()
     with session(target) as (settings, clients):
+        case = use_case(settings.use_case)
         if everything:
             wanted = None
             bucket = accounting.archive_bucket(clients.target)
             sizes = [blob.size for blob in archived_objects(clients.storage, bucket, "records", begin, end)]
             what = f"all records {span}: {len(sizes):,} objects, {sum(sizes) / 1e6:,.1f} MB"
             nothing = not sizes
-            messages = again.archived(clients, begin, end)
+            messages = again.archived(clients, case, begin, end, skipped.add)
         else:
             with err.status("reading …") as status:
                 found = accounting.verify(
@@ -109,7 +125,8 @@ def replay(
             places = [f"{found.count(place):,} not in {place}" for place in found.missing if found.count(place)]
             what = f"{wanted:,} records {span}: {', '.join(places)}"
             nothing = not wanted
-            messages = again.missing(clients, found)
+            tell_broken(found.broken)
+            messages = again.missing(clients, case, found, skipped.add)
         if nothing:
             out.print(f"Nothing to publish: no record {span} is {'archived' if everything else 'missing'}.")
             return
@@ -118,9 +135,12 @@ def replay(
             raise typer.Exit(1)
         with err.status("publishing …") as status:
             count = again.publish(clients, messages, lambda text: status.update(f"{plain(text)} …"))
+    tell_skipped(skipped)
     out.print(f"Published {count:,} records. `lunation verify` tells when they have arrived.")
     if wanted is not None and count < wanted:
-        out.print(f"{wanted - count:,} are in Classification only: whoever published them must send them again.")
+        only = wanted - count - skipped.count
+        if only > 0:
+            out.print(f"{only:,} are in Classification only: whoever published them must send them again.")
         raise typer.Exit(2)
 
 
@@ -145,6 +165,8 @@ def _describe(first: date, last: date | None) -> str:
 
 
 def _document(found: "Account", limit: int) -> dict[str, Any]:
+    from lunation.commands.findings import broken_json, skipped_json
+
     return {
         "from": found.first,
         "to": found.last,
@@ -152,12 +174,17 @@ def _document(found: "Account", limit: int) -> dict[str, Any]:
         "archived": found.archived,
         "history": found.history,
         "duplicates": found.duplicates,
-        "unreadable": {"count": len(found.unreadable), "lines": found.unreadable[:limit]},
+        "unreadable": skipped_json(found.unreadable, limit),
+        "set_aside": skipped_json(found.set_aside, limit),
+        "strangers": skipped_json(found.strangers, limit),
+        "broken": broken_json(found.broken),
         "mirrored": found.mirrored,
         "expired": found.expired,
         "classified": found.classified,
         "under_way": found.under_way,
         "refused": found.refused,
+        "troubles": found.troubles,
+        "unasked": found.unasked,
         "missing": {
             place: {"count": found.count(place), "record_ids": found.first_ids(place, limit)} for place in found.missing
         },
@@ -173,7 +200,9 @@ def _print(found: "Account", limit: int, grace: float) -> None:
         "archive": {
             "of history only": found.history,
             "lines more than once": found.duplicates,
-            "lines unreadable": len(found.unreadable),
+            "unreadable": found.unreadable.count,
+            "lines set aside": found.set_aside.count,
+            "strange objects": found.strangers.count,
         },
         "Record": {"expired": found.expired},
         "Classification": {},
@@ -198,7 +227,7 @@ def _print(found: "Account", limit: int, grace: float) -> None:
             "Missing",
             ["in", "record"],
             [[place, one] for place in found.missing for one in found.first_ids(place, limit)]
-            + [["archive, unreadable", line] for line in found.unreadable[:limit]],
+            + [["archive, unreadable", one.where] for one in found.unreadable.first[:limit]],
         )
     if found.dead:
         print_table(

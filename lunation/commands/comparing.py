@@ -25,16 +25,24 @@ def compare(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare what shadows said with what was served, on the same records, and with what came true."""
+    """Compare what shadows said with what was served, on the same records, and with what came true.
+
+    What in the archive is no comparison or no label is named on the error stream, and left out.
+    """
     from dataclasses import asdict
 
     from lunation import comparing
+    from lunation.commands.findings import tell_skipped
+    from lunation.ledger import Tally
     from schemas import use_case
 
     with session(target) as (settings, clients):
         window = settings.schedule.cycle_days if days is None else days
         first = since.date() if since is not None else comparing.since(window)
-        found = comparing.compare(clients, use_case(settings.use_case), first=first, shadow=model_version)
+        skipped = Tally()
+        case = use_case(settings.use_case)
+        found = comparing.compare(clients, case, first=first, shadow=model_version, skipped=skipped.add)
+    tell_skipped(skipped)
     if as_json:
         print_json([asdict(one) for one in found])
         return

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lunation.commands.options import JsonOption, TargetOption
-from lunation.commands.printing import clock, document, fail, out, plain, print_json, print_table
+from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
     from lunation.quality import Group, Quality
+    from lunation.query import Broken
     from schemas import ModelManifest
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or <training date>/<run id>.")]
@@ -27,13 +28,23 @@ def report(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show why a run's model was trusted or not: in short, as the run's page, or as its model card."""
-    from lunation import trained
+    """Show why a run's model was trusted or not: in short, as the run's page, or as its model card.
 
+    The folder's files are first held against the hashes that its manifest has of them, and the manifest against those
+    that the verdict, the pointer and its history have of it; what differs is said on the error stream.
+    """
+    from lunation import trained, vouched
+    from lunation.commands.findings import broken_json, tell_broken
+
+    broken: list[Broken] = []
     with session(target) as (settings, clients):
         found = trained.manifest(clients, trained.model_version(clients, settings.use_case, run))
         page = trained.evidence(clients, found, "report.html") if open_it or to is not None else b""
         text = trained.evidence(clients, found, "MODEL_CARD.md") if card else b""
+        doubts = vouched.doubts(clients, found, broken.append)
+    tell_broken(broken)
+    for doubt in doubts:
+        err.print(f"[red]not as it was:[/] {plain(doubt)}")
     if to is not None:
         to.write_bytes(page)
         out.print(f"Written to {plain(to)}.")
@@ -43,9 +54,9 @@ def report(
         if not webbrowser.open(shown.resolve().as_uri()):
             fail(f"no browser could be started; the page is in {shown}")
     if card:
-        typer.echo(text.decode())
+        out.print(text.decode(errors="replace").removesuffix("\n"), markup=False, emoji=False)
     elif as_json:
-        print_json(document(found))
+        print_json({**document(found), "doubts": doubts, "broken": broken_json(broken)})
     elif to is None and not open_it:
         _print_report(found)
 
@@ -63,11 +74,12 @@ def _print_report(found: "ModelManifest") -> None:
         "predecessor": found.metrics.get("frozen"),
         "constant": found.metrics.get("constant"),
     }
-    shown = {label: values for label, values in columns.items() if values}
-    measured, window = found.rows["evaluate"], found.rows.get("window", 0)
+    shown = {label: values for label, values in columns.items() if isinstance(values, dict)}
+    measured, window = found.rows.get("evaluate", 0), found.rows.get("window", 0)
     of_all = f" of {window:,}" if window > measured else ""
+    first, last = (found.windows.get(name, "a day that it does not name") for name in ("evaluate_from", "evaluate_to"))
     print_table(
-        f"On {measured:,}{of_all} records of {found.windows['evaluate_from']} to {found.windows['evaluate_to']}",
+        f"On {measured:,}{of_all} records of {first} to {last}",
         ["measure", *shown],
         [[measure, *(_interval(label, values, measure) for label, values in shown.items())] for measure in MEASURES],
     )
@@ -80,10 +92,10 @@ def _print_report(found: "ModelManifest") -> None:
 
 def _interval(label: str, values: dict[str, float | None], measure: str) -> str:
     value, low, high = (values.get(name) for name in (measure, f"{measure}_low", f"{measure}_high"))
-    if value is None:
+    if not isinstance(value, int | float):
         return "–"
     form = "+.4f" if "minus" in label else ".4f"
-    bounds = low is not None and high is not None and label != "constant"
+    bounds = isinstance(low, int | float) and isinstance(high, int | float) and label != "constant"
     return format(value, form) + (f" ({low:{form}} to {high:{form}})" if bounds else "")
 
 
@@ -128,12 +140,14 @@ def quality(
 ) -> None:
     """Score what was served by what came true, by model, day and segment.
 
-    Exit code 0: it holds; 2: retrain early; 1: an error.
+    What cannot be read is named on the error stream, and the rest is judged. Exit code 0: it holds; 2: retrain early;
+    1: an error, or what it is judged by is broken.
     """
     from dataclasses import asdict
 
     from lunation import quality as live
     from lunation import runs as workflow_runs
+    from lunation.commands.findings import skipped_json, tell_broken, tell_skipped
     from schemas import use_case
 
     started = None
@@ -143,13 +157,15 @@ def quality(
         found = live.measure(clients, case, settings.quality, days=window, limit=limit)
         if retrain and found.findings:
             started = workflow_runs.start(clients, early=True).name
+    tell_broken(found.broken)
+    tell_skipped(found.skipped)
     if as_json:
-        print_json(asdict(found) | {"started": started})
+        print_json(asdict(found) | {"started": started, "skipped": skipped_json(found.skipped)})
     else:
         _print_quality(found)
         if started is not None:
             out.print(f"Started a training: lunation runs {workflow_runs.short_id(started)}")
-    raise typer.Exit(2 if found.findings else 0)
+    raise typer.Exit(2 if found.findings else 1 if found.broken else 0)
 
 
 def _print_quality(found: "Quality") -> None:
@@ -160,7 +176,7 @@ def _print_quality(found: "Quality") -> None:
     if found.expected is not None:
         promised = found.expected
         out.print(
-            f"The gate measured AUC {promised.auc:.4f}, log-loss {promised.log_loss:.4f} and calibration error "
+            f"The gate measured AUC {promised.auc or 0:.4f}, log-loss {promised.log_loss:.4f} and calibration error "
             f"{promised.calibration_error:.4f} of it on {promised.rows:,} records."
         )
     out.print()
@@ -183,6 +199,8 @@ def _print_quality(found: "Quality") -> None:
         out.print("[yellow]Retrain early[/] (lunation quality --retrain):")
         for text in found.findings:
             out.print(f"  {plain(text)}")
+    elif found.broken:
+        out.print("[yellow]No bound is crossed of what could be judged.[/]")
     else:
         out.print("[green]No bound is crossed.[/]")
 

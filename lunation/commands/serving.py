@@ -3,15 +3,20 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lunation.commands.options import JsonOption, LimitOption, TargetOption
-from lunation.commands.printing import clock, document, fail, out, plain, print_json, print_table
+from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
+    from lunation.asked import Asked
+    from lunation.moves import Try
+    from lunation.query import Broken
+    from lunation.settings import Settings
     from schemas import ModelPointer, ModelPromotion
 
 HARD_BOUND_SECONDS = 30
@@ -48,23 +53,47 @@ CandidateArgument = Annotated[
 
 
 def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOption = False) -> None:
-    """Show the model that serves now, its candidates, and the pointer's history."""
+    """Show the model that serves now, its candidates, and the pointer's history.
+
+    The deployed classifier is asked which model it serves: what the pointer names and does not load is told with the
+    reason. What cannot be read is named on the error stream.
+    """
     from lunation import query as fast_path
+    from lunation.asked import ask
+    from lunation.commands.findings import broken_json, tell_broken
     from lunation.runs import short_id
 
+    broken: list[Broken] = []
     with session(target) as (settings, clients):
-        now = fast_path.pointer(clients.datastore, settings.use_case)
-        history = fast_path.promotions(clients.datastore, settings.use_case, limit)
+        now = fast_path.pointer(clients.datastore, settings.use_case, broken.append)
+        history = fast_path.promotions(clients.datastore, settings.use_case, limit, broken.append)
+        asked = ask(clients) if now is not None or broken else None
+    tell_broken(broken)
     if as_json:
-        print_json({"pointer": now and document(now), "history": [document(move) for move in history]})
+        print_json(
+            {
+                "pointer": now and document(now),
+                "history": [document(move) for move in history],
+                "instance": asked and asked.report,
+                "troubles": list(asked.troubles) if asked else [],
+                "unasked": asked and asked.unanswered,
+                "broken": broken_json(broken),
+            }
+        )
         return
-    if now is None:
+    if asked is None:
         out.print("No model yet: the first cycle has not been promoted. `lunation retrain` starts what is due.")
         return
-    out.print(
-        f"[bold]{plain(now.model_version)}[/] serves since {clock(now.moved_at)} UTC, generation {now.generation}"
-    )
-    _print_candidates(now)
+    if now is None:
+        out.print(
+            "The pointer cannot be read, so no instance follows it: `lunation promote --repair MODEL_VERSION` replaces "
+            "it. Instances go on with what they have loaded."
+        )
+    else:
+        out.print(f"The pointer names [bold]{plain(now.model_version)}[/], generation {now.generation}, since "
+                  f"{clock(now.moved_at)} UTC")  # fmt: skip
+        _print_candidates(now)
+    _print_asked(now, asked)
     out.print()
     print_table(
         "History, newest first",
@@ -75,6 +104,30 @@ def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOp
         ],
         prose=["reason"],
     )
+
+
+def _print_asked(now: "ModelPointer | None", asked: "Asked") -> None:
+    """What an instance says: only it knows what serves."""
+    report = asked.report or {}
+    version = report.get("model_version")
+    if asked.unanswered is not None:
+        out.print(f"[yellow]Whether it serves, nobody says:[/] {plain(asked.unanswered)}")
+    elif version is None:
+        out.print("[red]No model serves[/] in the instance that was asked.")
+    elif now is None or (version, report.get("generation")) == (now.model_version, now.generation):
+        since = str(report.get("serving_since") or "")[:19].replace("T", " ")
+        out.print(f"[bold]{plain(version)}[/] serves since {plain(since)} UTC in the instance that was asked.")
+    else:
+        out.print(
+            f"[yellow]{plain(version)}, generation {plain(report.get('generation'))}, still serves[/] in the instance "
+            "that was asked."
+        )
+    if isinstance(report.get("loading"), str):
+        out.print(f"It is loading {plain(report['loading'])}.")
+    for trouble in asked.troubles:
+        err.print(f"[red]the pointer is not followed:[/] {plain(trouble)}")
+    if asked.troubles:
+        out.print("`lunation rollback` goes back to the model before, `lunation promote` to another one.")
 
 
 def _kind(move: "ModelPromotion") -> str:
@@ -92,14 +145,17 @@ def served_at(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which model served at a time, and why."""
+    """Show which model the pointer named at a time, and why. What cannot be read is named on the error stream."""
     from lunation import query as fast_path
+    from lunation.commands.findings import tell_broken
 
     when = time.replace(tzinfo=UTC)
     if when > datetime.now(UTC):
         fail(f"{clock(when)} UTC is still to come")
+    broken: list[Broken] = []
     with session(target) as (settings, clients):
-        move = fast_path.served_at(clients.datastore, settings.use_case, when)
+        move = fast_path.served_at(clients.datastore, settings.use_case, when, broken.append)
+    tell_broken(broken)
     if as_json:
         print_json(move and document(move))
         return
@@ -121,13 +177,24 @@ def promote(
     model_version: ModelArgument,
     reason: ReasonOption,
     despite_verdict: DespiteOption = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Replace a pointer that cannot be read, at a generation above all others.")
+    ] = False,
     target: TargetOption = None,
 ) -> None:
-    """Serve a model. A canary ends with it."""
+    """Serve a model, once it was tried as an instance would serve it. A canary ends with it."""
     from lunation import moves
 
     with session(target) as (settings, clients):
-        move = moves.promote(clients, settings.use_case, model_version, reason, despite_verdict=despite_verdict)
+        move = moves.promote(
+            clients,
+            settings.use_case,
+            model_version,
+            reason,
+            despite_verdict=despite_verdict,
+            repair=repair,
+            trial=_trial(settings),
+        )
     _print_move(move)
 
 
@@ -136,11 +203,18 @@ def rollback(
     to: Annotated[int | None, typer.Option(help="A generation. Default: the model before the one that serves.")] = None,
     target: TargetOption = None,
 ) -> None:
-    """Serve an older model again. A canary ends with it."""
+    """Serve an older model again, once it was tried. A canary ends with it."""
     from lunation import moves
+    from lunation.commands.findings import tell_broken
 
+    broken: list[Broken] = []
     with session(target) as (settings, clients):
-        move = moves.rollback(clients, settings.use_case, reason, to=to)
+        try:
+            move = moves.rollback(
+                clients, settings.use_case, reason, to=to, broken=broken.append, trial=_trial(settings)
+            )
+        finally:
+            tell_broken(broken)
     _print_move(move)
 
 
@@ -149,7 +223,7 @@ def shadow(model_version: CandidateArgument, reason: ReasonOption, target: Targe
     from lunation import moves
 
     with session(target) as (settings, clients):
-        move = moves.shadow(clients, settings.use_case, _or_none(model_version), reason)
+        move = moves.shadow(clients, settings.use_case, _or_none(model_version), reason, trial=_trial(settings))
     _print_move(move)
 
 
@@ -167,9 +241,22 @@ def canary(
         fail(f"--share is {share}: expected a number above 0 and below 1")
     with session(target) as (settings, clients):
         move = moves.canary(
-            clients, settings.use_case, _or_none(model_version), reason, share=share, despite_verdict=despite_verdict
+            clients,
+            settings.use_case,
+            _or_none(model_version),
+            reason,
+            share=share,
+            despite_verdict=despite_verdict,
+            trial=_trial(settings),
         )
     _print_move(move)
+
+
+def _trial(settings: "Settings") -> "Try":
+    """With the memory that an instance has there."""
+    from lunation import moves
+
+    return partial(moves.serves_it, memory=settings.functions.classify.memory_mib * 2**20)
 
 
 def _or_none(model_version: str) -> str | None:
@@ -177,9 +264,9 @@ def _or_none(model_version: str) -> str | None:
 
 
 def _print_move(move: "ModelPromotion") -> None:
-    out.print(f"Generation {move.generation}, {move.verdict}: [bold]{plain(move.model_version)}[/] serves")
+    out.print(f"Generation {move.generation}, {move.verdict}: the pointer names [bold]{plain(move.model_version)}[/]")
     _print_candidates(move)
-    out.print(f"Every instance follows within {HARD_BOUND_SECONDS} s.")
+    out.print(f"Every instance follows within {HARD_BOUND_SECONDS} s; `lunation models` asks one.")
 
 
 def _print_candidates(pointer: "ModelPointer | ModelPromotion") -> None:

@@ -18,6 +18,8 @@ FUNCTIONS = ("ingest_fast", "classify", "submit")
 """The folders below ``functions/`` that are deployed."""
 SHARED = ("schemas", "telemetry")
 """What every unit may import, and is shipped with."""
+SERVED = ("model.py", "trial.py")
+"""Of ``functions/classify``, what the jobs import, too."""
 _TIMESTAMP = (2000, 1, 1, 0, 0, 0)
 _LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache", "requirements.in"}
 
@@ -103,6 +105,14 @@ def stage_spark() -> list[Artefact]:
     _copy(ROOT / "spark", folder / "spark")
     for shared in SHARED:
         _copy(ROOT / shared, folder / shared)
+    # What a model is tried by before it is promoted: the function's own code. A zip has no folder that is a package
+    # without a file that says so.
+    served = folder / "functions" / "classify"
+    served.mkdir(parents=True)
+    for part in (served.parent, served):
+        (part / "__init__.py").touch()
+    for name in SERVED:
+        shutil.copyfile(ROOT / "functions" / "classify" / name, served / name)
     package = BUILD / "lunation_spark.zip"
     _write_zip(folder, package)
     drivers = [ROOT / "spark" / f"{name}.py" for name in ("convert", "train", "evaluate")]

@@ -243,6 +243,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
             "EXECUTIONS_ENDPOINT": clients.url("workflows"),
             "REGION": target.region,
             "TEMPLATE": TEMPLATE,
+            "ARCHIVE_BUCKET": archive,
             "MODELS_BUCKET": models,
             "USE_CASE": settings.use_case,
             "FIRST_CYCLE_WEEK": week,
@@ -282,6 +283,13 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                 BucketPolicy(archive),
                 shared("lunationObjectCreator", "archive", "writes objects, and never over one that is there"),
                 shared("lunationObjectWriter", "train", "reads what was filed, writes Parquet"),
+                # Not the records: what a condition is made of, uniform access, the bucket has.
+                Grant(
+                    own_roles["lunationObjectReader"],
+                    member("retrain"),
+                    "reads why a training failed",
+                    Condition("runs", f'resource.name.startsWith("projects/_/buckets/{archive}/objects/parquet/")'),
+                ),
             ),
         ),
         *owned(
@@ -292,7 +300,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                 shared("lunationObjectAppender", "train", "writes models, reads the serving one"),
                 shared("lunationObjectReader", "classify", "loads the model"),
                 shared("lunationObjectReader", "classify-http", "loads the model"),
-                shared("lunationObjectReader", "retrain", "reads the manifest"),
+                shared("lunationObjectReader", "retrain", "reads the verdict"),
             ),
         ),
         *owned(

@@ -13,7 +13,8 @@ SCHEDULER = 'resource.type = "cloud_scheduler_job" AND resource.labels.job_id = 
 
 POINTER_NOT_FOLLOWED = "the pointer is not followed"
 MODEL_NOT_SERVED = "model is not served"
-"""What classify logs (functions/classify/serving.py); a test holds the two together."""
+NO_PROBABILITY = "the model gave no probability"
+"""What classify logs (functions/classify/serving.py, handler.py); a test holds the two together."""
 CYCLE_OVERDUE = "a training cycle is overdue"
 """What the workflow logs (workflows/retrain.yaml), likewise."""
 
@@ -81,9 +82,19 @@ def rows(settings: Settings) -> list[Resource]:
         ),
         AlertPolicy(
             "stale pointer",
-            condition=logged(f'{RUN} AND jsonPayload.message = ("{POINTER_NOT_FOLLOWED}" OR "{MODEL_NOT_SERVED}")'),
-            advice="An instance of classify keeps answering with an older model: Datastore is out of reach, or the new "
-            "model does not load. Its answers say `stale`. The log entry has the reason.",
+            condition=logged(f'{RUN} AND jsonPayload.message = "{POINTER_NOT_FOLLOWED}"'),
+            advice="An instance of classify keeps answering with an older model: Datastore is out of reach, or the "
+            "pointer cannot be read. Its answers say `stale`. The log entry has the reason; a pointer that cannot be "
+            "read is mended by `lunation promote --repair`.",
+            channel=channel,
+        ),
+        AlertPolicy(
+            "model does not load",
+            condition=logged(f'{RUN} AND jsonPayload.message = ("{MODEL_NOT_SERVED}" OR "{NO_PROBABILITY}")'),
+            advice="What the pointer names does not load in an instance of classify, or gives no probability for a "
+            "record: the model before it goes on serving where it is loaded, and records wait where none is. The log "
+            "entry names the model and the reason, and so does `lunation models`. `lunation rollback` goes back to the "
+            "model before; if that is what does not load, `lunation promote` another one.",
             channel=channel,
         ),
         AlertPolicy(

@@ -81,7 +81,7 @@ def function() -> ClassifyHttp:
         async def at(self, generation: int) -> None:
             return None
 
-    def load(wanted: Any) -> Any:
+    def load(wanted: Any, _: Any) -> Any:
         return load_model(CASE, wanted.model_version, wanted.manifest_sha256, files.__getitem__)
 
     return ClassifyHttp(CASE, Serving(Pointer(), load), Reasons(lambda _: files.__getitem__))

@@ -376,3 +376,36 @@ def test_a_pushed_record_that_falls_to_the_canary_is_answered_by_it(google, run)
             assert stored["model_version"] == (canary.model_version if falls else "2013-03-01/run-1")
 
     run(scenario)
+
+
+@pytest.mark.parametrize("role", ["canary", "shadow"])
+def test_a_candidate_that_never_ends_to_load_is_given_up(scene, role: str) -> None:
+    """It is refused with its reason, harms nobody, and is ended at once when another one is named in its place."""
+
+    async def scenario(_: World) -> None:
+        world = World(load_seconds=0.3)
+        world.promote(1)
+        await world.generation()
+        endless = world.model(2, model=models.endless_graph(len(CASE.features.model_fields)))
+        world.beside(**{role: endless})
+        await world.follow()
+        told = world.serving.report()[role]
+        assert told["state"] == "refused"
+        assert "LoadGivenUp: it had not loaded" in told["trouble"]
+        assert world.serving.report()["trouble"] is None
+
+        world = World()
+        world.promote(1)
+        await world.generation()
+        endless = world.model(2, model=models.endless_graph(len(CASE.features.model_fields)))
+        world.beside(**{role: endless})
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert world.serving.report()[role]["state"] == "loading"
+        world.beside(**{role: world.model(3)})
+        await world.follow()
+        assert world.serving.report()[role]["model_version"] == "2013-03-01/run-3"
+        assert world.serving.report()[role]["state"] == "loaded"
+
+    scene(scenario)

@@ -15,6 +15,7 @@ from functions.classify.model import load_model
 from functions.classify.reasons import Reasons
 from functions.classify.serving import Serving
 from functions.openapi import documents
+from lunation.deploy.watch import NO_PROBABILITY
 from schemas import Classification, ModelPointer, use_case
 from tests.functions.doubles import models
 
@@ -36,11 +37,18 @@ class Pointer:
         return None
 
 
-def ask(talk: Callable[[httpx.AsyncClient], Awaitable[None]], promoted: bool = True) -> None:
+def ask(
+    talk: Callable[[httpx.AsyncClient], Awaitable[None]],
+    promoted: bool = True,
+    files: dict[str, bytes] | None = None,
+) -> None:
     """Runs ``talk`` with a client of a function with (or without) a model."""
-    files = models.folder(CASE, bias=0.0, weights=WEIGHTS, golden=[{"features": models.FEATURES, "probability": 0.39}])
+    golden = [{"features": models.FEATURES, "probability": 0.39}]
+    files = files or models.folder(CASE, bias=0.0, weights=WEIGHTS, golden=golden)
     pointer = Pointer(models.pointer(files, 7) if promoted else None)
-    serving = Serving(pointer, lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__))
+    serving = Serving(
+        pointer, lambda p, stop: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__, stop)
+    )
     handler = ClassifyHttp(CASE, serving, Reasons(lambda _: files.__getitem__))
     verbs = ["GET", "POST", "PUT", "DELETE", "HEAD"]
     app = Starlette(routes=[Route("/{path:path}", handler.handle, methods=verbs)])
@@ -324,3 +332,25 @@ def test_the_document_of_the_api_is_served():
         assert answer.json() == json.loads(documents("flights")["classify.json"])
 
     ask(talk, promoted=False)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_model_that_gives_no_probability_is_unavailable_for_that_record(many, capsys):
+    """503 with the reason: a rollback mends it, so the caller may come again. The log has a line that an alert waits
+    for. Other records are answered."""
+    place = list(CASE.features.model_fields).index("temp")
+    graph = models.odd_graph(len(CASE.features.model_fields), place, 100.0, float("nan"))
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        hot, cool = models.record("r1", temp=101.0), models.record("r2", temp=99.0)
+        answer = await client.post("/v1/classify", json=[cool, hot] if many else hot)
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["detail"].endswith("answered nan, which is no probability")
+        assert (await client.post("/v1/classify", json=cool)).json()["probability"] == 0.25
+
+    ask(talk, files=models.folder(CASE, model=graph))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (told,) = [line for line in lines if line["message"] == NO_PROBABILITY]
+    assert told["severity"] == "ERROR"

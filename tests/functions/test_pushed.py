@@ -55,17 +55,19 @@ class Pushing:
         return await self.inner.push(envelopes.request(method, headers, body))
 
 
-def function(unit: str, google: GoogleServer, pointer: Pointer | None = None) -> Pushing:
+def function(
+    unit: str, google: GoogleServer, pointer: Pointer | None = None, files: dict[str, bytes] | None = None
+) -> Pushing:
     """The function called ``unit``, talking to ``google``."""
     publisher = Publisher(open_channel(google.endpoint), "local-dev", "dead-letters")
     commits = GroupCommit(open_channel(google.endpoint), "local-dev")
     letters = DeadLetters(publisher, unit, "records")
     if unit == "ingest_fast":
         return Pushing(IngestFast(CASE.read_record, "local-dev", timedelta(days=90), commits, letters))
-    files = models.folder(CASE, bias=0.75, golden=[{"features": models.FEATURES, "probability": 0.75}])
+    files = files or models.folder(CASE, bias=0.75, golden=[{"features": models.FEATURES, "probability": 0.75}])
     serving = Serving(
         pointer or Pointer(models.pointer(files, 3)),
-        lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__),
+        lambda p, stop: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__, stop),
     )
     classifications = Publisher(open_channel(google.endpoint), "local-dev", "classifications")
     return Pushing(
@@ -152,7 +154,7 @@ def test_a_redelivered_record_publishes_the_first_answer_again(google, run):
         other = function("classify", google)
         other.inner._serving = Serving(
             Pointer(models.pointer(files, 4)),
-            lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__),
+            lambda p, stop: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__, stop),
         )
         answers = await asyncio.gather(*(other.push("POST", {}, body) for _ in range(5)))
         assert [answer.status_code for answer in answers] == [204] * 5
@@ -474,5 +476,22 @@ def test_a_fault_of_ours_is_a_500_without_the_payload(google, run, capsys):
         assert "handler.py" in line["stack"]
         assert b"SECRET" not in answer.body
         assert "SECRET" not in json.dumps(line)
+
+    run(scenario)
+
+
+def test_a_record_that_gets_no_probability_waits_for_a_model_that_has_one(google, run):
+    """503: Pub/Sub keeps it and sends it again, and nothing of it is stored or published; others are answered."""
+
+    async def scenario() -> None:
+        place = list(CASE.features.model_fields).index("temp")
+        graph = models.odd_graph(len(CASE.features.model_fields), place, 100.0, float("nan"))
+        classify = function("classify", google, files=models.folder(CASE, model=graph))
+        answer = await classify.push("POST", {}, envelopes.push(models.record("r1", temp=101.0)))
+        assert answer.status_code == 503
+        assert b"which is no probability" in answer.body
+        assert (await classify.push("POST", {}, envelopes.push(models.record("r2", temp=99.0)))).status_code == 204
+        assert list(google.stored("Classification")) == ["r2"]
+        assert google.messages("dead-letters") == []
 
     run(scenario)

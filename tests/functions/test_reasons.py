@@ -168,7 +168,7 @@ def ask(files: dict[str, bytes], talk: Callable[[httpx.AsyncClient, list[str]], 
 
     serving = Serving(
         Pointer(models.pointer(files, 1)),
-        lambda p: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__),
+        lambda p, stop: load_model(CASE, p.model_version, p.manifest_sha256, files.__getitem__, stop),
     )
     handler = ClassifyHttp(CASE, serving, Reasons(lambda _: reader))
     app = Starlette(routes=[Route("/{path:path}", handler.handle, methods=["POST"])])
@@ -264,7 +264,7 @@ def test_a_canarys_answers_are_explained_by_the_canary():
     async def main() -> None:
         serving = Serving(
             Pointer(pointer),
-            lambda p: load_model(CASE, p.model_version, p.manifest_sha256, folders[p.uri].__getitem__),
+            lambda p, stop: load_model(CASE, p.model_version, p.manifest_sha256, folders[p.uri].__getitem__, stop),
         )
         handler = ClassifyHttp(CASE, serving, Reasons(lambda one: folders[one.uri].__getitem__))
         app = Starlette(routes=[Route("/{path:path}", handler.handle, methods=["POST"])])

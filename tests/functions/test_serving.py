@@ -8,7 +8,12 @@ import pytest
 
 from functions.classify.pointer import PointerAway, PointerBroken
 from functions.classify.serving import NoModel
-from tests.functions.doubles.world import World
+from functions.runtime.watched import LOADS
+from tests.functions.doubles import models
+from tests.functions.doubles.world import CASE, World
+
+ENDLESS = models.endless_graph(len(CASE.features.model_fields))
+"""onnxruntime never comes back from it by itself."""
 
 
 @pytest.fixture
@@ -136,6 +141,128 @@ def test_a_load_that_hangs_does_not_hold_up_requests_for_ever(scene):
         await world.settle()
         served = await world.serving.take()
         assert served.generation == 2
+
+    scene(scenario)
+
+
+async def until(look: Callable[[], Any]) -> None:
+    """Let the loop run until ``look`` is true; the scene ends what takes too long."""
+    while not look():  # noqa: ASYNC110 - it looks at threads
+        await asyncio.sleep(0.01)
+
+
+def refused_loads(version: str) -> int:
+    """What the metric says."""
+    return sum(
+        count
+        for attributes, count in LOADS.values().items()
+        if dict(attributes) == {"model_version": version, "outcome": "refused"}
+    )
+
+
+def test_a_load_that_never_ends_is_given_up(scene):
+    """After its time it is refused like any other: told, counted, ended in its thread, and tried again later, with
+    growing pauses; the old model goes on, not stale."""
+
+    async def scenario(_: World) -> None:
+        world = World(load_seconds=0.3)
+        world.promote(1)
+        await world.generation()
+        before = refused_loads("2013-03-01/run-2")
+        world.promote(2, model=ENDLESS)
+        world.time += 2.1
+        assert await world.generation() == 1
+        await until(lambda: world.serving.report()["loading"] == "2013-03-01/run-2")
+        await world.settle()
+        report = world.serving.report()
+        assert "run-2 (generation 2) is not served: LoadGivenUp: it had not loaded" in report["trouble"]
+        assert "within 0.3 s" in report["trouble"]
+        assert report["loading"] is None
+        assert report["stale"] is False
+        assert report["history"][-1]["outcome"].startswith("refused: LoadGivenUp")
+        assert refused_loads("2013-03-01/run-2") == before + 1
+        for _ in range(5):
+            await until(lambda: not world.serving._failure.load.running)
+            world.time += 2.1
+            assert await world.generation() == 1
+            await world.settle()
+        assert world.loads == [1, 2, 2, 2]
+        world.promote(3)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 3
+        assert world.serving.report()["trouble"] is None
+
+    scene(scenario)
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["a model serves", "none serves yet"])
+def test_a_later_pointer_is_followed_while_a_load_hangs(scene, cold):
+    """A person rolls back, or promotes another model: nobody waits until the bad one's time is up."""
+
+    async def scenario(world: World) -> None:
+        world.serving._soft = 0.05
+        if not cold:
+            world.promote(1)
+            await world.generation()
+        world.promote(2, model=ENDLESS)
+        world.time += 2.1
+        waiting = asyncio.create_task(world.generation())
+        await until(lambda: 2 in world.loads)
+        world.promote(3)
+        await until(lambda: 3 in world.loads)
+        await world.settle()
+        assert await waiting == (3 if cold else 1)
+        assert await world.generation() == 3
+        assert world.serving.report()["trouble"] is None
+        world.promote(4, model=ENDLESS)
+        world.time += 2.1
+        await world.generation()
+        await until(lambda: 4 in world.loads)
+        world.point(world.history[3].model_copy(update={"generation": 5}), world.folders[world.history[3].uri])
+        await world.settle()
+        assert await world.generation() == 5
+        assert world.loads.count(3) == 1, "it was loaded already"
+
+    scene(scenario)
+
+
+def test_a_new_instance_does_not_wait_for_ever_for_a_load_that_hangs(scene):
+    """It serves the model before, as the older instances do."""
+
+    async def scenario(_: World) -> None:
+        world = World(load_seconds=0.3)
+        world.promote(1)
+        world.promote(2, model=ENDLESS)
+        assert await world.generation() == 1
+        assert "LoadGivenUp" in world.serving.report()["trouble"]
+
+    scene(scenario)
+
+
+def test_what_cannot_be_ended_is_not_begun_a_second_time(scene):
+    """One thread may be lost to a model, not one more with each attempt."""
+
+    async def scenario(_: World) -> None:
+        world = World(load_seconds=0.05)
+        world.promote(1)
+        await world.generation()
+        world.promote(2)
+        world.loads_open.clear()
+        for _ in range(100):
+            world.time += 2.1
+            await world.generation()
+            await world.settle()
+        assert world.loads == [1, 2]
+        world.loads_open.set()
+        failure = world.serving._failure
+        assert failure is not None
+        await until(lambda: not failure.load.running)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        assert await world.generation() == 2
 
     scene(scenario)
 

@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 from google.api_core import exceptions, operation
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.functions_v2 import Function, FunctionServiceClient
+from google.cloud.iam_credentials_v1 import IAMCredentialsClient
 from google.iam.v1 import policy_pb2
 
 from laptop.faults import FaultInjector
@@ -189,6 +191,21 @@ def test_a_function_is_deployed_called_and_deleted(google: Google) -> None:
     for missing in (google.client.get_function, google.client.delete_function):
         with pytest.raises(exceptions.NotFound, match="lived"):
             missing(name=made.name)
+
+
+def test_a_token_for_the_asking_opens_a_door(google: Google, server: ServerProcess, steady: Function) -> None:
+    """IAM Credentials gives one for a service account and an audience, and for nothing else."""
+    transport = IAMCredentialsClient.get_transport_class("grpc")(channel=grpc.insecure_channel(server.grpc))
+    tokens = IAMCredentialsClient(transport=transport)
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    name = f"projects/-/serviceAccounts/{CALLER}"
+    token = tokens.generate_id_token(name=name, audience=steady.url, include_email=True).token
+    assert call(steady.url, token)["version"] == 1
+    other = tokens.generate_id_token(name=name, audience="https://other", include_email=True).token
+    assert call(steady.url, other) == 401
+    for wrong in ({"name": "projects/-/serviceAccounts/somebody", "audience": "x"}, {"name": name, "audience": ""}):
+        with pytest.raises(exceptions.InvalidArgument):
+            tokens.generate_id_token(request=wrong)
 
 
 def test_an_upload_url_takes_one_zip(google: Google) -> None:

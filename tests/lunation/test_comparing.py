@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from google.cloud import storage  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
@@ -23,18 +24,23 @@ class Archive:
         self._bucket = storage.Client(project="local-dev").create_bucket(BUCKET)
         self._endpoints = str(server.state / "endpoints.json")
 
-    def file(self, topic: str, day: str, *documents: dict[str, Any]) -> None:
-        """File documents of a day."""
+    def file(self, topic: str, day: str, *documents: Any) -> str:
+        """File documents of a day; bytes as they are."""
         name = f"archive/{topic}/dt={day}/{len(list(self._bucket.list_blobs()))}.json"
-        content = "".join(json.dumps(one) + "\n" for one in documents)
-        self._bucket.blob(name).upload_from_string(content)
+        lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in documents]
+        self._bucket.blob(name).upload_from_string(b"".join(line + b"\n" for line in lines))
+        return name
 
     def compare(self, *arguments: str, **variables: str) -> str:
         """What ``lunation compare`` prints."""
+        return self.run(*arguments, **variables).stdout
+
+    def run(self, *arguments: str, **variables: str) -> Result:
+        """The command."""
         environment = {**VARIABLES, "LUNATION_TARGETS__LAPTOP__ENDPOINTS": self._endpoints, **variables}
         result = CliRunner().invoke(app, ["compare", *arguments], env=environment, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        return result.stdout
+        return result
 
 
 @pytest.fixture
@@ -90,6 +96,20 @@ def test_both_are_scored_on_the_same_records(archive: Archive) -> None:
     printed = archive.compare("--since", "2013-03-02")
     for words in ("shadow s", "served champion", "shadow other", "50.0%", "1.0000", "0.2877"):
         assert words in printed
+
+
+def test_what_is_no_comparison_and_no_label_is_named_and_left_out(archive: Archive) -> None:
+    """By object and line, on the error stream; the pairs are scored by the others."""
+    broken = comparison(1, 0.25, 0.75) | {"shadow_probability": 7}
+    ones = archive.file("comparisons", "2013-03-02", comparison(0, 0.25, 0.75), b"{", broken, b"null")
+    wrong = label(0, "never", 20), {**label(0, "late"), "event_time": "noon"}
+    labels = archive.file("labels", "2013-03-02", b"null", *wrong, label(0, "on_time", 17), b"[")
+    shown = archive.run("--since", "2013-03-02", "--json")
+    (found,) = json.loads(shown.stdout)
+    assert (found["records"], found["served_score"]["rows"], found["served_score"]["rate"]) == (1, 1, 0.0)
+    for where in (f"{ones}:2", f"{ones}:3: shadow_probability", f"{ones}:4", f"{labels}:1", f"{labels}:2: label",
+                  f"{labels}:3: event_time", f"{labels}:5"):  # fmt: skip
+        assert where in shown.stderr
 
 
 def test_records_of_a_cycle_are_compared_unless_days_are_said(archive: Archive) -> None:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lunation.clients import Clients
 from lunation.deploy import job_files, staging
 from lunation.ledger import archived_objects
 from lunation.settings import load
+from schemas import ModelPointer
 
 
 class Deployment:
@@ -268,6 +269,36 @@ def test_a_smoke_test_sees_the_marked_record_everywhere_and_takes_it_away(deploy
     assert (
         list(archived_objects(deployment.clients.storage, "local-dev-archive", "records", smoke.DAY, smoke.DAY)) == []
     )
+
+
+def test_verify_says_that_what_the_pointer_names_does_not_load(deployment: Deployment) -> None:
+    """As the deployed classifier says, asked with a token of the account that may call it; the exit code tells. Before
+    the first model there is nothing to be served."""
+    clients = deployment.clients
+    first = json.loads(deployment.run("verify", "--json").stdout)
+    assert (first["accounted"], first["troubles"], first["unasked"]) == (True, [], None)
+    pointer = ModelPointer(
+        use_case="flights", model_version="2013-03-01/gone", uri=f"gs://{clients.project}-models/models/2013-03-01/gone",
+        manifest_sha256="0" * 64, generation=1, moved_at=datetime(2013, 3, 1, tzinfo=UTC),
+    )  # fmt: skip
+    entity = datastore.Entity(clients.datastore.key("ModelPointer", "flights"))
+    entity.update(pointer.model_dump())
+    clients.datastore.put(entity)
+    try:
+        found = json.loads(deployment.run("verify", "--json", code=2).stdout)
+        assert (found["accounted"], found["unasked"]) == (False, None)
+        (trouble,) = found["troubles"]
+        assert "gone/manifest.json" in trouble
+        printed = deployment.run("verify", code=2)
+        assert f"the pointer is not followed: {trouble}" in printed.stderr
+        assert "Every record is accounted for." not in printed.stdout
+        shown = deployment.run("models")
+        assert "The pointer names 2013-03-01/gone, generation 1" in shown.stdout
+        assert "No model serves in the instance that was asked." in shown.stdout
+        assert "serves since" not in shown.stdout
+        assert f"the pointer is not followed: {trouble}" in shown.stderr
+    finally:
+        clients.datastore.delete(entity.key)
 
 
 def test_a_smoke_test_names_the_consumer_that_is_not_there(deployment: Deployment) -> None:

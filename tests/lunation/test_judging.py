@@ -22,7 +22,7 @@ from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
 from lunation.scoring import Outcome
 from lunation.settings import load
-from schemas import Classification, ModelPointer, RunState, TrainingRun, use_case
+from schemas import Classification, ModelPointer, ModelPromotion, RunState, TrainingRun, use_case
 from schemas.profile import Bins, DataProfile
 from schemas.shapes import unindexed
 from spark import metrics
@@ -111,7 +111,7 @@ class Operator:
                     model_version=version, generation=1, event_time=day, classified_at=datetime.now(UTC),
                 )  # fmt: skip
                 self.put(answer, record_id)
-                features = {
+                features = models.FEATURES | {
                     "carrier": draw.choice(["AA", "UA"]),
                     "distance": distance or draw.choice([400.0, 1000.0, 1000.0, 2000.0]),
                     "temp": 90.0,
@@ -174,8 +174,8 @@ def test_answers_that_hold_cross_no_bound(operator: Operator) -> None:
     assert {one["what"] for one in found["segments"]} == {
         "carrier = AA",
         "carrier = UA",
-        "origin = missing",
-        "dest = missing",
+        "origin = JFK",
+        "dest = LAX",
     }
     assert found["drift"][0]["feature"] == "temp"
     assert found["drift"][0]["judged"] is False
@@ -278,6 +278,130 @@ def test_a_difference_is_told_and_nothing_else(operator: Operator) -> None:
     shown = operator.run("diff", before, now).stdout
     assert "windows.train_to" in shown
     assert "the same in everything" in operator.run("diff", before, before).stdout
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_judged(operator: Operator) -> None:
+    """A label that is null, a line that is no JSON, a record that today's class refuses, an object that is none of the
+    archive's: by object and line. A bound that is crossed all the same is found."""
+    version = operator.model("odd", metrics={"challenger": MEASURED, "champion": None})
+    operator.serve(version)
+    operator.answers(version, flipped=True)
+    day = f"{DAYS[0]:%Y-%m-%d}"
+    bucket = operator.clients.storage.bucket(ARCHIVE)
+    odd = {
+        f"archive/labels/dt={day}/odd.json": b'null\n{\n{"record_id": "0301.0", "label": null}\n',
+        f"archive/records/dt={day}/odd.json": b'null\n{"record_id": "0301.1", "features": {}}\n',
+        f"archive/records/dt={day}/a:b.json": b"{}",
+        "archive/labels/x.json": b"{}",
+    }
+    for name, content in odd.items():
+        bucket.blob(name).upload_from_string(content)
+    try:
+        shown = operator.run("quality", "--json", code=2)
+        found = json.loads(shown.stdout)
+        assert (found["answers"], found["labelled"], found["broken"]) == (800, 800, [])
+        assert {text.split(" ")[0] for text in found["findings"]} == {"AUC", "log-loss", "it"}
+        assert set(found["skipped"]["reasons"]) == {
+            *(f"archive/labels/dt={day}/odd.json:{number}" for number in (1, 2, 3)),
+            *(f"archive/records/dt={day}/odd.json:{number}" for number in (1, 2)),
+            f"archive/records/dt={day}/a:b.json",
+            "archive/labels/x.json",
+        }
+        assert f"archive/labels/dt={day}/odd.json:3: label: Input should be a valid string" in shown.stderr
+    finally:
+        for name in odd:
+            bucket.blob(name).delete()
+
+
+def test_a_serving_model_whose_folder_is_broken_is_named_and_its_answers_are_scored(operator: Operator) -> None:
+    """A manifest without what the gate measured, one that is gone, a profile that is none, a pointer that cannot be
+    read, an answer that cannot: the exit code says that it was judged by less."""
+
+    def named(*, code: int = 1) -> dict[tuple[str, str, str], str]:
+        found = json.loads(operator.run("quality", "--json", code=code).stdout)
+        assert found["models"][0]["score"]["rows"] > 700
+        assert "No bound is crossed of what could be judged" in operator.run("quality", code=code).stdout
+        return {(one["kind"], one["key"], one["property"]): one["reason"] for one in found["broken"]}
+
+    version = operator.model("bare", metrics={})
+    operator.serve(version)
+    operator.answers(version)
+    assert set(named()) == {("ModelManifest", version, "metrics.challenger")}
+    assert f"ModelManifest {version}, property metrics.challenger" in operator.run("quality", code=1).stderr
+
+    version = operator.model("half", metrics={"challenger": {"auc": None, "log_loss": 0.5}}, rows={})
+    operator.serve(version)
+    assert set(named()) == {
+        ("ModelManifest", version, "metrics.challenger.auc"),
+        ("ModelManifest", version, "rows.evaluate"),
+    }
+
+    content = b"no JSON"
+    listed = {"name": "profile.json", "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    version = operator.model("torn", metrics={"challenger": MEASURED}, evidence=[listed])
+    operator.clients.storage.bucket(MODELS).blob(f"models/{version}/profile.json").upload_from_string(content)
+    operator.serve(version)
+    assert set(named()) == {("ModelManifest", version, "evidence profile.json")}
+
+    operator.serve("2013-03-01/gone")
+    assert "there is no gs://" in named()["ModelManifest", "2013-03-01/gone", ""]
+
+    key = operator.clients.datastore.key("ModelPointer", "flights")
+    pointer = operator.clients.datastore.get(key)
+    pointer["generation"] = "first"
+    answer = operator.clients.datastore.get(operator.clients.datastore.key("Classification", "0301.0"))
+    answer["probability"] = "much"
+    operator.clients.datastore.put_multi([pointer, answer])
+    assert set(named()) == {
+        ("ModelPointer", "flights", "generation"),
+        ("Classification", "0301.0", "probability"),
+    }
+    operator.serve(version)
+
+
+def test_a_report_says_what_is_no_longer_as_it_was(operator: Operator) -> None:
+    """A manifest that is not the one which the pointer, its history, the verdict or the object's own metadata names,
+    and a file that is not the manifest's. It is shown all the same, with whatever it lacks."""
+    version = operator.model("told-once", metrics={"challenger": MEASURED}, verdict="HOLD")
+    assert operator.run("report", version).stderr == ""
+    assert json.loads(operator.run("report", version, "--json").stdout)["doubts"] == []
+    bucket = operator.clients.storage.bucket(MODELS)
+    manifest = bucket.blob(f"models/{version}/manifest.json")
+    content = manifest.download_as_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    named = ModelPointer(
+        use_case="flights", model_version=version, uri=f"gs://{MODELS}/models/{version}", manifest_sha256=sha256,
+        generation=7, moved_at=DAYS[0],
+    )  # fmt: skip
+    row = ModelPromotion(**named.model_dump(), previous_version=None, verdict="PROMOTE", reason="", actor="somebody")
+    operator.put(named, "flights")
+    operator.put(row, row.key_name("flights", 7))
+    bucket.blob(f"models/{version}/verdict.json").upload_from_string(json.dumps({"manifest_sha256": sha256}))
+    assert operator.run("report", version).stderr == ""
+
+    manifest = bucket.blob(f"models/{version}/manifest.json")
+    manifest.metadata = {"sha256": sha256}
+    manifest.upload_from_string(content.replace(b'"HOLD"', b'"PROMOTE"').replace(b'"challenger"', b'"another"'))
+    bucket.blob(f"models/{version}/report.html").delete()
+    shown = operator.run("report", version)
+    assert "PROMOTE" in shown.stdout
+    for who in ("the pointer", "generation 7", "verdict.json", "the object's own metadata"):
+        assert f"is not the one that {who} names" in shown.stderr
+    assert f"report.html of {version}, which its manifest names, is gone" in shown.stderr
+    assert len(json.loads(operator.run("report", version, "--json").stdout)["doubts"]) == 5
+    bucket.blob(f"models/{version}/verdict.json").upload_from_string(b"no JSON")
+    assert f"verdict.json of {version} cannot be read" in operator.run("report", version).stderr
+    bare = operator.model("bare-report", rows={}, windows={}, metrics={"challenger": {"auc": "high"}, "champion": 7})
+    assert "Data checks" in operator.run("report", bare).stdout
+
+
+def test_a_model_card_cannot_steer_a_terminal(operator: Operator) -> None:
+    """It quotes values of the data. What looks like markup is text, too."""
+    card = b"# Card\n\n[bold]JFK[/] :smile:\n"
+    listed = {"name": "MODEL_CARD.md", "sha256": hashlib.sha256(card).hexdigest(), "bytes": len(card)}
+    version = operator.model("carded", evidence=[listed])
+    operator.clients.storage.bucket(MODELS).blob(f"models/{version}/MODEL_CARD.md").upload_from_string(card)
+    assert operator.run("report", version, "--card").stdout == card.decode()
 
 
 def test_scores_are_those_of_training() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,17 +13,22 @@ from typer.testing import CliRunner
 
 from laptop.supervisor import Supervisor
 from lunation import moves, query
+from lunation.asked import Asked
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
 from lunation.model_folder import FolderRefused, check
 from lunation.moves import MoveRefused
 from lunation.settings import load
-from schemas import ModelPointer, use_case
+from schemas import USE_CASES, ModelPointer, ModelPromotion, use_case
 from tests.functions.doubles import models
 
 CASE = use_case("flights")
 BUCKET = "local-dev-models"
+
+
+def blindly(*_: Any) -> None:
+    """Takes every model for one that can be served."""
 
 
 class Operator:
@@ -55,10 +61,10 @@ class Operator:
         return found
 
     def promote(self, *names: str) -> list[str]:
-        """New models, promoted one after the other."""
+        """New models, promoted one after the other; none is tried, which would take a second each."""
         versions = [self.model(name) for name in names]
         for version in versions:
-            moves.promote(self.clients, self.case, version, "test")
+            moves.promote(self.clients, self.case, version, "test", trial=blindly)
         return versions
 
     def run(self, *arguments: str, code: int = 0) -> Result:
@@ -84,9 +90,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clients,
 
 
 @pytest.fixture
-def operator(servers: tuple[Clients, dict[str, str]]) -> Operator:
+def operator(servers: tuple[Clients, dict[str, str]]) -> Iterator[Operator]:
     """With a use case that no other test knows."""
-    return Operator(*servers)
+    made = Operator(*servers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(USE_CASES, made.case, replace(CASE, name=made.case))
+        yield made
 
 
 def test_each_move_is_a_generation_with_a_history_row_that_holds_the_pointer(operator: Operator) -> None:
@@ -241,7 +250,7 @@ def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
     """Promote, canary, shadow, rollback and served-at as a person types them."""
     operator.case = "flights"  # the one in lunation.toml
     one, two = operator.model("one"), operator.model("two")
-    assert f"{one} serves" in operator.run("promote", one, "--reason", "first").stdout
+    assert f"the pointer names {one}" in operator.run("promote", one, "--reason", "first").stdout
     printed = operator.run("canary", two, "--share", "0.2", "--reason", "careful").stdout
     assert f"canary: {two} answers 20% of the record ids" in printed
     assert f"shadow: {two}" in operator.run("shadow", two, "--reason", "a look").stdout
@@ -257,9 +266,141 @@ def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
     assert "0 s before" in printed, "an instance may not have followed yet"
     assert "No model of flights served" in operator.run("served-at", "2013-01-01").stdout
     printed = operator.run("models").stdout
-    assert f"{one} serves since" in printed
+    assert f"The pointer names {one}, generation 5, since" in printed
+    assert "serves since" not in printed, "nobody was asked: there are no functions here"
+    assert "Whether it serves, nobody says: the target has no functions" in printed
     assert f"CANARY {two} 20%" in printed
     assert f"SHADOW {two}" in printed
     assert "still to come" in operator.run("served-at", "2999-01-01", code=1).stderr
     assert "no model version" in operator.run("promote", "../x", "--reason", "x", code=2).stderr
     assert "say why" in operator.run("rollback", "--reason", " ", code=2).stderr
+
+
+INPUTS = len(CASE.features.model_fields)
+HOT = list(CASE.features.model_fields).index("temp")
+UNFIT: dict[str, dict[str, Any]] = {
+    "within 20 s": {"model": models.endless_graph(INPUTS)},
+    "which is no probability": {"model": models.odd_graph(INPUTS, HOT, 1e300, float("nan"))},
+    "golden row 0 gives 0.25": {"golden": [{"features": models.FEATURES, "probability": 0.5}]},
+    "golden.json cannot be read": {"golden": [{"features": models.FEATURES | {"weekday": 9.0}, "probability": 0.25}]},
+}
+
+
+@pytest.mark.parametrize("words", UNFIT)
+def test_what_no_instance_could_serve_is_never_pointed_to(operator: Operator, words: str) -> None:
+    """Promote, canary, shadow and rollback try the model by the code that would serve it, and name what is wrong;
+    --despite-verdict is no way round. One that was pointed to all the same is not gone back to."""
+    operator.promote("one")
+    bad = operator.model("bad", **UNFIT[words])
+    moves.promote(operator.clients, operator.case, bad, "x", trial=blindly)
+    operator.promote("two")
+    if words == "within 20 s":  # once is enough
+        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
+            moves.rollback(operator.clients, operator.case, "x")
+        return
+    for move in (moves.promote, moves.canary, moves.shadow):
+        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
+            move(operator.clients, operator.case, bad, "x")
+    with pytest.raises(MoveRefused, match=words):
+        moves.promote(operator.clients, operator.case, bad, "x", despite_verdict=True)
+    with pytest.raises(MoveRefused, match=words):
+        moves.rollback(operator.clients, operator.case, "x")
+    assert operator.pointer().generation == 3
+
+
+def break_(operator: Operator, kind: str, name: str, **values: Any) -> None:
+    """Write what does not fit into an entity that is there, or make one of it."""
+    client = operator.clients.datastore
+    entity = client.get(client.key(kind, name)) or datastore.Entity(client.key(kind, name))
+    entity.update(values)
+    client.put(entity)
+
+
+def test_a_pointer_that_cannot_be_read_is_replaced_when_a_person_says_so(operator: Operator) -> None:
+    """Without --repair the error names kind, key and property, and what to say; with it the next generation is above
+    the broken one, which instances may have seen, and the history tells what was repaired."""
+    one, _ = operator.promote("one", "two")
+    three = operator.model("three")
+    break_(operator, "ModelPointer", operator.case, moved_at="yesterday", generation=7)
+    for move in (moves.promote, moves.shadow, moves.canary):
+        with pytest.raises(MoveRefused, match=rf"ModelPointer {operator.case}, property moved_at: .*--repair"):
+            move(operator.clients, operator.case, three, "x")
+    with pytest.raises(MoveRefused, match=r"property moved_at: .*--repair"):
+        moves.rollback(operator.clients, operator.case, "x")
+    row = moves.promote(operator.clients, operator.case, three, "mend", repair=True)
+    assert (row.generation, row.previous_version, row.verdict) == (8, f"2013-03-01/{operator.case}-two", "PROMOTE")
+    assert row.reason.startswith(f"mend (repairs ModelPointer {operator.case}, property moved_at: ")
+    assert (operator.pointer().generation, operator.pointer().model_version) == (8, three)
+    assert query.promotions(operator.clients.datastore, operator.case)[0] == row
+    assert moves.rollback(operator.clients, operator.case, "x", to=1).model_version == one
+
+
+@pytest.mark.parametrize("generation", ["seven", 0, None, 3.5])
+def test_a_generation_that_is_none_is_taken_from_the_history(operator: Operator, generation: Any) -> None:
+    """By its keys, whose rows may be broken, too; a pointer that fits may be passed by what was written by hand."""
+    operator.promote("one", "two")
+    break_(operator, "ModelPointer", operator.case, generation=generation)
+    break_(operator, "ModelPromotion", ModelPromotion.key_name(operator.case, 41), use_case=7)
+    break_(operator, "ModelPromotion", f"{operator.case}:last", use_case=operator.case)
+    assert moves.promote(operator.clients, operator.case, operator.model("3"), "x", repair=True).generation == 42
+
+    break_(operator, "ModelPromotion", ModelPromotion.key_name(operator.case, 43), use_case=operator.case)
+    four = operator.model("four")
+    with pytest.raises(MoveRefused, match=rf"ModelPromotion {operator.case}:0000000043 is there already.*--repair"):
+        moves.promote(operator.clients, operator.case, four, "x")
+    assert moves.promote(operator.clients, operator.case, four, "x", repair=True).generation == 44
+
+
+def test_the_commands_name_what_is_broken_and_go_on(operator: Operator) -> None:
+    """models, served-at and rollback show and use the rest; promote --repair mends the pointer."""
+    operator.case = "flights"  # the one in lunation.toml
+    one, two = operator.model("x1"), operator.model("x2")
+    for version in (one, two):
+        moves.promote(operator.clients, "flights", version, "test", repair=True)
+    newest = operator.pointer().generation
+    key = ModelPromotion.key_name("flights", newest - 1)
+    break_(operator, "ModelPromotion", key, reason=7)
+    done = operator.run("models")
+    assert f"ModelPromotion {key}, property reason: " in done.stderr
+    assert two in done.stdout
+    done = operator.run("served-at", f"{operator.pointer().moved_at:%Y-%m-%dT%H:%M:%S.%f}")
+    assert f"{two} served at" in done.stdout
+    done = operator.run("models", "--json")
+    assert [row["property"] for row in json.loads(done.stdout)["broken"]] == ["reason"]
+
+    break_(operator, "ModelPointer", "flights", uri=7)
+    done = operator.run("models")
+    assert "ModelPointer flights, property uri: " in done.stderr
+    assert "`lunation promote --repair MODEL_VERSION` replaces it" in done.stdout
+    assert "--repair" in operator.run("promote", one, "--reason", "x", code=1).stderr
+    operator.run("promote", one, "--repair", "--reason", "mend")
+    assert operator.pointer().generation == newest + 1
+    done = operator.run("rollback", "--reason", "x")
+    assert f"ModelPromotion {key}, property reason: " in done.stderr
+    assert operator.pointer().model_version == two
+    bad = operator.model("bad", golden=[{"features": models.FEATURES, "probability": 0.5}])
+    refused = operator.run("promote", bad, "--reason", "x", code=1)
+    assert "no instance could serve" in refused.stderr
+
+
+def test_models_says_what_serves_by_what_an_instance_says(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It serves since when the instance has it; else what serves in its place, what is being loaded, and why."""
+    operator.case = "flights"
+    version = operator.model("asked")
+    moves.promote(operator.clients, "flights", version, "test", repair=True, trial=blindly)
+    generation = operator.pointer().generation
+
+    def says(**report: Any) -> Result:
+        said = {"model_version": version, "generation": generation, "serving_since": "2013-03-01T10:20:30.5+00:00"}
+        troubles = report.pop("troubles", ())
+        monkeypatch.setattr("lunation.asked.ask", lambda _: Asked(said | report, troubles))
+        return operator.run("models")
+
+    assert f"{version} serves since 2013-03-01 10:20:30 UTC in the instance that was asked." in says().stdout
+    old = {"model_version": "2013-01-01/old", "generation": generation - 1}
+    done = says(**old, loading=version, troubles=("it had not loaded within 60 s",))
+    assert f"2013-01-01/old, generation {generation - 1}, still serves in the instance that was asked." in done.stdout
+    assert f"It is loading {version}." in done.stdout
+    assert "`lunation rollback` goes back" in done.stdout
+    assert "the pointer is not followed: it had not loaded within 60 s" in done.stderr
+    assert "serves since" not in done.stdout

@@ -1,135 +1,23 @@
 """``verify`` and ``replay``, through the command, on running servers."""
 
-import base64
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
 
 import pytest
-from apache_beam.transforms.window import GlobalWindow, IntervalWindow
-from click.testing import Result
-from google.cloud import datastore
 from typer.testing import CliRunner
 
-from dataflow.archive_sink import _window_name, object_name
-from laptop.supervisor import Supervisor
 from lunation import verify
 from lunation.cli import app
-from lunation.clients import Clients
 from lunation.settings import load
-from schemas import Classification, DeadLetter
-from schemas.shapes import unindexed
-from tests.functions.doubles import models
-from tests.support import eventually
-
-ARCHIVE = "local-dev-archive"
-TOPIC, READER = "projects/local-dev/topics/records", "projects/local-dev/subscriptions/reader"
-FIRST, SECOND = "2013-03-01", "2013-03-02"
-LONG_AGO = datetime(2013, 3, 3, tzinfo=UTC)
-AT_ONCE = ("--settle", "0")
-
-
-class Operator:
-    """A person with the command, and what the servers hold."""
-
-    def __init__(self, clients: Clients, variables: dict[str, str]) -> None:
-        self.clients = clients
-        self._variables = variables
-
-    def run(self, *arguments: str, code: int = 0, answer: str | None = None) -> Result:
-        """The command; nothing of a window is waited for."""
-        result = CliRunner().invoke(app, arguments, env=self._variables, input=answer, catch_exceptions=False)
-        assert result.exit_code == code, result.output
-        return result
-
-    def found(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """What ``verify`` says as JSON."""
-        return json.loads(self.run("verify", "--from", FIRST, "--json", *arguments, code=code).stdout)
-
-    def settled(self) -> dict[str, Any]:
-        """The same with something missing, once what was filed is older than a window."""
-        arguments = ["verify", "--from", FIRST, "--json", *AT_ONCE]
-
-        def look() -> dict[str, Any] | None:
-            found = json.loads(CliRunner().invoke(app, arguments, env=self._variables).stdout)
-            return None if found["under_way"] else found
-
-        found = eventually(look, 10)
-        assert found == self.found(*AT_ONCE, code=2)
-        return found
-
-    def file(self, topic: str, day: str, *lines: bytes, history: bool = False) -> str:
-        """An object of the archive, named as the pipeline names it."""
-        window = GlobalWindow() if history else IntervalWindow(0, 60)
-        content = b"".join(line + b"\n" for line in lines)
-        name = object_name(topic, day, _window_name(window), 0, 0, content)
-        self.clients.storage.bucket(ARCHIVE).blob(name).upload_from_string(content)
-        return name
-
-    def mirror(self, record_id: str, line: bytes) -> None:
-        """The fast copy."""
-        now = datetime.now(UTC)
-        self._put("Record", record_id, ("payload", "stored_at"), {"payload": line.decode(), "stored_at": now})
-
-    def answer(self, record_id: str, day: str, at: datetime = LONG_AGO) -> None:
-        """A stored answer."""
-        answer = Classification(
-            record_id=record_id, label="late", probability=0.75, model_version="v", generation=1,
-            event_time=datetime.fromisoformat(f"{day}T12:00:00+00:00"), classified_at=at,
-        )  # fmt: skip
-        self._put("Classification", record_id, unindexed(Classification), answer.model_dump())
-
-    def refuse(self, unit: str, message_id: str, payload: bytes, reason: str) -> None:
-        """An archived dead letter."""
-        now = datetime.now(UTC)
-        letter = DeadLetter(
-            unit=unit, topic="records", message_id=message_id, reason=reason, refused_at=now,
-            payload_base64=base64.b64encode(payload).decode(),
-        )  # fmt: skip
-        self.file("dead-letters", f"{now:%Y-%m-%d}", letter.model_dump_json().encode())
-
-    def published(self) -> list[tuple[str, bytes]]:
-        """What came to the topic since the last time, by id."""
-        found = []
-        pull = {"subscription": READER, "max_messages": 1000, "return_immediately": True}
-        while messages := self.clients.subscriber.pull(request=pull).received_messages:
-            self.clients.subscriber.acknowledge(subscription=READER, ack_ids=[one.ack_id for one in messages])
-            found += [(one.message.attributes["record_id"], one.message.data) for one in messages]
-        return sorted(found)
-
-    def _put(self, kind: str, name: str, left_out: tuple[str, ...], values: dict[str, Any]) -> None:
-        entity = datastore.Entity(self.clients.datastore.key(kind, name), exclude_from_indexes=left_out)
-        entity.update(values)
-        self.clients.datastore.put(entity)
+from schemas import ModelPointer
+from tests.lunation.operator_support import AT_ONCE, FIRST, LONG_AGO, SECOND, Operator, line, operating
 
 
 @pytest.fixture
-def operator(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
-    """Servers with an empty archive and the topic."""
-    for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
-        monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
-    with Supervisor(tmp_path / "state", ["datastore", "storage", "pubsub"]) as running:
-        running.wait_ready()
-        endpoints = tmp_path / "state" / "endpoints.json"
-        clients = Clients(load().target("laptop").model_copy(update={"endpoints": endpoints}))
-        clients.storage.create_bucket(ARCHIVE)
-        clients.publisher.create_topic(name=TOPIC)
-        clients.subscriber.create_subscription(name=READER, topic=TOPIC)
-        variables = {
-            "LUNATION_TARGETS__LAPTOP__ENDPOINTS": str(endpoints),
-            "LUNATION_ARCHIVE__WINDOW_SECONDS": "1",
-            "COLUMNS": "200",
-            "TERM": "dumb",
-        }
-        yield Operator(clients, variables)
-        clients.subscriber.close()
-
-
-def line(record_id: str, day: str = FIRST, **fields: Any) -> bytes:
-    """A record as its publisher wrote it: with a field that nobody knows, and in a spelling of its own."""
-    document = {**models.record(record_id), "event_time": f"{day}T12:00:00Z", "unknown": 1, **fields}
-    return json.dumps(document, separators=(", ", " : ")).encode()
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
+    """With an empty archive."""
+    yield from operating(tmp_path, monkeypatch)
 
 
 def test_what_is_missing_is_named_and_published_again(operator: Operator) -> None:
@@ -212,7 +100,7 @@ def test_what_is_not_there_for_a_reason_is_not_missing(operator: Operator) -> No
 
     name = operator.file("records", SECOND, line("s0", SECOND), b"{", b"[1]", b'{"record_id": 7}', history=True)
     unreadable = operator.found("--from", SECOND, code=2)["unreadable"]
-    assert unreadable == {"count": 3, "lines": [f"{name}:{number}" for number in (2, 3, 4)]}
+    assert (unreadable["count"], unreadable["lines"]) == (3, [f"{name}:{number}" for number in (2, 3, 4)])
     assert "unreadable" in operator.run("verify", "--date", SECOND, code=2).stdout
 
 
@@ -262,3 +150,146 @@ def test_a_span_without_days_is_refused(arguments: list[str], words: str) -> Non
         result = CliRunner().invoke(app, [command, *arguments])
         assert result.exit_code == 1
         assert words in result.output
+
+
+STRANGERS = {
+    f"archive/records/dt={FIRST}/a:b.json": "not of the form",
+    f"archive/records/dt={FIRST}/a*[x]{{y}}?.json": "not of the form",
+    f"archive/records/dt={FIRST}/back\\slash.json": "not of the form",
+    f"archive/records/dt={FIRST}/x.json.gz": "not of the form",
+    f"archive/records/dt={FIRST}/sub/x.json": "outside of the folders",
+    "archive/records/A.json": "outside of the folders",
+    "archive/records/x.json": "outside of the folders",
+    "archive/records/dt=yesterday/a.json": "no day",
+    "archive/dead-letters/dt=2999-13-01/a.json": "no day",
+}
+
+
+def test_an_object_that_is_none_of_the_archives_is_named_and_not_read(operator: Operator) -> None:
+    """Whatever somebody put there is named with what is wrong, counts as no record, and is not published again; the
+    rest is accounted for. The archive's own payloads of dead letters are no strangers."""
+    operator.file("records", FIRST, line("r0"))
+    operator.mirror("r0", line("r0"))
+    operator.answer("r0", FIRST)
+    for number, name in enumerate(STRANGERS):
+        operator.put(name, line(f"stranger{number}"))
+    operator.put(f"archive/records/dt={FIRST}/empty.json", b"")
+    operator.put("archive/dead-letters/payloads/0a1b", b"too large")
+
+    found = operator.found("--limit", "100", *AT_ONCE)
+    assert (found["accounted"], found["archived"], found["duplicates"]) == (True, 1, 0)
+    named = found["strangers"]["reasons"]
+    assert set(named) == {*STRANGERS, f"archive/records/dt={FIRST}/empty.json"}
+    for name, words in STRANGERS.items():
+        assert words in named[name]
+    assert found["strangers"]["count"] == len(named)
+    assert "archive/records/dt=yesterday/a.json" in operator.run("verify", "--date", FIRST, "--limit", "99").stderr
+
+    told = operator.run("replay", "--from", FIRST, "--all", "--yes")
+    assert [name for name, _ in operator.published()] == ["r0"]
+    assert "archive/records/A.json: it lies outside" in told.stderr
+
+
+def test_a_damaged_object_is_named_and_the_rest_goes_on(operator: Operator) -> None:
+    """What says gzip and is none cannot be read: a loss, which the exit code tells."""
+    operator.put(f"archive/records/dt={FIRST}/broken.json", b"no gzip", content_encoding="gzip")
+    operator.file("records", FIRST, line("r0"))
+    operator.mirror("r0", line("r0"))
+    operator.answer("r0", FIRST)
+    found = operator.found(*AT_ONCE, code=2)
+    assert (found["archived"], found["classified"]) == (1, 1)
+    assert found["unreadable"]["lines"] == [f"archive/records/dt={FIRST}/broken.json"]
+    told = operator.run("replay", "--from", FIRST, "--all", "--yes")
+    assert "broken.json: its content encoding says gzip" in told.stderr
+    assert [name for name, _ in operator.published()] == ["r0"]
+
+
+def test_what_todays_class_refuses_is_set_aside_and_not_missed(operator: Operator) -> None:
+    """It is archived, with its reason told, and no consumer would take it again: it is missing nowhere, and nobody
+    publishes it. What was answered all the same is in the archive, and a good line of the same id is expected."""
+    bad = line("bad", features={})
+    operator.file("records", FIRST, bad, line("good"), line("both", features={}), line("both"))
+    operator.file("records", FIRST, line("both", features={}), b'{"record_id": "__kept__"}')
+    operator.answer("bad", FIRST)
+    operator.mirror("good", line("good"))
+    operator.answer("good", FIRST)
+    found = operator.settled()
+    assert found["missing"]["archive"]["count"] == 0
+    assert found["missing"]["Record"]["record_ids"] == found["missing"]["Classification"]["record_ids"] == ["both"]
+    assert found["set_aside"]["count"] == 3
+    assert "features.carrier: Field required" in next(iter(found["set_aside"]["reasons"].values()))
+    assert found["unreadable"]["count"] == 1, "an id that Datastore keeps for itself is none"
+    printed = operator.run("verify", "--date", FIRST, *AT_ONCE, code=2)
+    assert "3 lines set aside" in printed.stdout
+    assert "features.carrier: Field required" in printed.stderr
+    told = operator.run("replay", "--from", FIRST, "--all", "--yes")
+    assert "features.carrier: Field required" in told.stderr
+    assert [name for name, _ in operator.published()] == ["both", "good"]
+
+
+def test_a_dead_letter_that_is_none_is_named_and_the_others_count(operator: Operator) -> None:
+    """No JSON, no object, no letter, no base64: each by its object and line."""
+    now = datetime.now(UTC)
+    operator.file("records", FIRST, line("refused"))
+    operator.mirror("refused", line("refused"))
+    name = operator.file("dead-letters", f"{now:%Y-%m-%d}", b"{", b"null", b'{"unit": "classify"}', b"", b"\xff")
+    operator.refuse("classify", "m1", line("refused"), "too large")
+    scrambled = (
+        f'{{"unit":"classify","topic":"records","message_id":"m2","reason":"other","payload_base64":"%%%",'
+        f'"refused_at":"{now.isoformat()}"}}'
+    )
+    operator.file("dead-letters", f"{now:%Y-%m-%d}", scrambled.encode())
+    operator.file("records", SECOND, line("missed", SECOND))
+    found = operator.settled()
+    assert found["unreadable"]["lines"] == [f"{name}:{number}" for number in range(1, 6)]
+    assert found["refused"]["Classification"] == 1
+    assert sorted(one["reason"] for one in found["dead_letters"]) == ["other", "too large"]
+    assert found["missing"]["Classification"]["record_ids"] == ["missed"]
+
+
+def test_an_entity_that_cannot_be_read_is_named_and_the_others_are_compared(operator: Operator) -> None:
+    """By its kind, key and property, each once, and the exit code tells; what it stands for is there all the same."""
+    for name in ("r0", "r1", "r2"):
+        operator.file("records", FIRST, line(name))
+        operator.mirror(name, line(name))
+        operator.answer(name, FIRST)
+    answer = operator.clients.datastore.get(operator.clients.datastore.key("Classification", "r0"))
+    record = operator.clients.datastore.get(operator.clients.datastore.key("Record", "r1"))
+    other = operator.clients.datastore.get(operator.clients.datastore.key("Classification", "r2"))
+    answer["event_time"], record["stored_at"], other["classified_at"] = "noon", "yesterday", 7
+    unkept = operator.clients.datastore.key("Classification", "unkept")
+    operator.answer("unkept", FIRST)
+    lost = operator.clients.datastore.get(unkept)
+    lost["classified_at"] = "once"
+    operator.clients.datastore.put_multi([answer, record, other, lost])
+    found = operator.settled()
+    told = {(one["kind"], one["key"], one["property"]) for one in found["broken"]}
+    assert told == {
+        ("Classification", "r0", "event_time"),
+        ("Record", "r1", "stored_at"),
+        ("Classification", "unkept", "classified_at"),
+    }
+    assert (found["mirrored"], found["classified"]) == (3, 4)
+    assert {place: one["record_ids"] for place, one in found["missing"].items() if one["count"]} == {
+        "archive": ["unkept"]
+    }
+    shown = operator.run("verify", "--date", FIRST, *AT_ONCE, code=2).stderr
+    assert "Record r1, property stored_at: expected a timestamp" in shown
+
+    operator.mirror("unkept", line("unkept", features={}))
+    told_again = operator.run("replay", "--from", FIRST, *AT_ONCE, "--yes", code=2)
+    assert "Record unkept, property payload: features.carrier: Field required" in told_again.stderr
+    assert operator.published() == []
+
+
+def test_a_model_that_nobody_can_be_asked_about_is_said_to_be_so(operator: Operator) -> None:
+    """That nothing is known of it is told, and is no fault of the records."""
+    pointer = ModelPointer(
+        use_case="flights", model_version="v", uri="gs://b/models/v", manifest_sha256="0", generation=1,
+        moved_at=LONG_AGO,
+    )  # fmt: skip
+    operator.entity(pointer, "flights")
+    found = operator.found()
+    assert (found["accounted"], found["troubles"]) == (True, [])
+    assert "no functions" in found["unasked"]
+    assert "nobody says whether the pointer's model loads" in operator.run("verify", "--date", FIRST).stderr

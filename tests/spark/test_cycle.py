@@ -5,19 +5,23 @@ import json
 import math
 import random
 import re
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import date
 from xml.etree import ElementTree
 
 import numpy as np
+import onnx
 import pytest
+from pydantic import Field
 from pyspark.sql.functions import expr
 
 from functions.classify.reasons import Explainer
 from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.profile import LABEL, LABEL_DELAY, Bins
+from schemas.shapes import model_inputs
 from spark import report
 from spark import snapshot as converted
 from spark.conversion import convert
@@ -29,12 +33,12 @@ from spark.served import ServedModel
 from spark.training import PARAMETERS
 from spark.training import train as train_with
 from spark.watched import AUC, TRAINING
-from tests.spark.conftest import SHOP
+from tests.spark.conftest import SHOP, ShopFeatures
 
 pytestmark = pytest.mark.spark
 
 
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\x07"
 """A country as a stranger may type it."""
 
 # A tree costs Spark half a second, however small the data; a cycle with three of them shows the same.
@@ -112,7 +116,9 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
         "profile.json",
         "reasons.onnx",
         "report.html",
+        "verdict.json",
     ]
+    check_verdict(desk, first)
     assert first.metrics["frozen"] is None
     assert first.metrics["constant"]["auc"] == 0.5
     returned = [one["label"] == "returned" for one in labels]
@@ -122,7 +128,7 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert first.metrics["constant"]["log_loss"] == pytest.approx(expected, abs=1e-9)
     assert [check.name for check in first.checks if not check.passed] == []
     assert len(first.code_sha256) == 64
-    assert desk.storage.written[-1].endswith("/manifest.json")
+    assert [name.rsplit("/", 1)[1] for name in desk.storage.written[-2:]] == ["manifest.json", "verdict.json"]
     assert {file.name for file in first.files} == {"model.onnx", "golden.json", "reasons.onnx"}
     for file in [*first.files, *first.evidence]:
         content = (desk.storage.root / desk.job.model.removeprefix("gs://") / file.name).read_bytes()
@@ -132,6 +138,9 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     before = snapshot(desk)
     run(desk)
     assert snapshot(desk) == before
+    (desk.storage.root / f"{desk.job.model}/verdict.json".removeprefix("gs://")).unlink()
+    run(desk)
+    assert snapshot(desk) == before, "a run that broke off before its last file goes on"
 
     for topic, lines in zip(("records", "labels"), history(record, label, first=42, days=14, seed=2), strict=True):
         desk.put(topic, lines, "later.json", day="2024-04-12")
@@ -156,6 +165,22 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     assert sum(row["rows"] for row in seen["by_day"]) == second.rows["evaluate"]
     check_report(desk, second)
     assert {path: content for path, content in snapshot(desk).items() if path in before} == before
+
+
+def check_verdict(desk, manifest):
+    """The workflow reads a small file, which vouches for the manifest by its hash."""
+    told = desk.json(f"{desk.job.model}/verdict.json")
+    content = (desk.storage.root / f"{desk.job.model}/manifest.json".removeprefix("gs://")).read_bytes()
+    assert told == {
+        "model_version": manifest.model_version,
+        "run_id": manifest.run_id,
+        "use_case": "shop",
+        "uri": desk.job.model,
+        "manifest_sha256": hashlib.sha256(content).hexdigest(),
+        "champion": None,
+        "verdict": "PROMOTE",
+        "reasons": manifest.reasons,
+    }
 
 
 def check_golden_rows(desk, manifest):
@@ -183,7 +208,8 @@ def check_report(desk, manifest):
     for text in (page, card):
         assert manifest.verdict in text
         assert "<script" not in text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page, "the country is named, as text"
+        assert not any(unicodedata.category(one) in ("Cc", "Cf") for one in text.replace("\n", "")), "it would steer"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u001b[31m\\u202e\\u0007" in page, "the country is named, as text"
     assert not re.search(r"(src|href)=|@import|url\((?!#)", page), "something would be fetched"
     assert "windows.train_to" in page
     assert page.count("<svg") >= 8
@@ -330,6 +356,64 @@ def test_an_artefact_that_is_not_what_spark_trained_is_rejected(desk, record, la
     manifest = desk.json(f"{desk.job.model}/manifest.json")
     assert manifest["verdict"] == "REJECT"
     assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
+
+
+class PickierFeatures(ShopFeatures):
+    """The shop's, after somebody has tightened a bound."""
+
+    items: int = Field(lt=4)
+
+
+def with_overflow(artefact):
+    """The same model, but for a price near the end of all numbers, where it answers NaN."""
+    model = onnx.load_from_string(artefact)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["judged" if name == "probability" else name for name in node.output]
+    place = [item.name for item in model_inputs(SHOP)].index("price")
+    for name, value in {"o_place": np.array([place]), "o_large": np.array(1e10), "o_zero": np.array(0.0)}.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    graph.node.extend(
+        [
+            onnx.helper.make_node("Gather", ["features", "o_place"], ["o_price"], axis=1),
+            onnx.helper.make_node("Mul", ["o_price", "o_large"], ["o_much"]),
+            onnx.helper.make_node("Mul", ["o_much", "o_zero"], ["o_nothing"]),
+            onnx.helper.make_node("Shape", ["judged"], ["o_shape"]),
+            onnx.helper.make_node("Reshape", ["o_nothing", "o_shape"], ["o_column"]),
+            onnx.helper.make_node("Add", ["judged", "o_column"], ["probability"]),
+        ]
+    )
+    return model.SerializeToString()
+
+
+def test_what_no_instance_could_serve_is_rejected(desk, record, label):
+    """The gate loads the very folder by the function's code, and has it answer what a publisher may send: golden rows
+    that today's class refuses, and a probability that is none, are told with the check and the row."""
+    for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
+        desk.put(topic, lines)
+    convert(desk.spark, desk.storage, desk.job)
+    train(desk.spark, desk.storage, desk.job)
+    shop, folder = desk.job, desk.storage.root / desk.job.model.removeprefix("gs://")
+    trained = {path.name: path.read_bytes() for path in folder.iterdir()}
+    desk.job = replace(shop, case=replace(shop.case, features=PickierFeatures))
+    evaluate(desk.spark, desk.storage, desk.job)
+    manifest = desk.json(f"{desk.job.model}/manifest.json")
+    assert manifest["verdict"] == desk.json(f"{desk.job.model}/verdict.json")["verdict"] == "REJECT"
+    (reason,) = manifest["reasons"]
+    assert reason.startswith("no instance could serve it: golden.json cannot be read: items")
+    assert reason in desk.json(f"{desk.job.model}/verdict.json")["reasons"]
+    assert "REJECT" in (folder / "report.html").read_text()
+
+    for path in folder.iterdir():
+        path.unlink()
+    for name, content in trained.items():
+        (folder / name).write_bytes(content)
+    (folder / "model.onnx").write_bytes(with_overflow(trained["model.onnx"]))
+    desk.job = shop
+    evaluate(desk.spark, desk.storage, desk.job)
+    (reason,) = desk.json(f"{desk.job.model}/manifest.json")["reasons"]
+    assert reason.startswith("no instance could serve it: a golden row with price = ")
+    assert reason.endswith("answered nan, which is no probability")
 
 
 def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, record, label, monkeypatch):

@@ -13,7 +13,7 @@ from google.cloud.datastore_admin_v1 import DatastoreAdminClient
 
 from lunation.deploy.datastore import CompositeIndex
 from tests.support import ServerProcess
-from tests.workflows.retrain_support import BUCKET, PROJECT, Clients, Dataproc, Loop
+from tests.workflows.retrain_support import ARCHIVE, BUCKET, PROJECT, Clients, Dataproc, Loop
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATASTORE_EMULATOR_HOST", started["datastore"].grpc)
         patch.setenv("STORAGE_EMULATOR_HOST", started["storage"].http)
-        storage.Client(project=PROJECT).create_bucket(BUCKET)
+        for bucket in (BUCKET, ARCHIVE):
+            storage.Client(project=PROJECT).create_bucket(bucket)
         transport = DatastoreAdminClient.get_transport_class("rest")(
             host=started["datastore"].http, credentials=AnonymousCredentials()
         )

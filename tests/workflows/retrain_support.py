@@ -28,13 +28,16 @@ from laptop.workflows import interpreter
 from laptop.workflows.errors import Raised
 from laptop.workflows.program import Routine, load
 from lunation import query
-from schemas import ModelPointer, RunState, TrainingRun
+from rehearsal.manifest import untrained
+from schemas import ModelPointer, RunState, TrainingRun, Verdict, use_case
+from schemas.told_verdict import ToldVerdict
 from tests.laptop.workflows_support import Notes
 from tests.support import ROOT, ServerProcess, eventually
 
 PROJECT = "local-dev"
 PARENT = f"projects/{PROJECT}/locations/us-central1"
 BUCKET = "local-dev-models"
+ARCHIVE = "local-dev-archive"
 SOURCE = ROOT / "workflows" / "retrain.yaml"
 WEEK_SECONDS = 604800
 WEEK = int(time.time()) // WEEK_SECONDS
@@ -62,17 +65,22 @@ class Dataproc:
     def __init__(self, bucket: storage.Bucket) -> None:
         self.verdict = "PROMOTE"
         self.error: str | None = None
+        self.left: bytes | None = None
+        """What a job that fails leaves in the run's folder, as ``failure.json``."""
         self.refusals = 0
         """How many more times it answers 503 before it accepts a run."""
         self.instead: Callable[[], Answer | None] = lambda: None
         """What it says in place of the operation."""
         self.also: Callable[[], Any] = lambda: None
         """What else happens while the jobs run."""
-        self.writes_manifest = True
+        self.writes_verdict = True
+        self.long_words = 1
+        """How many categories of 200 characters the model knows."""
         self.parameters: list[dict[str, str]] = []
         self.selections: list[str] = []
         """What was asked for of the operation."""
         self.tokens: set[str] = set()
+        self.use_case = ""
         self._bucket = bucket
         fake = self
 
@@ -119,12 +127,21 @@ class Dataproc:
         """The jobs of one run."""
         self.parameters.append(parameters)
         version = f"{parameters['TRAINING_DATE']}/{parameters['RUN_ID']}"
-        if self.writes_manifest:
-            manifest = {"model_version": version, "verdict": self.verdict, "reasons": ["a good one", "another"]}
-            content = json.dumps(manifest).encode()
-            blob = self._bucket.blob(f"models/{version}/manifest.json")
-            blob.metadata = {"sha256": hashlib.sha256(content).hexdigest()}
-            blob.upload_from_string(content, content_type="application/json")
+        if self.writes_verdict:
+            categories = {"word": [f"{number:0200}" for number in range(self.long_words)]}
+            manifest = untrained(use_case("flights"), version, {}, categories, reason="").model_copy(
+                update={"verdict": Verdict(self.verdict), "reasons": ["a good one", "another"]}
+            )
+            content = manifest.model_dump_json().encode()
+            uri = f"gs://{BUCKET}/models/{version}"
+            told = ToldVerdict.of(manifest, uri, hashlib.sha256(content).hexdigest())
+            for name, written in (("manifest.json", content), (told.NAME, told.model_dump_json().encode())):
+                blob = self._bucket.blob(f"models/{version}/{name}")
+                blob.upload_from_string(written, content_type="application/json")
+        if self.left is not None:
+            archive = self._bucket.client.bucket(ARCHIVE)
+            blob = archive.blob(f"parquet/{self.use_case}/run={parameters['RUN_ID']}/failure.json")
+            blob.upload_from_string(self.left, content_type="application/json")
         self.also()
 
 
@@ -189,7 +206,7 @@ class Loop:
         self.servers = servers
         self.dataproc = dataproc
         self.clients = clients
-        self.use_case = f"case{next(NUMBERS)}"
+        self.use_case = self.dataproc.use_case = f"case{next(NUMBERS)}"
         self.first_cycle_week = WEEK
         self.cycle_weeks = 4
         self.name = ""
@@ -205,6 +222,7 @@ class Loop:
             "DATAPROC_ENDPOINT": self.dataproc.url,
             "REGION": "us-central1",
             "TEMPLATE": "train",
+            "ARCHIVE_BUCKET": ARCHIVE,
             "MODELS_BUCKET": BUCKET,
             "USE_CASE": self.use_case,
             "FIRST_CYCLE_WEEK": str(self.first_cycle_week),

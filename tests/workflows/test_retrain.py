@@ -2,6 +2,7 @@
 ``test_outages.py``."""
 
 import hashlib
+import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -121,9 +122,47 @@ def test_a_failed_training_is_recorded_with_its_cause(loop: Loop) -> None:
     assert loop.pointer == before
 
 
-def test_a_run_without_a_manifest_fails_and_says_so(loop: Loop) -> None:
-    """A folder without a manifest is no model, whatever the cluster says."""
-    loop.dataproc.writes_manifest = False
+LOG = "Job train-x (train) failed: exit code 1. The end of its output:\n" + "26/11/30 07:13:11 WARN Utils: …\n" * 200
+
+
+def test_the_cause_is_what_the_job_that_failed_has_left(loop: Loop) -> None:
+    """In its run's folder in the archive's bucket: so say the run's row and what the execution raises, not a log."""
+    said = "train failed: 31 rows; a category of 40 values needs 41. " + "Let the archive grow. " * 60
+    loop.dataproc.error, loop.dataproc.left = LOG, json.dumps({"cause": said}).encode()
+    done = loop.run()
+    assert done.state == Execution.State.FAILED
+    (run,) = loop.claims()
+    assert run.cause == said
+    assert json.loads(done.error.payload)["message"] == run.cause
+
+
+@pytest.mark.parametrize("left", [None, b"no JSON", b'{"cause": 7}', b"[]", b'{"other": "x"}'])
+def test_without_a_cause_of_the_job_the_clusters_first_line_is_told(loop: Loop, left: bytes | None) -> None:
+    """Nothing is left, or nothing that can be read: the operation's own words, without the log that follows them."""
+    loop.dataproc.error, loop.dataproc.left = LOG, left
+    assert loop.run().state == Execution.State.FAILED
+    (run,) = loop.claims()
+    assert run.cause == "Job train-x (train) failed: exit code 1. The end of its output:"
+    loop.dataproc.error = "x" * 5000
+    loop.run()
+    assert loop.claims()[0].cause == "x" * 400
+
+
+def test_a_manifest_larger_than_a_workflow_may_hold_is_promoted(loop: Loop) -> None:
+    """Three categories of a thousand words of 200 characters: over 600 KB, of which the workflow reads none."""
+    loop.dataproc.long_words = 3000
+    answer = loop.answer()
+    assert answer["outcome"] == "PROMOTE"
+    blob = loop.clients.storage.bucket(BUCKET).blob(f"models/{answer['model_version']}/manifest.json")
+    content = blob.download_as_bytes()
+    assert len(content) > 600_000
+    assert loop.pointer is not None
+    assert loop.pointer.manifest_sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_run_without_a_verdict_fails_and_says_so(loop: Loop) -> None:
+    """What the jobs leave last is not there: no model, whatever the cluster says."""
+    loop.dataproc.writes_verdict = False
     assert loop.run().state == Execution.State.FAILED
     (run,) = loop.claims()
     assert run.state == RunState.FAILED

@@ -72,6 +72,71 @@ def table_graph(case: UseCase, bias: float, megabytes: int) -> bytes:
     return model.SerializeToString()
 
 
+def odd_graph(width: int, place: int, above: float, odd: float) -> bytes:
+    """``probability = 0.25``, or ``odd`` for a row whose feature at that place is above that."""
+    double = TensorProto.DOUBLE
+    constants = {
+        "place": np.array(place, dtype=np.int64),
+        "limit": np.array(above),
+        "odd": np.array(odd),
+        "usual": np.array(0.25),
+    }
+    nodes = [
+        helper.make_node("Gather", ["features", "place"], ["number"], axis=1),
+        helper.make_node("Greater", ["number", "limit"], ["above"]),
+        helper.make_node("Where", ["above", "odd", "usual"], ["probability"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info("features", double, [None, width])],
+        [helper.make_tensor_value_info("probability", double, [None])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
+def endless_graph(width: int, above: float = -1.0) -> bytes:
+    """A graph that never ends its run, if the first feature of a row is above that; else it answers 0.25."""
+    double, boolean = TensorProto.DOUBLE, TensorProto.BOOL
+    constants = {
+        "first_place": np.array(0, dtype=np.int64),
+        "limit": np.array(above),
+        "one": np.array(1.0),
+        "answer": np.array(0.25),
+        "no": np.array(False),
+    }
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["goes_on"], ["again"]), helper.make_node("Add", ["sum", "one"], ["more"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", boolean, []),
+            helper.make_tensor_value_info("sum", double, [None]),
+        ],
+        [helper.make_tensor_value_info("again", boolean, []), helper.make_tensor_value_info("more", double, [None])],
+    )
+    nodes = [
+        helper.make_node("Gather", ["features", "first_place"], ["first"], axis=1),
+        helper.make_node("Greater", ["first", "limit"], ["above"]),
+        helper.make_node("Cast", ["above"], ["numbers"], to=double),
+        helper.make_node("ReduceMax", ["numbers"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["any"], to=boolean),
+        helper.make_node("Loop", ["", "any", "first"], ["never"], body=body),
+        helper.make_node("Where", ["no", "never", "answer"], ["probability"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "endless",
+        [helper.make_tensor_value_info("features", double, [None, width])],
+        [helper.make_tensor_value_info("probability", double, [None])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
+
+
 def folder(
     case: UseCase,
     *,

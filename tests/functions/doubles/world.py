@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.classify.model import Model, load_model
+from functions.classify.model import Model, Stop, load_model
 from functions.classify.serving import Serving
 from schemas import Canary, ModelPointer, NamedModel, use_case
 from tests.functions.doubles import models
@@ -25,6 +25,8 @@ class World:
     passing_error: Exception | None = None
     passing_pointer: ModelPointer | None = None
     """What the next read gives, in place of how the pointer stands by now."""
+    load_seconds: float = 60.0
+    """Of real time, after which a load is given up."""
     reads: int = 0
     loads: list[int] = field(default_factory=list)
     folders: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class World:
     def __post_init__(self) -> None:
         self.loads_open.set()
         self.reads_open.set()
-        self.serving = Serving(self, self.load, clock=lambda: self.time)
+        self.serving = Serving(self, self.load, load_seconds=self.load_seconds, clock=lambda: self.time)
 
     async def now(self) -> ModelPointer | None:
         self.reads += 1
@@ -48,11 +50,11 @@ class World:
     async def at(self, generation: int) -> ModelPointer | None:
         return self.history.get(generation)
 
-    def load(self, named: NamedModel) -> Model:
+    def load(self, named: NamedModel, stop: Stop) -> Model:
         self.loads.append(int(named.model_version.rsplit("-", 1)[1]))
         assert self.loads_open.wait(10)
         files = self.folders[named.uri]
-        return load_model(CASE, named.model_version, named.manifest_sha256, files.__getitem__)
+        return load_model(CASE, named.model_version, named.manifest_sha256, files.__getitem__, stop)
 
     def reader(self, named: NamedModel) -> Callable[[str], bytes]:
         """Reads the files of a model's folder."""

@@ -246,8 +246,6 @@ class _Telling:
                 raise StoryError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
             step.progress(self._jobs_so_far(started))
             time.sleep(1)
-        if execution.state != Execution.State.SUCCEEDED:
-            raise StoryError(f"{started.name} {execution.state.name}: {execution.error.payload}")
         short = started.name.rsplit("/", 1)[-1]
         run = next(
             (
@@ -257,6 +255,9 @@ class _Telling:
             ),
             None,
         )
+        if execution.state != Execution.State.SUCCEEDED:
+            cause = (run and run.cause) or execution.error.payload
+            raise StoryError(f"{started.name} {execution.state.name}: {cause}")
         if run is None or run.model_version is None:
             raise StoryError(f"{started.name} ended without a model: {execution.result}")
         blob = self._clients.storage.bucket(models_bucket(self._clients.target)).blob(

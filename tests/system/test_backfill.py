@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from laptop.supervisor import Supervisor
-from lunation import ledger
+from lunation import ledger, query, runs
 from lunation.backfill import backfill
 from lunation.clients import Clients
 from lunation.deploy import staging
@@ -24,7 +24,7 @@ from tests.support import eventually
 def test_what_a_file_holds_beside_documents_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte order mark, lines that end as on Windows, packing, an array of 11 MB, UTF-16, an upload that was cut,
     nothing, a folder: one job files every document there is, and each thing that is none is told once, with its file
-    and line, in the archive's dead letters."""
+    and line, in the archive's dead letters. A training that comes before it says that the archive is empty."""
     monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
@@ -48,6 +48,11 @@ def test_what_a_file_holds_beside_documents_stops_no_other(tmp_path: Path, monke
         target = settings.target("laptop").model_copy(update={"endpoints": servers.state / "endpoints.json"})
         clients = Clients(target)
         apply(resources(settings, target), clients)
+        started = runs.start(clients, force=True)
+        assert runs.wait(clients, started.name, 300).state.name == "FAILED"
+        (failed,) = query.training_runs(clients.datastore, settings.use_case)
+        cause = f"gs://{archive_bucket(target)}/archive/records has no objects, so there is nothing to train on; check"
+        assert (failed.state, (failed.cause or "")[: len(cause)]) == ("FAILED", cause)
         backfill(settings, clients, records=[str(history / "*.json")], labels=[])
         eventually(lambda: len(ledger.read(clients).dead) >= 3, 60)
         assert ledger.read(clients).archived == {f"r{number}" for number in range(2000)}

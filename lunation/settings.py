@@ -27,8 +27,19 @@ from schemas.contract import check_use_case
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "lunation.toml"
 
-ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
-"""https://cloud.google.com/resource-manager/docs/creating-managing-projects"""
+
+def _names_buckets(project: str) -> str:
+    if project.startswith("goog") or "google" in project or "g00gle" in project:
+        raise ValueError(
+            f"no bucket may be called {project}-archive, as ours is: Cloud Storage keeps names that begin with goog or "
+            "have google in them for itself; take another project"
+        )
+    return project
+
+
+ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$"), AfterValidator(_names_buckets)]
+"""https://cloud.google.com/resource-manager/docs/creating-managing-projects, and a beginning of a bucket's name:
+https://cloud.google.com/storage/docs/buckets#naming"""
 ServiceAccount = Annotated[
     str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{4,28}[a-z0-9])@[a-z][a-z0-9-]+\.iam\.gserviceaccount\.com$")
 ]

@@ -226,6 +226,7 @@ def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], s
     counts["unlabelled"] = counts["records"] - counts["labelled"]
     counts["labels_orphaned"] = 0 if waiting is None else waiting.rows
     counts["duplicates"] = counts["records_readable"] - counts["records"]
+    counts["objects_skipped"] = made.counts["objects_skipped"]
     counts["objects"] = made.counts.get("objects", 0) + len(made.inputs)
     return replace(made, days=dict(sorted(days.items())), waiting=waiting, counts=counts)
 

@@ -14,22 +14,22 @@ LENGTH = 2048
 """Of the file, in bytes."""
 KNOWN = (
     (
-        "java.lang.OutOfMemoryError",
+        ("java.lang.OutOfMemoryError", "MemoryError("),
         "Spark ran out of memory; give the jobs a larger machine (masterConfig in spark/template.yaml), or a lower "
         "share of the archive to each task (spark.sql.files.maxPartitionBytes)",
     ),
     (
-        "No space left on device",
+        ("No space left on device",),
         "the disk is full, on a machine of Spark's or where the buckets are; free some space, or give the cluster a "
         "larger disk (bootDiskSizeGb in spark/template.yaml), and start the run again",
     ),
     (
-        "Disk quota exceeded",
+        ("Disk quota exceeded",),
         "the disk's quota is used up, on a machine of Spark's or where the buckets are; free some space, and start the "
         "run again",
     ),
     (
-        "Answer from Java side is empty",
+        ("Answer from Java side is empty",),
         "Java ended in the middle of the work, which is mostly for want of memory; give the jobs a larger machine "
         "(masterConfig in spark/template.yaml)",
     ),
@@ -41,10 +41,11 @@ def explained(error: BaseException) -> JobFailed | None:
     """The failure that ``error`` stands for, with cause and fix; None if it is none that is known here."""
     if isinstance(error, JobFailed):
         return error
-    said = "".join(f"{one} {one!r} " for one in _chain(error))
-    if isinstance(error, MemoryError):
-        said += KNOWN[0][0]
-    return next((JobFailed(f"{meaning} ({own_words(error)})") for words, meaning in KNOWN if words in said), None)
+    said = " ".join(f"{one} {one!r}" for one in _chain(error))
+    return next(
+        (JobFailed(f"{meaning} ({own_words(error)})") for words, meaning in KNOWN if any(one in said for one in words)),
+        None,
+    )
 
 
 def own_words(error: BaseException) -> str:

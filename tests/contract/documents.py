@@ -1,7 +1,7 @@
 """Documents around the contract, and what becomes of them on the way: drawn by hypothesis."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -163,6 +163,28 @@ def unknown(draw: Draw) -> tuple[str, str]:
     """A member that no schema knows, or that has nearly the name of one that it does."""
     name = draw(st.sampled_from(["x", "NaN", "Depot", "unit-price", "a.b", "", "é", "record_id ", "Features"]))
     return name, draw(odd_value())
+
+
+def one_thing_odd(case: UseCase) -> Iterator[bytes]:
+    """A record that is right, with each odd thing in each place."""
+    record, _ = next(iter(case.history(None)))
+    features = {name: json.dumps(value) for name, value in record["features"].items()}
+    members = {name: json.dumps(record[name]) for name in ("record_id", "event_time")}
+    odd = [*NUMBERS, *TEXTS, *OTHERS]
+    changes = [(place, name, value) for place in ("features", "") for name in ("x", "NaN") for value in odd]
+    changes += [("features", name, value) for name in case.features.model_fields for value in odd]
+    changes += [("", "record_id", json.dumps(value)) for value in IDS]
+    changes += [("", "event_time", json.dumps(value)) for value in TIMES]
+    changes += [("", name, value) for name in ("record_id", "event_time", "features") for value in odd]
+    for place, name, value in changes:
+        inside = _object(features | ({name: value} if place else {}))
+        yield _object({**members, "features": inside, **({} if place else {name: value})}).encode(
+            errors="surrogatepass"
+        )
+
+
+def _object(members: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in members.items()) + "}"
 
 
 @st.composite

@@ -55,7 +55,7 @@ def test_what_becomes_of_a_message_is_told_without_what_is_in_it(
     monkeypatch.setattr(logs, "_project", "p")
 
     async def work(envelope: Envelope) -> None:
-        read_record(envelope, CASE.record)
+        read_record(envelope, CASE.read_record)
         if error is not None:
             raise error
 

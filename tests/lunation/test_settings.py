@@ -63,6 +63,13 @@ def test_a_use_case_that_no_resource_can_be_called_after_is_refused(
         load(file(tmp_path, GOOD))
 
 
+@pytest.mark.parametrize("project", ["goog-shop", "my-google-shop", "g00gle-shop"])
+def test_a_project_that_no_bucket_can_be_called_after_is_refused(project: str, tmp_path: Path) -> None:
+    """When the settings are read: its accounts and topics would be there before its first bucket is refused."""
+    with pytest.raises(SettingsError, match=rf"targets\.laptop\.project: .*no bucket may be called {project}-archive"):
+        load(file(tmp_path, GOOD.replace("local-dev", project)))
+
+
 def test_a_use_case_that_fits_may_be_as_long_as_a_cluster_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: None
 ) -> None:

@@ -2,12 +2,22 @@
 
 import base64
 import hashlib
+import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from pydantic import Field
 
+from schemas.use_cases import use_case
+from spark import reading, snapshot
 from spark.conversion import convert
+from spark.features import features_ddl
 from spark.job import JobFailed
 from tests.spark.conftest import ShopFeatures
 
@@ -120,11 +130,158 @@ def test_a_time_is_read_however_its_zone_is_written(desk, record):
         "1899-12-30T00:00:00Z": "1899-12-30 00:00:00",
         "2024-03-01T23:59:59Z\u2028": None,
     }
-    desk.put("records", [record(time) | {"event_time": time} for time in written])
+    desk.put("records", [record(f"r{place}") | {"event_time": time} for place, time in enumerate(written)])
     convert(desk.spark, desk.storage, desk.job)
     rows = desk.rows()
-    found = {time: rows[time].event_time.isoformat(" ").rstrip("0") if time in rows else None for time in written}
+    found = {
+        time: rows[f"r{place}"].event_time.isoformat(" ").rstrip("0") if f"r{place}" in rows else None
+        for place, time in enumerate(written)
+    }
     assert found == {time: expected and expected.rstrip("0") for time, expected in written.items()}
+
+
+def test_a_line_is_what_the_class_says_it_is(desk, record):
+    """Nobody but the class judges: what it takes is stored with the values that it gives, and the rest is refused, also
+    where Spark's own reader would say otherwise."""
+    plain = json.dumps(record("x"))
+    lines = [
+        plain.replace('"x"', '"digits", "novelty": ' + "9" * 1001),
+        plain.replace('"x"', '"decimals", "novelty": 0.' + "9" * 1001),
+        plain.replace('"x"', '"twice"').replace('"price": 9.5', '"price": "x", "price": 1'),
+        plain.replace('"x"', '"twice.bad"').replace('"price": 9.5', '"price": 1, "price": "x"'),
+        plain.replace('"x"', '"nan", "novelty": NaN'),
+        plain.replace('"x"', '"infinite", "novelty": [-Infinity]'),
+        plain.replace('"x"', '"huge"').replace('"price": 9.5', '"price": 1e999'),
+        plain.replace('"x"', '"whole"').replace('"items": 1', '"items": 3.0'),
+        plain.replace('"x"', '"half"').replace('"items": 1', '"items": 3.5'),
+        plain.replace('"x"', '"bits"').replace('"items": 1', '"items": 9007199254740991'),
+        plain.replace('"x"', '"bits.more"').replace('"items": 1', '"items": 9007199254740993'),
+        plain.replace('"x"', '"flag"').replace("false", "1"),
+        plain.replace('"x"', '"text"').replace("9.5", '"9.5"'),
+        plain.replace('"x"', '"null"').replace("9.5", "null"),
+        plain.replace('"x"', '"surrogate"').replace('"br"', '"\\ud800"'),
+        plain.replace('"x"', '"pair"').replace('"br"', '"\\ud83d\\ude00"'),
+        plain.replace('"x"', '"separator"').replace('"br"', '"\u2028\u0085"'),
+        plain.replace('"x"', '"returned"').replace(": {", ":\r{"),
+        plain.replace('"x"', '"tabbed"') + "\t\r",
+        plain.replace('"x"', '"a space"'),
+        plain.replace('"x"', '"array"').join("[]"),
+        "\ufeff" + plain.replace('"x"', '"marked"'),
+        plain.replace('"x"', '"deep", "novelty": ' + "[" * 5000 + "]" * 5000),
+        plain.replace('"x"', '"no.utf"').encode().replace(b"br", b"\xff\xfe"),
+    ]
+    expected = {}
+    for line in lines:
+        try:
+            read = desk.job.case.read_record(line if isinstance(line, bytes) else line.encode())
+        except ValueError:
+            continue
+        expected[read.record_id] = {name: value if isinstance(value, str | None) else float(value)
+                                    for name, value in read.features}  # fmt: skip
+    assert 5 < len(expected) < len(lines) - 5
+    desk.put("records", [*lines, "", "  \t"])
+    convert(desk.spark, desk.storage, desk.job)
+    assert {name: row.features.asDict() for name, row in desk.rows().items()} == expected
+    report = desk.json(f"{desk.job.work}/convert.json")
+    assert report["counts"]["records_lines"] == len(lines), "a line of white space is none"
+    assert report["counts"]["records_corrupt"] == len(report["refused"]) == len(lines) - len(expected)
+    assert all(line["reason"] for line in report["refused"])
+    assert {line["object"] for line in report["refused"]} == {
+        f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
+    }
+
+
+def test_times_of_any_century_are_stored(desk, record, label):
+    """A spreadsheet's zero, 1601, the second year and the last but one, of a record and of a label: as they are."""
+    times = ["1899-12-30T00:00:00Z", "1850-01-01T00:00:00Z", "1601-01-01T12:00:00.000001Z", "1582-10-10T00:00:00Z",
+             "0002-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"]  # fmt: skip
+    desk.put("records", [record(f"r{place}") | {"event_time": time} for place, time in enumerate(times)])
+    desk.put("labels", [label(f"r{place}") | {"event_time": time} for place, time in enumerate(times)])
+    convert(desk.spark, desk.storage, desk.job)
+    later(desk, "run-2")
+    desk.put("labels", [label("r1", "returned", day=90)], "late.json", day="2024-05-30")
+    convert(desk.spark, desk.storage, desk.job)
+    made = snapshot.read(desk.storage, desk.job, desk.job.run_id)
+    rows = snapshot.rows(desk.spark, desk.job, made, features_ddl(desk.job.case)).selectExpr(
+        "record_id", "unix_micros(event_time) AS event", "unix_micros(label_time) AS known", "CAST(dt AS STRING) AS dt"
+    )
+    found = {row.record_id: row for row in rows.collect()}
+    epoch, tick = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+    for place, time in enumerate(times):
+        row, micros = found[f"r{place}"], (datetime.fromisoformat(time) - epoch) // tick
+        assert (row.event, row.dt) == (micros, time[:10])
+        assert row.known == micros or place == 1
+
+
+ODD = {
+    "archive/records/dt=2024-03-01/a:b.json": "its name is not of the form",
+    "archive/records/dt=2024-03-01/a*[x]{y}?.json": "its name is not of the form",
+    "archive/records/dt=2024-03-01/back\\slash.json": "its name is not of the form",
+    "archive/records/dt=2024-03-01/x.json.gz": "its name is not of the form",
+    "archive/records/dt=2024-03-01/_half.json": "its name is not of the form",
+    "archive/records/dt=2024-03-01/sub/x.json": "it lies outside of the folders",
+    "archive/records/x.json": "it lies outside of the folders",
+    "archive/records/dt=yesterday/a.json": "is no day",
+    "archive/records/dt=2024-03-02/none.json": "it is empty",
+    "archive/labels/dt=2024-03-01/a:b.json": "its name is not of the form",
+}
+
+
+def test_what_somebody_put_into_the_archive_is_skipped_and_named(desk, record, label, capfd):
+    """Objects that no pipeline of ours wrote stop nothing, are read by nobody, and have nothing else read again."""
+    for name in ODD:
+        path = desk.storage.root / desk.job.archive.removeprefix("gs://") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        odd = {"none.json": b"", "x.json.gz": b"\x1f\x8b broken"}
+        path.write_bytes(odd.get(path.name, json.dumps(record("o")).encode()))
+    desk.put("records", [record("a"), record("b")])
+    desk.put("records", [record("c", day=1)], "two.json", day="2024-03-02")
+    desk.put("labels", [label("a")])
+    convert(desk.spark, desk.storage, desk.job)
+    assert sorted(desk.rows()) == ["a", "b", "c"]
+    report = desk.json(f"{desk.job.work}/convert.json")
+    assert len(report["inputs"]) == 3
+    assert report["counts"]["objects_skipped"] == len(ODD)
+    named = {uri.removeprefix(f"{desk.job.archive}/"): why for uri, why in report["skipped"].items()}
+    assert named.keys() == ODD.keys()
+    assert all(ODD[name] in why for name, why in named.items())
+    assert f"{len(ODD)} objects skipped: gs://" in capfd.readouterr().err
+
+    later(desk, "run-2")
+    desk.put("records", [record("d")], "later.json")
+    convert(desk.spark, desk.storage, desk.job)
+    report = desk.json(f"{desk.job.work}/convert.json")
+    assert [uri.rpartition("/")[2] for uri in report["inputs"]] == ["later.json"]
+    assert report["counts"]["duplicates"] == 0
+    assert sorted(desk.rows()) == ["a", "b", "c", "d"]
+
+
+def test_an_object_that_is_gone_when_spark_comes_to_it_is_named(desk, record, label, monkeypatch, capfd):
+    """It was listed, and deleted before it was read: the rest is converted, and a later run reads it if it is back."""
+    desk.put("records", [record("a")])
+    desk.put("records", [record("b")], "two.json")
+    desk.put("labels", [label("a")])
+    path = desk.storage.root / desk.job.archive.removeprefix("gs://") / "archive/records/dt=2024-03-01/two.json"
+    content, records = path.read_bytes(), reading.records
+
+    def planned(*arguments):
+        frame = records(*arguments)
+        path.unlink(missing_ok=True)
+        return frame
+
+    monkeypatch.setattr(reading, "records", planned)
+    convert(desk.spark, desk.storage, desk.job)
+    assert list(desk.rows()) == ["a"]
+    assert desk.rows()["a"].label == "kept"
+    report = desk.json(f"{desk.job.work}/convert.json")
+    assert sorted(uri.rpartition("/")[2] for uri in report["inputs"]) == ["one.json", "one.json"]
+    assert "two.json: it was gone before it could be read" in capfd.readouterr().err
+
+    monkeypatch.undo()
+    later(desk, "run-2")
+    path.write_bytes(content)
+    convert(desk.spark, desk.storage, desk.job)
+    assert sorted(desk.rows()) == ["a", "b"]
 
 
 def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, record):
@@ -272,6 +429,34 @@ def test_a_deleted_day_stops_the_run_with_cause_and_fix(desk, record):
     later(desk, "run-3")
     convert(desk.spark, desk.storage, desk.job)
     assert sorted(desk.rows()) == ["a", "b"]
+
+
+class Bounded(ShopFeatures):
+    """The shop's, with a bound that is no matter of types."""
+
+    price: float = Field(ge=0)
+
+
+def test_the_shape_is_all_that_the_class_says(desk):
+    """It is the same in every process, or the archive would be read anew by each; and another with another bound."""
+    program = (
+        "from schemas.use_cases import use_case; from spark.snapshot import shape; print(shape(use_case('flights')))"
+    )
+    shapes = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert shapes == {snapshot.shape(use_case("flights"))}
+    shop = desk.job.case
+    assert snapshot.shape(replace(shop, features=Bounded)) != snapshot.shape(shop)
 
 
 def test_another_shape_of_record_is_converted_anew(desk, record):

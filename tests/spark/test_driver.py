@@ -12,7 +12,7 @@ from tests.spark.test_job import line
 SECONDS = 20.0
 
 
-def test_the_session_starts_while_the_work_is_imported(monkeypatch):
+def test_the_session_starts_while_the_work_is_imported(monkeypatch, folders):
     """Each waits for the other here, so one after the other they would never end; then the work has both."""
     both = threading.Barrier(2)
     got = []
@@ -23,14 +23,14 @@ def test_the_session_starts_while_the_work_is_imported(monkeypatch):
 
     def load():
         both.wait(SECONDS)
-        return lambda session, storage, job: got.append((session, storage, job.run_id)), "client"
+        return lambda session, storage, job: got.append((session, storage, job.run_id)), folders
 
     monkeypatch.setattr("spark.driver.start", start)
     assert run("train", "", load, line()) == 0
-    assert got == [("session of train run-1", "client", "run-1")]
+    assert got == [("session of train run-1", folders, "run-1")]
 
 
-def test_work_that_cannot_be_imported_fails_with_its_trace(monkeypatch):
+def test_work_that_cannot_be_imported_fails_with_its_trace(monkeypatch, folders):
     """A package that a cluster lacks: the import's own error, and threads take their usual turns again."""
     usual = sys.getswitchinterval()
 
@@ -38,17 +38,18 @@ def test_work_that_cannot_be_imported_fails_with_its_trace(monkeypatch):
         raise ModuleNotFoundError("No module named 'onnx'")
 
     monkeypatch.setattr("spark.driver.start", lambda name: None)
+    monkeypatch.setattr("google.cloud.storage.Client", lambda: folders)
     with pytest.raises(ModuleNotFoundError, match="onnx"):
         run("train", "", load, line())
     assert sys.getswitchinterval() == usual
 
 
-def test_work_that_fails_ends_with_1(monkeypatch, capsys):
+def test_work_that_fails_ends_with_1(monkeypatch, folders, capsys):
     """As every driver says it: one line with cause and fix."""
 
     def work(session, storage, job):
         raise JobFailed("the thing, the cause; the fix")
 
     monkeypatch.setattr("spark.driver.start", lambda name: None)
-    assert run("train", "", lambda: (work, None), line()) == 1
+    assert run("train", "", lambda: (work, folders), line()) == 1
     assert "FAILED: the thing, the cause; the fix" in capsys.readouterr().err

@@ -145,6 +145,29 @@ def test_what_todays_class_refuses_is_set_aside_and_named(desk, capfd):
     check_every_row(desk, manifest, documents)
 
 
+def test_records_of_another_century_change_nothing(desk):
+    """A date before 1900, the second year and the last but one, of records and of labels: the model is trained on the
+    others, promoted and served, and what is told of its window is theirs."""
+    documents = parcels()
+    times = ["1850-01-01T00:00:00Z", "1899-12-30T00:00:00Z", "1601-01-01T00:00:00Z", "0002-01-01T00:00:00Z",
+             "9998-12-31T00:00:00Z"]  # fmt: skip
+    for place, time in enumerate(times):
+        record, label = documents[100 + place]
+        label = label or {"label": "late", "event_time": time}
+        documents.append((
+            record | {"record_id": f"record-{place}", "event_time": time}, label | {"record_id": f"record-{place}"}
+        ))  # fmt: skip
+        documents[200 + place] = (documents[200 + place][0], label | {
+            "record_id": documents[200 + place][0]["record_id"], "event_time": time
+        })  # fmt: skip
+    manifest = cycle(desk, PARCELS, documents)
+    assert desk.json(f"{desk.job.work}/convert.json")["counts"]["records"] == len(documents)
+    assert manifest.verdict == "PROMOTE", manifest.reasons
+    assert manifest.windows["train_from"] == "2025-01-01"
+    assert manifest.windows["evaluate_to"].startswith("2025-03-1")
+    check_every_row(desk, manifest, documents)
+
+
 def test_a_few_rows_that_todays_class_refuses_hold_nothing_back(desk):
     """A handful of zeros from before the bound: set aside, and the model is promoted and served."""
     documents = parcels()

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from spark.training import newest_day
+from spark.training import newest_day, oldest_day
 
 MARCH = {date(2013, 3, 1) + timedelta(days=day): 100 for day in range(31)}
 
@@ -31,6 +31,24 @@ def test_a_shorter_window_calls_a_shorter_gap_a_wrong_clock() -> None:
     assert newest_day(MARCH | strays, 7) == date(2013, 3, 31)
 
 
+@pytest.mark.parametrize(
+    ("strays", "oldest"),
+    [
+        ({}, date(2013, 3, 1)),
+        ({date(1899, 12, 30): 5}, date(2013, 3, 1)),
+        ({date(2, 1, 1): 1, date(1601, 1, 1): 1, date(1970, 1, 1): 1}, date(2013, 3, 1)),
+        ({date(2013, 2, 20): 1}, date(2013, 2, 20)),
+        ({date(2012, 6, 1): 100}, date(2012, 6, 1)),
+    ],
+    ids=["none", "a spreadsheet's zero", "several", "near", "an older batch"],
+)
+def test_a_few_records_of_long_ago_are_not_where_training_begins(strays: dict[date, int], oldest: date) -> None:
+    """A run that was trained on a year of data says so, and not that it was trained from 1899 on."""
+    assert oldest_day(MARCH | strays, 28) == oldest
+    assert newest_day(MARCH | strays, 28) == date(2013, 3, 31)
+
+
 def test_a_single_day_is_the_newest() -> None:
     """There is nothing to compare it with."""
     assert newest_day({date(2013, 3, 1): 1}, 28) == date(2013, 3, 1)
+    assert oldest_day({date(2013, 3, 1): 1}, 28) == date(2013, 3, 1)

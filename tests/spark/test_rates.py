@@ -137,6 +137,30 @@ def test_a_rate_with_too_many_groups_is_refused(spark):
         prepared(spark, sold(4, 50), fine)
 
 
+def test_a_fill_value_takes_no_rate_away(spark):
+    """A few -9.97e36 among small numbers would make more groups than there are atoms: what is far from the others
+    counts as out of range, in Spark's lookup as in the artefact's, and the others are told apart as before."""
+    rows = sold(6, 400)
+    rows += [(400 + number, ("a", size, "x"), *row[2:]) for number, row in enumerate(rows[:20])
+             for size in (-9.96921e36, 1.7e308)]  # fmt: skip
+    frame, keys, cells = prepared(spark, rows)
+    (size,) = [part for part in keys[1].parts if part.width == 2.5]
+    assert size.low <= -3
+    assert 3 < size.low + size.size <= 20, "every step that there is, and no more than a few around"
+    tables = rates.tables(cells, keys)
+    model = GBTClassifier(featuresCol="vector", labelCol="target", maxIter=3, maxDepth=5, seed=3)
+    names = [columns(INPUTS)[1], *(f"r_{key.name}" for key in keys)]
+    forest = read_forest(model.fit(assembled(rates.joined(frame, cells, keys, columns(INPUTS), END), names)))
+    served = ServedModel(
+        to_onnx(forest, len(INPUTS), [1], tables), [item.name for item in INPUTS], [item.kind for item in INPUTS],
+        CATEGORIES,
+    )  # fmt: skip
+    far = served.probabilities({"shop": ["a"] * 3, "who": ["x"] * 3, "size": [-9.96921e36, None, -1.7e308]})
+    assert len(set(far)) == 1
+    looked = rates.looked_up(frame, tables, columns(INPUTS)).where("id >= 400").select("r_by_size").distinct()
+    assert [row.r_by_size for row in looked.collect()] == [tables[1].values.reshape(3, -1)[1, -1]]
+
+
 def test_lists_of_any_length_keep_their_own_bucket_of_the_unseen(spark):
     """The shorter list's unseen value is one past its own end, and the trees are told how many values there are."""
     inputs = [ModelInput("shop", "category", True), ModelInput("who", "category", False)]

@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -40,6 +40,7 @@ from spark import metrics, objects, report, snapshot
 from spark.features import scores_ddl
 from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
+from spark.golden import as_sent
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
 from spark.job import Job, JobFailed, progress
@@ -317,23 +318,19 @@ def read_window(spark: SparkSession, job: Job, part: int = 0, parts: int = 1) ->
 
 
 def _rows(job: Job, window: Window) -> list[tuple[dict[str, Any], float]]:
-    """Rows of the window, spread over it, in the types of the use case's class."""
+    """Rows of the window, spread over it, as they were sent."""
     step = max(1, len(window.target) // TRIED_ROWS)
     columns = {item.name: window.features[item.name][::step].tolist() for item in model_inputs(job.case)}
-    fields = job.case.features.model_fields
-    rows = [
-        {name: _typed(fields[name].annotation, value) for name, value in zip(columns, values, strict=True)}
-        for values in zip(*columns.values(), strict=True)
-    ]
-    return list(zip(rows, window.spark_probability[::step].tolist(), strict=True))
-
-
-def _typed(annotation: Any, value: Any) -> Any:
-    """A value as the class has it: to pandas a missing one may be NaN, and a whole number among those a float."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    kinds = get_args(annotation) or (annotation,)
-    return next((kind(value) for kind in (bool, int) if kind in kinds), value)
+    stored = (
+        # To pandas, what is missing among numbers is NaN.
+        {
+            name: None if isinstance(one, float) and math.isnan(one) else one
+            for name, one in zip(columns, row, strict=True)
+        }
+        for row in zip(*columns.values(), strict=True)
+    )
+    sent = (as_sent(job.case.features, row) for row in stored)
+    return list(zip(sent, window.spark_probability[::step].tolist(), strict=True))
 
 
 def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | None, ModelManifest | None]:

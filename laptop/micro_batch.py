@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import grpc
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from apache_beam.io.iobase import SourceBase
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -39,7 +38,6 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError, RetryError
 from google.cloud.pubsub_v1 import SubscriberClient
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import PullResponse
 
 log = logging.getLogger(__name__)
@@ -285,26 +283,12 @@ class _Leases:
             log.warning("no lease of %d s for %d messages of %s: %s", seconds, len(pull.ids), pull.subscription, error)
 
 
-def _subscriber() -> SubscriberClient:
-    """Google's client, and every message gets through, as from the service.
-
-    Where PUBSUB_EMULATOR_HOST directs it, the client takes 4 MiB at a time, and a message may have 10 MB:
-    https://github.com/googleapis/google-cloud-python, packages/google-cloud-pubsub/google/pubsub_v1/services/subscriber,
-    client.py beside transports/grpc.py.
-    """
-    address = os.environ.get("PUBSUB_EMULATOR_HOST")
-    if not address:
-        return SubscriberClient()
-    channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
-    return SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
-
-
 class _Loop:
     def __init__(self, subscriptions: list[str], run: Callable[[], None]) -> None:
         self._subscriptions = subscriptions
         self._run = run
-        self._client = _subscriber()
-        self._puller = _subscriber()  # of its own, so that closing it ends the pulls that wait
+        self._client = SubscriberClient()
+        self._puller = SubscriberClient()  # of its own, so that closing it ends the pulls that wait
         self._stopped = threading.Event()
         self._leases = _Leases(self._client)
         # A small queue: it holds the next batch while one is worked on, and no more.

@@ -17,8 +17,6 @@ from laptop.pubsub.intervals import Intervals
 WINDOW_MESSAGES = 1000
 WINDOW_BYTES = 8 * 1024 * 1024
 TICKS_PER_SECOND = 10
-ENVELOPE_BYTES = 128
-"""More than what surrounds a message in an answer: its ack id, its delivery attempt, tags and lengths."""
 
 Row = tuple[int, bytes]
 """Sequence number and serialized message."""
@@ -166,7 +164,7 @@ class Backlog:
 
         Args:
             messages: at most so many.
-            size: at most so many bytes as an answer counts them, but never less than one message.
+            size: at most so many bytes, but never less than one message.
             seconds: the time to acknowledge them.
             flow: counts them as long as they are outstanding, and limits them.
         """
@@ -175,18 +173,14 @@ class Backlog:
         tick = math.ceil((self._clock() + seconds) * TICKS_PER_SECOND)
         due = self._due.setdefault(tick, set())
         total = 0
-        for row in self._next():
-            sequence, body = row
-            if taken and total + len(body) + ENVELOPE_BYTES > size:
-                self._window.appendleft(row)  # the first of the next answer
-                break
+        for sequence, body in self._next():
             attempt = self._attempts.get(sequence, 0) + 1
             token = next(self._tokens)
             self._leases[sequence] = Lease(token, tick, attempt, len(body), flow)
             due.add(sequence)
             flow.messages += 1
             flow.bytes += len(body)
-            total += len(body) + ENVELOPE_BYTES
+            total += len(body)
             taken.append(Delivery(sequence, token, attempt, body))
             if len(taken) >= messages or total >= size or flow.full:
                 break

@@ -19,8 +19,6 @@ DetachSubscriptionResponse = types.DetachSubscriptionResponse.pb()
 # https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_MESSAGES = 1000
 MAX_BYTES = 10_000_000
-MAX_PAYLOAD_BYTES = 10 * 1024 * 1024
-"""What is larger is refused before anybody looks into it: https://github.com/standard-ai/hedwig-rust/issues/18."""
 MAX_ATTRIBUTES = 100
 MAX_KEY_BYTES = 256
 MAX_VALUE_BYTES = 1024
@@ -92,18 +90,13 @@ def _check(topic: Any) -> None:
 def _check_messages(request: Any) -> None:
     if not request.messages:
         raise invalid("The value for message_count is too small. You passed 0 in the request; the minimum is 1")
-    size = request.ByteSize()
-    if size > MAX_PAYLOAD_BYTES:
-        raise invalid(f"Request payload size exceeds the limit: {MAX_PAYLOAD_BYTES} bytes.")
-    # The words: https://github.com/googleapis/google-cloud-python/issues/5898, …/google-cloud-java/issues/4757.
-    for name, value, most in (
-        ("message_count", len(request.messages), MAX_MESSAGES),
-        ("request_size", size, MAX_BYTES),
-    ):
-        if value > most:
-            raise invalid(
-                f"The value for {value} is too large. You passed {name} in the request, but the maximum value is {most}."
-            )
+    if len(request.messages) > MAX_MESSAGES:
+        raise invalid(
+            f"The value for message_count is too large. You passed {len(request.messages)} in the request; "
+            f"the maximum is {MAX_MESSAGES}"
+        )
+    if request.ByteSize() > MAX_BYTES:
+        raise invalid(f"The request is too large: {request.ByteSize()} bytes; the maximum is {MAX_BYTES}")
     for message in request.messages:
         if not message.data and not message.attributes:
             raise invalid("A message must have data or at least one attribute")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -13,7 +12,7 @@ from google.pubsub_v1 import types
 from google.rpc import error_details_pb2
 
 from laptop.errors import ServiceError, already_exists, invalid
-from laptop.pubsub.backlog import ENVELOPE_BYTES, Delivery, Flow
+from laptop.pubsub.backlog import Delivery, Flow
 from laptop.pubsub.broker import Broker, Subscription
 from laptop.pubsub.filters import parse_filter
 from laptop.pubsub.names import check_new
@@ -28,21 +27,11 @@ StreamingPullResponse = types.StreamingPullResponse.pb()
 PULL_WAIT_SECONDS = 5.0
 HEARTBEAT_SECONDS = 15.0
 MAX_PULLED = 1000
-CLIENT_BYTES = 4 * 1024 * 1024
-"""What a gRPC client takes that does not say otherwise. Google's says otherwise where it connects to the service, but
-not where PUBSUB_EMULATOR_HOST directs it: https://github.com/googleapis/google-cloud-python, in
-packages/google-cloud-pubsub/google/pubsub_v1/services/subscriber/client.py, makes ``grpc.insecure_channel(host)``. An
-answer that is larger never reaches the caller, and what it held waits for its leases to run out, again and again. The
-service answers up to 20 MB (https://github.com/googleapis/google-cloud-java/pull/3825), and may answer less than was
-asked for: https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions/pull."""
+PULL_BYTES = 8 * 1024 * 1024
 STREAM_BYTES = 1024 * 1024
-MAX_REQUEST_BYTES = 512 * 1024
-"""Of Acknowledge and ModifyAckDeadline: https://cloud.google.com/pubsub/quotas#resource_limits; the words of the
-refusal are those of https://github.com/googleapis/nodejs-pubsub/issues/1864."""
 DEFAULT_ACK_SECONDS = 10
 RETENTION_SECONDS = 7 * 86400
 EXPIRATION_SECONDS = 31 * 86400
-log = logging.getLogger("laptop.pubsub")
 
 NOT_DONE = (
     "bigquery_config",
@@ -165,7 +154,7 @@ class Subscriber:
         body = subscription.body
         deadline = asyncio.get_running_loop().time() + PULL_WAIT_SECONDS
         while True:
-            taken = subscription.backlog.take(count, CLIENT_BYTES, body.ack_deadline_seconds)
+            taken = subscription.backlog.take(count, PULL_BYTES, body.ack_deadline_seconds)
             if taken or request.return_immediately:
                 return PullResponse(received_messages=_received(subscription, taken))
             try:
@@ -177,7 +166,6 @@ class Subscriber:
 
     async def acknowledge(self, request: Any) -> Any:
         """Settle messages. When this answers they are not delivered again, also after a crash."""
-        _check_size(request)
         subscription = self.broker.subscription(request.subscription)
         refused = self.settle(subscription, request.ack_ids)
         await self.broker.write_down(subscription)
@@ -186,7 +174,6 @@ class Subscriber:
 
     async def modify_ack_deadline(self, request: Any) -> Any:
         """Give deliveries more time; 0 seconds give them back."""
-        _check_size(request)
         subscription = self.broker.subscription(request.subscription)
         refused = self.extend(subscription, request.ack_ids, [request.ack_deadline_seconds] * len(request.ack_ids))
         _report(refused)
@@ -345,18 +332,6 @@ class _Stream:
 
 
 def _received(subscription: Subscription, taken: list[Delivery]) -> list[Any]:
-    for delivery in taken:
-        if delivery.attempt > 1 and len(delivery.body) + ENVELOPE_BYTES > CLIENT_BYTES:
-            log.warning(
-                "%s: a message of %d bytes (number %d) is delivered for the %d. time and was never acknowledged. A "
-                "client that PUBSUB_EMULATOR_HOST directs here takes at most %d bytes: pull with a channel whose "
-                "grpc.max_receive_message_length is larger, or give the subscription a dead-letter policy",
-                subscription.body.name,
-                len(delivery.body),
-                delivery.sequence,
-                delivery.attempt,
-                CLIENT_BYTES,
-            )
     counted = bool(subscription.body.dead_letter_policy.dead_letter_topic)
     return [
         types.ReceivedMessage.pb()(
@@ -384,11 +359,6 @@ def _parsed(subscription: Subscription, ack_ids: Iterable[str]) -> list[tuple[st
             raise invalid(f"You have passed an invalid ack ID to the service (ack_id={ack_id[:80]})")
         found.append((ack_id, sequence, token))
     return found
-
-
-def _check_size(request: Any) -> None:
-    if request.ByteSize() > MAX_REQUEST_BYTES:
-        raise invalid(f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes.")
 
 
 def _report(refused: list[str]) -> None:

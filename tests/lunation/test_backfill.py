@@ -44,9 +44,13 @@ def test_a_folder_and_a_file_that_cannot_be_read_are_told(
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     server = serve("storage")
     clients = Clients(load().target("laptop").model_copy(update={"endpoints": server.state / "endpoints.json"}))
-    clients.storage.create_bucket(build_bucket(clients.target))
+    bucket = clients.storage.create_bucket(build_bucket(clients.target))
     with pytest.raises(BackfillError, match=r"is a folder: name the files in it, such as '.*/\*\.json'"):
         _in_bucket(clients, str(tmp_path), "backfill/x")
+    (tmp_path / "re\udce9cords\n.json").touch()
+    _in_bucket(clients, str(tmp_path / "re*.json"), "backfill/z")
+    (blob,) = bucket.list_blobs(prefix="backfill/z/")
+    assert blob.name == "backfill/z/000000-re\\udce9cords_.json", "whatever its name, it is an object's"
     (tmp_path / "records.json").touch()
 
     def refuse(*_: object, **__: object) -> None:

@@ -30,13 +30,8 @@ class History:
         written = 0
         for (topic, hour), lines in self._objects.items():
             if begin <= hour < end:
-                path = (
-                    bucket
-                    / "archive"
-                    / topic
-                    / f"dt={hour.date().isoformat()}"
-                    / f"{hour:%Y%m%dT%H%M}-0-0-backtest.json"
-                )
+                folder = bucket / "archive" / topic / f"dt={hour.date().isoformat()}"
+                path = folder / f"{hour:%Y%m%dT%H%M}-0-0-backtest.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(lines) + "\n")
                 written += 1

@@ -119,7 +119,7 @@ def _converted(
     for topic, listing in zip(TOPICS, listed, strict=True):
         found[topic] = listing.without(aside)
         paths[topic] = (
-            pinned(repeated, found[topic].ours, f"{job.archive}/archive/{topic}")
+            pinned(repeated, found[topic].ours, found[topic].odd, f"{job.archive}/archive/{topic}")
             if repeated
             else archive.new_paths(found[topic], known)
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,16 +70,17 @@ def original(storage: Any, job: Job) -> Original | None:
     return Original(manifest, json.loads(listed))
 
 
-def pinned(original: Original, found: Mapping[str, str], folder: str) -> Sequence[str]:
+def pinned(original: Original, found: Mapping[str, str], odd: Container[str], folder: str) -> Sequence[str]:
     """The original's objects below ``folder``, which have to be as they were.
 
     Args:
         found: what is there now, with its MD5.
+        odd: what is there and no longer counts as the archive's; an older release may have read it.
 
     Raises:
         JobFailed: one is gone, or has another content.
     """
-    wanted = {uri: md5 for uri, md5 in original.inputs.items() if uri.startswith(f"{folder}/")}
+    wanted = {uri: md5 for uri, md5 in original.inputs.items() if uri.startswith(f"{folder}/") and uri not in odd}
     lost = sorted(uri for uri, md5 in wanted.items() if found.get(uri) != md5)
     if lost:
         raise JobFailed(

@@ -111,12 +111,14 @@ def install_command(session: nox.Session, python: Path) -> bool:
 
 def module(session: nox.Session, *arguments: str) -> None:
     """Run ``python -m`` in the shared environment with the arguments given after ``--``."""
-    session.run(environment(session), "-m", *arguments, *session.posargs, external=True)
+    command = (environment(session), "-m", *arguments, *session.posargs)
+    # After Ctrl-C nox would end it within half a second, and with it the servers that are to be ended in order.
+    session.run(*command, external=True, interrupt_timeout=None)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run the whole loop on real flights: deploy, backfill, train, classify live, train again, switch, account."""
+    """Run the whole loop on real records: deploy, backfill, train, classify live, train again, switch, account."""
     module(session, "demo")
 
 

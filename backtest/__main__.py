@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from backtest import summary
-from backtest.cycles import ARCHIVE, MODELS, Cycle, run
+from backtest.cycles import ARCHIVE, FEWEST, MODELS, BacktestError, Cycle, run
 from backtest.machine import machine
+from lunation.commands.printing import fail
 from lunation.settings import SettingsError, load
 from schemas.use_cases import USE_CASES, use_case
 
-FEWEST = 3
-"""Of cycles: the first one has nothing to learn from, and of the second the retrained model is the frozen one."""
 WEEKS = 52
 """Of a year."""
 
@@ -48,10 +48,16 @@ def backtest(
         )
     console, errors = Console(highlight=False, width=200), Console(stderr=True, highlight=False)
     done: list[Cycle] = []
-    with machine((ARCHIVE, MODELS)) as here:
-        for cycle in run(here, use_case(use_case_name), number, schedule):
-            done.append(cycle)
-            errors.print(f"[bold]{_line(cycle, number)}[/]")
+    try:
+        with machine((ARCHIVE, MODELS)) as here:
+            for cycle in run(here, use_case(use_case_name), number, schedule):
+                done.append(cycle)
+                errors.print(f"[bold]{escape(_line(cycle))}[/]")
+        if sum(cycle.retrained is not None for cycle in done) < FEWEST - 1:
+            told = "; ".join(f"cycle {cycle.cycle}: {cycle.reason}" for cycle in done if cycle.retrained is None)
+            raise BacktestError(f"fewer than {FEWEST - 1} cycles have a model, so there is nothing to compare: {told}")
+    except BacktestError as error:
+        fail(str(error))
     summary.tell(console, use_case_name, done, schedule.cycle_weeks)
     if report is not None:
         report.write_text(json.dumps(summary.as_rows(done), indent=2) + "\n")
@@ -59,8 +65,8 @@ def backtest(
         plot.write_bytes(summary.chart(use_case_name, done, schedule))
 
 
-def _line(cycle: Cycle, cycles: int) -> str:
-    number = f"cycle {cycle.cycle} of {cycles}"
+def _line(cycle: Cycle) -> str:
+    number = f"cycle {cycle.cycle}"
     if cycle.retrained is None or cycle.frozen is None:
         return f"{number}: {cycle.verdict}: {cycle.reason}"
     return (

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class History:
                 self._add("labels", label)
 
     def _add(self, topic: str, document: Document) -> None:
-        hour = datetime.fromisoformat(document["event_time"]).replace(minute=0, second=0, microsecond=0)
+        when = datetime.fromisoformat(document["event_time"]).astimezone(UTC)
+        hour = when.replace(minute=0, second=0, microsecond=0)
         self._objects[topic, hour].append(json.dumps(document, separators=(",", ":")))
 
     def file(self, bucket: Path, begin: datetime, end: datetime) -> int:

@@ -1,12 +1,12 @@
 """The cycles, one after the other, by the jobs that are deployed: convert, train, evaluate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from backtest.archive import History
+from backtest.archive import Document, History
 from backtest.machine import Machine
 from lunation.settings import Schedule
 from schemas.model_manifest import ModelManifest, Verdict
@@ -20,6 +20,12 @@ from spark.served import ServedModel
 from spark.training import SEED, train
 
 ARCHIVE, MODELS = "backtest-archive", "backtest-models"
+FEWEST = 3
+"""Of cycles: the first one has nothing to learn from, and of the second the retrained model is the frozen one."""
+
+
+class BacktestError(Exception):
+    """The use case's history, or its data, cannot be replayed; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,14 @@ class Cycle:
 
 
 def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Iterator[Cycle]:
-    """Let ``number`` cycles of the schedule's length pass, from the day of the first record; gives each when it is
-    over."""
+    """Let ``number`` cycles of the schedule's length pass, from the day of the first record, or as many as have begun
+    when the history ends; gives each when it is over.
+
+    Raises:
+        BacktestError: the history is too short for a comparison, or a job failed that once had enough to learn from.
+    """
     examples = list(case.history(None))
-    first = datetime.fromisoformat(examples[0][0]["event_time"])
-    begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    begin, number = _span(case, examples, number, schedule)
     history = History(examples)
     del examples
     frozen: ServedModel | None = None
@@ -102,7 +111,7 @@ def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Ite
                 work(machine.spark, machine.storage, job)
         except JobFailed as failure:
             if champion is not None or frozen is not None:
-                raise
+                raise BacktestError(f"cycle {cycle} of use case {case.name}: {failure}") from failure
             yield Cycle(cycle, begin.date().isoformat(), 0, 0, float("nan"), "FAILED", str(failure))
             begin = end
             continue
@@ -120,6 +129,23 @@ def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Ite
             pointer=champion and champion.removeprefix("models/"),
         )
         begin = end
+
+
+def _span(
+    case: UseCase, examples: Sequence[tuple[Document, Document | None]], number: int, schedule: Schedule
+) -> tuple[datetime, int]:
+    """When the first cycle begins, and how many of ``number`` have records."""
+    if not examples:
+        raise BacktestError(f"the history of use case {case.name} has no record: its history() gives none")
+    first, last = (datetime.fromisoformat(examples[place][0]["event_time"]).astimezone(UTC) for place in (0, -1))
+    begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    there = (last - begin) // timedelta(days=schedule.cycle_days) + 1
+    if there < FEWEST:
+        raise BacktestError(
+            f"the history of use case {case.name}, {begin:%Y-%m-%d} to {last:%Y-%m-%d}, has records in {there} cycles "
+            f"of {schedule.cycle_days} days; a comparison takes {FEWEST}"
+        )
+    return begin, min(number, there)
 
 
 def _measured(

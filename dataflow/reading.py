@@ -15,7 +15,7 @@ from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas import Comparison, DeadLetter, use_case
-from schemas.dead_letter import explain
+from schemas.dead_letter import REASON_LENGTH, explain
 from schemas.finite import finite
 
 DEAD = "dead"
@@ -37,11 +37,13 @@ class Source:
         data: the document, as bytes.
         message_id: Pub/Sub's id, or file and line number.
         attributes: the message's.
+        refused: why it is no document of any topic, if that was seen when it was read.
     """
 
     data: bytes
     message_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
 
 
 class Reader(Protocol):
@@ -154,11 +156,14 @@ class ReadDocuments(beam.DoFn):
     def process(self, element: PubsubMessage | Source, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         """Hold a line, or let a dead letter through."""
         data = element.data or b""
+        reason = element.refused if isinstance(element, Source) else ""
         try:
-            day = self._read(data).isoformat()
+            day = "" if reason else self._read(data).isoformat()
         except ValueError as error:  # pydantic's errors are ValueErrors
+            reason = explain(error)
+        if reason:
             self._dead.inc()
-            yield pvalue.TaggedOutput(DEAD, dead_letter(element, self._topic, explain(error)))
+            yield pvalue.TaggedOutput(DEAD, dead_letter(element, self._topic, reason))
             return
         line = as_line(data)
         window = int(timestamp.micros // 1_000_000) // self._window_seconds
@@ -202,7 +207,7 @@ def dead_letter(element: PubsubMessage | Source, topic: str, reason: str) -> byt
         unit=UNIT,
         topic=topic,
         message_id=element.message_id or "",
-        reason=reason,
+        reason=reason[:REASON_LENGTH],
         payload_base64=base64.b64encode(element.data or b"").decode(),
         attributes=dict(element.attributes or {}),
         refused_at=datetime.now(UTC),

@@ -44,6 +44,8 @@ class Switch:
 class Report:
     """The whole story in numbers."""
 
+    use_case: str
+    """Whose records it tells of."""
     published: int = 0
     """Records published live, malformed ones included."""
     backfilled: int = 0

@@ -1,19 +1,21 @@
 """The story, step by step. Each step calls what an operator would call."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from google.cloud.workflows.executions_v1 import Execution
 
 from demo.account import Sent, account
-from demo.history import Part, cut, malformed, write
+from demo.history import Part, malformed, write
+from demo.interrupt import Interrupt
 from demo.memory import MemoryWatch
 from demo.narrator import Narrator, Step
+from demo.parts import Parts, take
 from demo.report import Cycle, Report, describe_switch
 from demo.traffic import Trickle, Watch, as_messages, publish
 from laptop.identity import Identity
@@ -24,10 +26,12 @@ from lunation.clients import Clients
 from lunation.deploy.plan import apply
 from lunation.deploy.table import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket, resources
 from lunation.settings import Settings, load
-from schemas import ModelManifest, use_case
+from schemas import ModelManifest, UseCase, Verdict, use_case
 
 HARD_BOUND_SECONDS = 30.0  # design.md: past it a request waits for the pointer
 TRAINING_SECONDS = 900.0
+NEEDED_BYTES = 1_000_000_000
+"""Of disk: the state, and what Spark keeps while it trains."""
 
 
 class StoryError(Exception):
@@ -39,68 +43,70 @@ class Scale:
     """How much of the data the story takes.
 
     Args:
-        sample: one flight in so many.
+        sample: one record in so many.
         live_per_second: the pace of live records while the second model is trained.
     """
 
     sample: int = 1
     live_per_second: float = 10.0
-    start: datetime = datetime(2013, 1, 1, 5, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The data set, cut along the story."""
-
-    first: Part
-    """Eight weeks, filed as history."""
-    live: Part
-    """Three days, sent live."""
-    second: Part
-    """Four more weeks, filed as history."""
-    under_way: Part
-    """What is sent while the second model is trained."""
-
-
-def tell(state: Path, scale: Scale, narrator: Narrator | None = None) -> Report:
+def tell(
+    state: Path, scale: Scale, narrator: Narrator | None = None, make_room: Callable[[], None] = lambda: None
+) -> Report:
     """Run the whole story on ``state``, which is made anew, and account for it.
 
+    Args:
+        make_room: called once the history is known to be enough, before ``state`` is emptied.
+
     Raises:
-        StoryError: a training did not end as it should; the text says where to look.
+        lunation.settings.SettingsError: the settings cannot be used.
+        demo.history.HistoryError: the use case's history is none that can be told; nothing was started.
+        StoryError: the disk has no room, or a training did not end as it should; the text says where to look.
+        laptop.supervisor.SupervisorError: somebody works on ``state``, or a server does not start.
+        OSError: something cannot be written; :func:`demo.machine.why` says what that means.
     """
     tale = narrator or Narrator()
-    report = Report()
     settings = load()
-    with (
-        MemoryWatch() as memory,
-        tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch,
-        Supervisor(state, anew=True) as supervisor,
-    ):
-        with tale.step("Cut a real year of flights into the parts of the story") as step:
-            parts = _parts(settings, scale)
-            step.outcome = f"{sum(len(part.records) for part in vars(parts).values()):,} flights"
-        with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
-            supervisor.wait_ready()
-            step.outcome = f"{len(supervisor.endpoints)} services"
-        target = settings.target("laptop").model_copy(update={"endpoints": state.resolve() / "endpoints.json"})
-        clients = Clients(target)
-        with tale.step("Deploy") as step:
-            rows = resources(settings, clients.target)
-            apply(rows, clients, lambda change: step.progress(change.address))
-            step.outcome = f"{len(rows)} resources"
-        told = _Telling(settings, clients, tale, report, Path(scratch), Identity(state), scale)
-        told.run(parts)
+    settings = settings.of(settings.target("laptop"))
+    case = use_case(settings.use_case)
+    report = Report(use_case=case.name)
+    _check_place(state)
+    with MemoryWatch() as memory, tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch:
+        with tale.step(f"Cut the history of {case.name} into the parts of the story") as step:
+            parts = take(case, scale.sample, settings.schedule.evaluation_days)
+            step.outcome = f"{parts.count:,} records from {parts.first.records[0]['event_time'][:10]} on"
+        make_room()
+        interrupt = Interrupt(tale.say)
+        with interrupt.seen_to(), Supervisor(state, anew=True) as supervisor, interrupt.named():
+            with tale.step("Start the servers that stand in for Google Cloud, on loopback") as step:
+                supervisor.wait_ready()
+                step.outcome = f"{len(supervisor.endpoints)} services"
+            target = settings.target("laptop").model_copy(update={"endpoints": state.resolve() / "endpoints.json"})
+            clients = Clients(target)
+            with tale.step("Deploy") as step:
+                rows = resources(settings, clients.target)
+                apply(rows, clients, lambda change: step.progress(change.address))
+                step.outcome = f"{len(rows)} resources"
+            told = _Telling(settings, case, clients, tale, report, Path(scratch), Identity(state), scale)
+            told.run(parts)
     report.peak_memory_mb = round(memory.peak_bytes / 1e6)
     report.steps = tale.seconds
     report.wall_seconds = round(tale.elapsed(), 1)
     return report
 
 
-def _parts(settings: Settings, scale: Scale) -> Parts:
-    edges = [scale.start]
-    for days in (56, 3, 28, 14):
-        edges.append(edges[-1] + timedelta(days=days))
-    return Parts(*cut(use_case(settings.use_case).history(edges[-1]), edges, scale.sample))
+def _check_place(state: Path) -> None:
+    """Better now than in the middle of a training: it can be written, nobody else works on it, the disk has room."""
+    with Supervisor(state, only=[]):
+        pass
+    for folder in (state, Path(tempfile.gettempdir())):
+        free = shutil.disk_usage(folder).free
+        if free < NEEDED_BYTES:
+            raise StoryError(
+                f"the disk of {folder} has {free / 1e9:.1f} GB free, and the demo takes {NEEDED_BYTES / 1e9:.1f}: make "
+                "room there first"
+            )
 
 
 class _Telling:
@@ -109,6 +115,7 @@ class _Telling:
     def __init__(
         self,
         settings: Settings,
+        case: UseCase,
         clients: Clients,
         tale: Narrator,
         report: Report,
@@ -117,6 +124,7 @@ class _Telling:
         scale: Scale,
     ) -> None:
         self._settings = settings
+        self._case = case
         self._clients = clients
         self._tale = tale
         self._report = report
@@ -130,6 +138,10 @@ class _Telling:
             clock = time.time()
             self._clients.scheduler.run_job(name=f"{self._clients.location}/jobs/{SCHEDULER_JOB}")
             self._finish_cycle(step, lambda: self._newest_execution(clock))
+        first = self._report.cycles[-1]
+        if first.verdict != Verdict.PROMOTE:
+            reasons = "; ".join(first.reasons)
+            raise StoryError(f"the first model is not promoted, so none can serve: {first.verdict}: {reasons}")
         live = self._go_live(parts.live)
         self._file("File four more weeks of history, outcomes included", parts.second)
         with self._tale.step("Cycle 2 under live traffic: train, move the pointer, watch the switch") as step:
@@ -150,14 +162,14 @@ class _Telling:
 
     def _go_live(self, part: Part) -> list[str]:
         """Send three days live, malformed ones among them; answers the malformed messages' ids."""
-        with self._tale.step("Three days of flights go live: archived, mirrored, classified") as step:
-            good, bad = as_messages(part.records), list(malformed(part.records))
+        with self._tale.step("Three days go live: archived, mirrored, classified") as step:
+            good, bad = as_messages(part.records), list(malformed(self._case, part.records[0]))
             publish(self._clients.publisher, self._topic("records"), good)
             spoilt = publish(self._clients.publisher, self._topic("records"), bad)
             publish(self._clients.publisher, self._topic("labels"), as_messages(part.labels))
             self._report.published += len(good) + len(bad)
             self._report.labels += len(part.labels)
-            wanted = len(good)
+            wanted = len({record["record_id"] for record in part.records})
 
             def arrived() -> bool:
                 mirrored = self._count("Record")
@@ -166,7 +178,12 @@ class _Telling:
                 return mirrored >= wanted and classified >= wanted
 
             _until(arrived, 120)
-            step.outcome = f"{wanted:,} flights, {len(bad)} malformed messages"
+            if not self._count("Classification"):
+                raise StoryError(
+                    "no record was classified within 120 s: an instance says why it loads no model in functions.log, "
+                    "and `python -m lunation models` what the pointer names"
+                )
+            step.outcome = f"{wanted:,} records, {len(bad)} malformed messages"
         return spoilt
 
     def _switch(self, step: Step, parts: Parts) -> list[dict[str, Any]]:
@@ -229,8 +246,6 @@ class _Telling:
                 raise StoryError(f"{started.name} is still active after {TRAINING_SECONDS:.0f} s")
             step.progress(self._jobs_so_far(started))
             time.sleep(1)
-        if execution.state != Execution.State.SUCCEEDED:
-            raise StoryError(f"{started.name} {execution.state.name}: {execution.error.payload}")
         short = started.name.rsplit("/", 1)[-1]
         run = next(
             (
@@ -240,6 +255,9 @@ class _Telling:
             ),
             None,
         )
+        if execution.state != Execution.State.SUCCEEDED:
+            cause = (run and run.cause) or execution.error.payload
+            raise StoryError(f"{started.name} {execution.state.name}: {cause}")
         if run is None or run.model_version is None:
             raise StoryError(f"{started.name} ended without a model: {execution.result}")
         blob = self._clients.storage.bucket(models_bucket(self._clients.target)).blob(
@@ -262,7 +280,7 @@ class _Telling:
                 seconds=round(seconds, 1),
             )
         )
-        step.outcome = f"{manifest.verdict.value}, AUC {challenger['auc']:.3f} on {manifest.rows['evaluate']:,} flights"
+        step.outcome = f"{manifest.verdict.value}, AUC {challenger['auc']:.3f} on {manifest.rows['evaluate']:,} records"
 
     def _jobs_so_far(self, execution: Execution) -> str:
         request = {"project_id": self._clients.project, "region": self._clients.target.region}

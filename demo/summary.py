@@ -4,10 +4,16 @@ from pathlib import Path
 
 from demo.report import Report
 from lunation.commands.printing import out, plain, print_table
+from schemas import use_case
 
 
-def print_summary(report: Report, file: Path | None) -> None:
-    """Print what happened, what it cost in time and memory, and what to try next."""
+def print_summary(report: Report, file: Path | None, chosen: str | None = None) -> None:
+    """Print what happened, what it cost in time and memory, and what to try next.
+
+    Args:
+        file: where the report is, too.
+        chosen: the use case that the environment names in place of lunation.toml's: later commands must, too.
+    """
     out.print()
     print_table(
         "Where the records are",
@@ -57,8 +63,9 @@ def print_summary(report: Report, file: Path | None) -> None:
     newest = report.cycles[-1].run_id if report.cycles else "RUN"
     out.print(
         "\nEverything is kept in .lunation/. Look at it:\n"
-        "  nox -s up                             # the servers again, on the same state; then, in another terminal:\n"
-        "  .nox/lunation/bin/python -m lunation query --label late --limit 5\n"
+        + (f"  export LUNATION_USE_CASE={plain(chosen)}  # in each terminal, as for this demo\n" if chosen else "")
+        + "  nox -s up                             # the servers again, on the same state; then, in another terminal:\n"
+        f"  .nox/lunation/bin/python -m lunation query --label {plain(use_case(report.use_case).positive)} --limit 5\n"
         "  .nox/lunation/bin/python -m lunation models\n"
         "  .nox/lunation/bin/python -m lunation runs\n"
         f"  .nox/lunation/bin/python -m lunation report {plain(newest)} --open\n"

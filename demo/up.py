@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from demo.machine import port_in_use, why
 from laptop.supervisor import Supervisor, SupervisorError
-from lunation.settings import ROOT
+from lunation.settings import ROOT, SettingsError, load
+from schemas import use_case
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 console = Console(highlight=False, soft_wrap=True)
@@ -20,8 +22,8 @@ TRY = """\
 
   alias lunation=".nox/lunation/bin/python -m lunation"
   lunation deploy --target laptop             # makes what lunation.toml declares; nothing, if the demo ran before
-  lunation query --label late --limit 5       # the newest answers
-  lunation verify --date 2013-03-30           # every record accounted for
+  lunation query --label {positive} --limit 5       # the newest answers
+  lunation verify --date {day}          # every record of a day accounted for
   lunation urls                               # where to send records and ask the model, by curl
   lunation models                             # what serves, and since when
   lunation runs                               # the trainings, and the steps behind them
@@ -45,16 +47,30 @@ def up(state: Annotated[Path, typer.Option(help="The folder that keeps everythin
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
+        positive = use_case(load().use_case).positive
+        if taken := port_in_use(state):
+            raise SupervisorError(taken)
         with Supervisor(state) as supervisor:
             with console.status("starting the servers …"):
                 supervisor.wait_ready(stopped=stopped)
             if not stopped.is_set():
-                console.print(TRY.format(state=state.relative_to(ROOT) if state.is_relative_to(ROOT) else state))
+                shown = state.relative_to(ROOT) if state.is_relative_to(ROOT) else state
+                console.print(TRY.format(state=shown, positive=positive, day=_newest_day(state)))
             stopped.wait()
             console.print("stopping …")
-    except SupervisorError as error:
+    except (SupervisorError, SettingsError) as error:
         console.print(f"[red]error:[/] {escape(str(error))}")
+        raise typer.Exit(1) from error
+    except OSError as error:
+        console.print(f"[red]error:[/] {escape(why(error, state))}")
         raise typer.Exit(1) from error
 
 
-app(prog_name="up")
+def _newest_day(state: Path) -> str:
+    """Of the records that are kept; a placeholder if there are none."""
+    days = sorted(path.name.removeprefix("dt=") for path in state.glob("storage/*/archive/records/dt=*"))
+    return days[-1] if days else "YYYY-MM-DD"
+
+
+if __name__ == "__main__":
+    app(prog_name="up")

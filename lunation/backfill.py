@@ -1,5 +1,6 @@
 """History in files: uploaded, then filed by the archive pipeline as a bounded job."""
 
+import re
 import uuid
 from collections.abc import Sequence
 from glob import glob
@@ -69,10 +70,21 @@ def _in_bucket(clients: Clients, pattern: str, prefix: str) -> str:
     if pattern.startswith("gs://"):
         return pattern
     files = [pattern] if Path(pattern).is_file() else sorted(file for file in glob(pattern) if Path(file).is_file())
+    if not files and Path(pattern).is_dir():
+        raise BackfillError(f"{pattern} is a folder: name the files in it, such as '{Path(pattern) / '*.json'}'")
     if not files:
         raise BackfillError(f"{pattern}: no such file")
     bucket = clients.storage.bucket(build_bucket(clients.target))
     for number, file in enumerate(files):  # files of one name from several folders stay apart
-        name = f"{prefix}/{number:06d}-{Path(file).name}"
-        bucket.blob(name).upload_from_filename(file, content_type="application/x-ndjson")
+        name = f"{prefix}/{number:06d}-{_as_text(Path(file).name)}"
+        try:
+            bucket.blob(name).upload_from_filename(file, content_type="application/x-ndjson")
+        except OSError as error:
+            raise BackfillError(f"{file} cannot be read: {error.strerror or error}") from None
     return f"gs://{bucket.name}/{prefix}/*"
+
+
+def _as_text(name: str) -> str:
+    """A file's name as an object may have it: text, and on one line
+    (https://cloud.google.com/storage/docs/objects#naming)."""
+    return re.sub(r"[\r\n]", "_", name.encode(errors="backslashreplace").decode())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backtest import cycles
+from backtest.cycles import BacktestError, Cycle
 from lunation.settings import Schedule
 from spark.job import Job, JobFailed
 from tests.support import ROOT
@@ -49,9 +50,34 @@ def test_a_cycle_has_the_weeks_of_the_schedule(
         raise JobFailed("none")
 
     monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
-    examples = [({"record_id": "a", "event_time": "2024-01-01T10:00:00Z"}, None)]
+    examples = [({"record_id": day, "event_time": f"2024-{day}T10:00:00Z"}, None) for day in ("01-01", "02-28")]
     case: Any = SimpleNamespace(name="case", history=lambda _: examples)
     machine: Any = SimpleNamespace(buckets=tmp_path, spark=None, storage=None)
     found = list(cycles.run(machine, case, 2, Schedule(cycle_weeks=weeks)))
     assert [one.begins for one in found] == [f"2024-{day}" for day in begins]
     assert [job.evaluation_days for job in jobs] == [window, window]
+
+
+def replayed(machine: Any, days: list[str], number: int = 13) -> list[Cycle]:
+    """The cycles of a history with a record at noon, UTC, of each of these days."""
+    examples = [({"record_id": day, "event_time": f"{day}T12:00:00Z"}, None) for day in days]
+    case: Any = SimpleNamespace(name="parcels", history=lambda _: examples)
+    return list(cycles.run(machine, case, number, Schedule()))
+
+
+def test_a_history_that_ends_ends_the_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none in which nothing happened; one that is too short for a comparison is told with what it takes."""
+
+    def nothing_to_learn_from(*_: object) -> None:
+        raise JobFailed("none")
+
+    monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
+    machine: Any = SimpleNamespace(buckets=tmp_path, spark=None, storage=None)
+    assert len(replayed(machine, ["2026-01-05", "2026-04-20"])) == 4
+    assert len(replayed(machine, ["2026-01-05", "2026-04-20"], 3)) == 3
+    with pytest.raises(
+        BacktestError, match=r"2026-01-05 to 2026-02-20, has records in 2 cycles of 28 days; .* takes 3"
+    ):
+        replayed(machine, ["2026-01-05", "2026-02-20"])
+    with pytest.raises(BacktestError, match="history of use case parcels has no record"):
+        replayed(machine, [])

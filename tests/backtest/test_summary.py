@@ -83,7 +83,8 @@ def test_the_archive_has_records_by_their_time_and_labels_by_when_they_were_know
             {"record_id": "a", "event_time": "2024-03-01T23:10:00Z"},
             {"record_id": "a", "event_time": "2024-03-02T00:05:00Z"},
         ),
-        ({"record_id": "b", "event_time": "2024-03-02T01:00:00Z"}, None),
+        # The second of March, in UTC.
+        ({"record_id": "b", "event_time": "2024-03-01T23:00:00-02:00"}, None),
     ]
     history = History(examples)
     first, second, third = (datetime(2024, 3, day, tzinfo=UTC) for day in (1, 2, 3))
@@ -91,3 +92,4 @@ def test_the_archive_has_records_by_their_time_and_labels_by_when_they_were_know
     assert not (tmp_path / "archive/labels").exists()
     assert history.file(tmp_path, second, third) == 2
     assert len(list((tmp_path / "archive/labels/dt=2024-03-02").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "archive/records").iterdir()) == ["dt=2024-03-01", "dt=2024-03-02"]

@@ -36,7 +36,7 @@ NEEDED = ["--archive_bucket=kept", "--dead_letters_topic=projects/local-dev/topi
         ([*NEEDED, "--shards=-1"], "'-1' is not a whole number from 1"),
         (NEEDED, "nothing to read: give --records_subscription"),
         ([*NEEDED, "--backfill_records=/no/such/file.json"], "/no/such/file.json: there is no such file"),
-        ([*NEEDED, "--backfill_records=/tmp"], "/tmp: there is no such file"),
+        ([*NEEDED, "--backfill_records=/tmp"], "/tmp is a folder: name the files in it, such as /tmp/*.json"),
         ([*NEEDED, "--backfill_labels= , "], "names no file"),
         ([*NEEDED, "--backfill_labels=gs://"], "expected gs://BUCKET/PATTERN"),
         ([*NEEDED, "--backfill_labels=gs://bucket"], "expected gs://BUCKET/PATTERN"),

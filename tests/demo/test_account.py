@@ -60,7 +60,7 @@ def clients(serve: Callable[..., ServerProcess], monkeypatch: pytest.MonkeyPatch
 
 def accounted(clients: Clients) -> Report:
     """The account, without waiting for what may come."""
-    report = Report()
+    report = Report(use_case="flights")
     account(clients, SENT, report, lambda _: None, seconds=0)
     return report
 

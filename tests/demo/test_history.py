@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from dataflow.reading import READERS
-from demo.history import cut, malformed, write
+from demo.history import HistoryError, cut, malformed, write
 from functions.runtime.push import read_record
 from functions.runtime.rpc import Refused
-from schemas import USE_CASES, Envelope, use_case
+from schemas import USE_CASES, Envelope, UseCase, use_case
 
 
 def example(day: int, labelled: bool = True) -> tuple[dict, dict | None]:
@@ -68,7 +69,7 @@ def test_every_malformed_kind_is_refused_by_every_unit(name: str) -> None:
     case = use_case(name)
     documents = [record for record, _ in itertools.islice(case.history(datetime(2013, 1, 2, tzinfo=UTC)), 1)]
     assert documents, "the data set begins later than that day"
-    kinds = list(malformed(documents))
+    kinds = list(malformed(case, documents[0]))
     assert len(set(kinds)) == len(kinds) >= 15
     archive = READERS["records"](name)
     for kind in kinds:
@@ -79,3 +80,34 @@ def test_every_malformed_kind_is_refused_by_every_unit(name: str) -> None:
     good = json.dumps(documents[0]).encode()
     archive(good)
     read_record(Envelope(data=good), case.read_record)
+
+
+def test_what_a_use_case_allows_is_no_spoiling() -> None:
+    """Features that may be left out, no number among them, a boolean: what is sent as malformed is refused all the
+    same, or it would be archived and be missed in the dead letters."""
+
+    class Lenient(BaseModel):
+        note: str | None = None
+        express: bool | None = None
+        depot: str
+
+    case = UseCase(name="lenient", features=Lenient, labels=("no", "yes"), history=lambda _: iter(()))
+    document = {
+        "record_id": "r1",
+        "event_time": "2026-01-03T08:00:00+02:00",
+        "features": {"note": None, "express": None, "depot": "LYS1"},
+    }
+    case.read_record(json.dumps(document).encode())
+    kinds = list(malformed(case, document))
+    assert len(set(kinds)) == len(kinds) >= 15
+    for kind in kinds:
+        with pytest.raises(ValueError, match=r"."):
+            case.read_record(kind)
+
+
+def test_a_history_in_another_order_is_told() -> None:
+    """Not cut into parts that are none: by record and by time."""
+    with pytest.raises(HistoryError, match=r"record 'r1' of 2013-01-01.* comes after one of 2013-01-02"):
+        cut([example(2), example(1)], edges(1, 3), 1)
+    with pytest.raises(HistoryError, match="has no event_time with a zone"):
+        cut([({"record_id": "r1", "event_time": "2013-01-01T00:00:00"}, None)], edges(1, 3), 1)

@@ -25,6 +25,7 @@ CYCLE = Cycle(
 def told(**changes: object) -> Report:
     """A story that went well, with changes."""
     good = Report(
+        use_case="weather",
         published=20,
         backfilled=1000,
         archived=1010,

@@ -47,7 +47,7 @@ class Stream:
         self._thread.start()
 
     def _run(self) -> None:
-        bad = malformed([models.record("spoilt")])
+        bad = malformed(use_case("flights"), models.record("spoilt"))
         try:
             while not self._stop.wait(0.05):
                 ids = [f"r{len(self.records) + number}" for number in range(5)]

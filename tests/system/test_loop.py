@@ -6,6 +6,7 @@ import pytest
 
 from demo.history import malformed
 from demo.story import Scale, tell
+from schemas import use_case
 from tests.functions.doubles import models
 
 
@@ -18,7 +19,7 @@ def test_the_loop_loses_nothing_and_switches_without_an_error(tmp_path: Path) ->
     assert report.lost == 0
     assert report.archived == report.backfilled + report.published - report.dead_lettered
     assert report.mirrored == report.classified == report.published - report.dead_lettered
-    assert report.dead_lettered == len(list(malformed([models.record()])))
+    assert report.dead_lettered == len(list(malformed(use_case("flights"), models.record())))
     assert report.broken() == []
     assert [cycle.verdict for cycle in report.cycles] == ["PROMOTE", "PROMOTE"]
     assert report.cycles[0].model_version != report.cycles[1].model_version

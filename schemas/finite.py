@@ -5,10 +5,11 @@ fields that it knows only. So they are refused anywhere in a document.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic_core import InitErrorDetails, ValidationError, from_json
 
+Given = TypeVar("Given")
 Read = TypeVar("Read")
 
 _N, _I = b"NI"
@@ -18,24 +19,35 @@ _HOPS = 64
 def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     """``read``, a validator's ``validate_json``, for documents of finite numbers only.
 
-    What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON. So
-    it does where a validator of a use case's own fails otherwise than by a ValueError: a document that nobody can read
-    is refused, and must not come again for ever.
+    What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON, and
+    see :func:`refused`.
     """
+    judged = refused(read)
 
     def read_finite(data: bytes) -> Read:
-        try:
-            document = read(data)  # first: a field that it knows is told by its name
-        except ValidationError:
-            raise
-        except Exception as error:
-            raise _fault("value_error", data, f"a validator of the class fails: {type(error).__name__}") from error
+        document = judged(data)  # first: a field that it knows is told by its name
         # Only what has one of the words, mostly in a text, is read twice.
         if (_N in data and _has(data, b"NaN")) or (_I in data and _has(data, b"Infinity")):
             _refuse(data)
         return document
 
     return read_finite
+
+
+def refused(read: Callable[[Given], Read]) -> Callable[[Given], Read]:
+    """``read``, a validator, with pydantic's ValidationError also where a validator of a use case's own fails otherwise
+    than by a ValueError: what nobody can read is refused, and must not come again for ever. Want of memory is no fault
+    of what is read, and raised as it is."""
+
+    def read_or_refused(given: Given) -> Read:
+        try:
+            return read(given)
+        except (ValidationError, MemoryError):
+            raise
+        except Exception as error:
+            raise _fault("value_error", given, f"a validator of the class fails: {type(error).__name__}") from error
+
+    return read_or_refused
 
 
 def _has(data: bytes, word: bytes) -> bool:
@@ -56,6 +68,6 @@ def _refuse(data: bytes) -> None:
         raise _fault("json_invalid", data, f"{error}; NaN and Infinity are no JSON") from None
 
 
-def _fault(kind: str, data: bytes, what: str) -> ValidationError:
-    fault: InitErrorDetails = {"type": kind, "loc": (), "input": data, "ctx": {"error": what}}
+def _fault(kind: str, given: Any, what: str) -> ValidationError:
+    fault: InitErrorDetails = {"type": kind, "loc": (), "input": given, "ctx": {"error": what}}
     return ValidationError.from_exception_data("document", [fault])

@@ -40,7 +40,7 @@ from spark import metrics, objects, report, snapshot
 from spark.features import scores_ddl
 from spark.fingerprint import code_sha256, versions
 from spark.gate import Evidence, judge
-from spark.golden import as_sent
+from spark.golden import sent_again
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
 from spark.job import Job, JobFailed, progress
@@ -329,8 +329,11 @@ def _rows(job: Job, window: Window) -> list[tuple[dict[str, Any], float]]:
         }
         for row in zip(*columns.values(), strict=True)
     )
-    sent = (as_sent(job.case.features, row) for row in stored)
-    return list(zip(sent, window.spark_probability[::step].tolist(), strict=True))
+    rows = []
+    for row, probability in zip(stored, window.spark_probability[::step].tolist(), strict=True):
+        with suppress(ValidationError):  # the training has said so
+            rows.append((sent_again(job.case, row), probability))
+    return rows
 
 
 def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | None, ModelManifest | None]:
@@ -405,7 +408,7 @@ def _golden_difference(job: Job, model: ServedModel, golden: Sequence[Mapping[st
     rows, probabilities = [], []
     for row in golden:
         with suppress(ValidationError):
-            rows.append(job.case.features.model_validate(row["features"]).__dict__)
+            rows.append(job.case.read_features(row["features"]).__dict__)
             probabilities.append(row["probability"])
     if not rows:
         return 1.0

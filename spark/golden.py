@@ -27,6 +27,7 @@ LARGEST_WHOLE = 2**53 - 1
 
 Document = dict[str, Any]
 _LEFT_OUT = object()
+CHANGED_AGAIN = "a validator of the class makes something else of what it has given"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Golden:
     values: list[dict[str, Any]] = field(default_factory=list)
     """What the class makes of each, as it is stored: numbers are doubles."""
     refused: list[str] = field(default_factory=list)
-    """Why the class refuses a row of the window as it is: one for each such row. It should refuse none."""
+    """Why a row of the window is none when it is sent again: one for each such row. There should be none."""
 
 
 def golden(case: UseCase, stored: Sequence[Mapping[str, Any]], categories: Mapping[str, Sequence[str]]) -> Golden:
@@ -51,25 +52,46 @@ def golden(case: UseCase, stored: Sequence[Mapping[str, Any]], categories: Mappi
     inputs = model_inputs(case)
     found = Golden()
     for row in stored:
-        document = as_sent(case.features, row)
         try:
-            _add(found, case.features, inputs, document)
+            document = sent_again(case, row)
         except ValidationError as error:
             found.refused.append(explain(error))
+        else:
+            found.documents.append(document)
+            found.values.append(_values(case, inputs, document))
     plain = list(found.documents)
     if plain:
-        changes = list(_changes(case.features, inputs, plain[0], categories))
+        changes = list(_changes(case, inputs, plain[0], categories))
         for place, change in enumerate(changes):
             if len(found.documents) == len(plain) + CHANGED:
                 break
+            document = _changed(plain[place % len(plain)], change)
             try:
-                _add(found, case.features, inputs, _changed(plain[place % len(plain)], change))
+                values = _values(case, inputs, document)
             except ValidationError:
                 continue  # no publisher may send it
+            found.documents.append(document)
+            found.values.append(values)
     return found
 
 
-def as_sent(features: type[BaseModel], stored: Mapping[str, Any]) -> Document:
+def sent_again(case: UseCase, stored: Mapping[str, Any]) -> Document:
+    """A record's features as a publisher sends them, from their stored form, of which the class makes the same again.
+
+    Raises:
+        ValidationError: the class refuses them, or makes something else of what it has given itself.
+    """
+    document = _as_sent(case.features, stored)
+    for name, value in _values(case, model_inputs(case), document).items():
+        if value != stored[name]:
+            raise ValidationError.from_exception_data(
+                case.features.__name__,
+                [{"type": "value_error", "loc": (name,), "input": stored[name], "ctx": {"error": CHANGED_AGAIN}}],
+            )
+    return document
+
+
+def _as_sent(features: type[BaseModel], stored: Mapping[str, Any]) -> Document:
     """A record's features as a publisher sends them, from their stored form."""
     document = {}
     for name, info in features.model_fields.items():
@@ -80,29 +102,28 @@ def as_sent(features: type[BaseModel], stored: Mapping[str, Any]) -> Document:
     return document
 
 
-def _add(found: Golden, features: type[BaseModel], inputs: Sequence[ModelInput], document: Document) -> None:
-    values = features.model_validate(document).__dict__
-    found.documents.append(document)
-    found.values.append(
-        {
-            item.name: values[item.name]
-            if item.kind == "category" or values[item.name] is None
-            else float(values[item.name])
-            for item in inputs
-        }
-    )
+def _values(case: UseCase, inputs: Sequence[ModelInput], document: Document) -> dict[str, Any]:
+    """What the class makes of a document, as it is stored."""
+    values = case.read_features(document).__dict__
+    return {
+        item.name: values[item.name]
+        if item.kind == "category" or values[item.name] is None
+        else float(values[item.name])
+        for item in inputs
+    }
 
 
 def _changes(
-    features: type[BaseModel], inputs: Sequence[ModelInput], plain: Document, categories: Mapping[str, Sequence[str]]
+    case: UseCase, inputs: Sequence[ModelInput], plain: Document, categories: Mapping[str, Sequence[str]]
 ) -> Iterator[Document]:
     """What may be changed of a row: all of a kind at once, then one by one."""
+    features = case.features
     declared = features.model_json_schema(mode="validation").get("properties", {})
     single: list[Document] = []
     for item in inputs:
         if item.kind == "category":
             words = [word for word in UNSEEN if word not in categories.get(item.name, ())]
-            single += [{item.name: word} for word in words if _takes(features, plain, {item.name: word})][:1]
+            single += [{item.name: word} for word in words if _takes(case, plain, {item.name: word})][:1]
     unseen = _together(single)
     left_out: list[Document] = [{key: _LEFT_OUT} for key in features.model_fields]
     empty: list[Document] = [{key: None} for key in features.model_fields]
@@ -114,7 +135,7 @@ def _changes(
             lowest.append({item.name: low})
             highest.append({item.name: high})
     left_out, empty, lowest, highest = (
-        [change for change in part if _takes(features, plain, change)] for part in (left_out, empty, lowest, highest)
+        [change for change in part if _takes(case, plain, change)] for part in (left_out, empty, lowest, highest)
     )
     bare = _together(left_out)
     yield from (bare, unseen, bare | unseen, _together(empty), _together(lowest), _together(highest))
@@ -133,9 +154,9 @@ def _changed(document: Document, change: Document) -> Document:
     return {key: value for key, value in (document | change).items() if value is not _LEFT_OUT}
 
 
-def _takes(features: type[BaseModel], document: Document, change: Document) -> bool:
+def _takes(case: UseCase, document: Document, change: Document) -> bool:
     try:
-        features.model_validate(_changed(document, change))
+        case.read_features(_changed(document, change))
     except ValidationError:
         return False
     return True

@@ -387,15 +387,15 @@ def _chosen(case: UseCase, window: DataFrame, categories: Mapping[str, list[str]
     chosen = golden(case, [row.features.asDict() for row in picked], categories)
     if chosen.refused:
         progress(
-            f"train: {case.features.__name__} refuses {len(chosen.refused)} of {len(picked)} records of the evaluation "
-            f"window when they are sent again, so they are no golden rows: {chosen.refused[0]}",
+            f"train: {case.features.__name__} does not take {len(chosen.refused)} of {len(picked)} records of the "
+            f"evaluation window as they are when they are sent again, so they are no golden rows: {chosen.refused[0]}",
             "WARNING",
         )
     if not chosen.documents:
         raise JobFailed(
-            f"{case.features.__name__} refuses each of {len(picked)} records that it has given itself when they are "
-            f"sent again, so nothing can show that the model is what was trained: {chosen.refused[0]}; let its "
-            "validators take what they give (schemas/use_cases/)"
+            f"{case.features.__name__} does not take any of {len(picked)} records that it has given itself as they are "
+            f"when they are sent again, so nothing can show that the model is what was trained: {chosen.refused[0]}; "
+            "let its validators take what they give, and give it again (schemas/use_cases/)"
         )
     return chosen
 

@@ -237,7 +237,7 @@ def _longest(metadata: Sequence[Any]) -> Iterator[str]:
 
 
 def _features(case: UseCase, values: Mapping[str, Any]) -> BaseModel:
-    return case.features.model_validate(dict(values))
+    return case.read_features(dict(values))
 
 
 def _taken(case: UseCase, values: Mapping[str, Any]) -> bool:

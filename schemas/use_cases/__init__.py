@@ -1,6 +1,6 @@
 """The table of use cases. Another use case is a file beside this one and a row here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from schemas.contract import check_use_case
-from schemas.finite import finite
+from schemas.finite import finite, refused
 from schemas.label import Label
 from schemas.rate import Rate
 from schemas.record import Record
@@ -54,6 +54,14 @@ class UseCase:
         """
         # The validator itself: pydantic's method around it only sorts out arguments that are not given here.
         return finite(TypeAdapter(self.record).validator.validate_json)
+
+    @cached_property
+    def read_features(self) -> Callable[[Mapping[str, Any]], BaseModel]:
+        """From values to the features that they are: the one reader of what was a record's once, such as a golden row.
+
+        It raises pydantic's ValidationError for what is none, as :attr:`read_record` does.
+        """
+        return refused(TypeAdapter(self.features).validator.validate_python)
 
     def read_label(self, data: bytes) -> Label:
         """The label that a document is: the one reader of labels.

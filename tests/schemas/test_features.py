@@ -151,6 +151,24 @@ def test_a_validator_of_the_class_that_fails_refuses_the_document() -> None:
     assert read(case, {}, "code", '"a-b"') == "a-b"
 
 
+def test_want_of_memory_is_no_fault_of_the_document() -> None:
+    """It is not refused, which would be for good: the message comes again."""
+
+    class Hungry(Features):
+        code: str
+
+        @field_validator("code")
+        @classmethod
+        def _takes_all(cls, value: str) -> str:
+            raise MemoryError
+
+    case = replace(PARCELS, features=Hungry)
+    with pytest.raises(MemoryError):
+        read(case, {}, "code", '"a"')
+    with pytest.raises(MemoryError):
+        case.read_features({"code": "a"})
+
+
 def test_a_key_that_is_there_twice_counts_by_its_last_value() -> None:
     """As in every JSON reader of ours."""
     text = '{"record_id":"a","event_time":"2013-01-01T00:00:00Z","features":{"depot":7,%s,"depot":"B"}}'

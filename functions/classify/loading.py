@@ -22,7 +22,7 @@ Loader = Callable[[NamedModel, Stop], Model]
 
 
 class LoadGivenUp(Exception):
-    """The model did not load in time."""
+    """The model did not load in time, or while somebody wanted it."""
 
 
 class Load:
@@ -32,6 +32,7 @@ class Load:
         self.named = named
         self._stop = Stop()
         self._left = seconds
+        self._given_up = False
         self._seconds = seconds
         self._task = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
         self._task.add_done_callback(_seen)
@@ -42,7 +43,8 @@ class Load:
         return not self._task.done()
 
     def give_up(self) -> None:
-        """End it; its model is of no use any more."""
+        """End it. Its model is of no use any more: should it load all the same, every run of it would be ended, too."""
+        self._given_up = True
         self._stop.set()
 
     async def ended(self, seconds: float) -> bool:
@@ -72,8 +74,11 @@ class Load:
         """The model, once it has ended.
 
         Raises:
+            LoadGivenUp: it was given up before.
             Exception: whatever kept it from loading.
         """
+        if self._given_up:
+            raise LoadGivenUp("it was given up, because nobody asked for it any more")
         return self._task.result()
 
 

@@ -291,7 +291,7 @@ class Serving:
             model = self._candidates.model(pointer.manifest_sha256)
             if model is None:
                 load = Load(self._load, pointer, self._load_seconds)
-                model = await self._loaded(load)
+                model = await self._loaded(load, again=failure is not None)
         except _Moved:
             raise
         except Exception as error:
@@ -302,8 +302,11 @@ class Serving:
         self._swap(model, pointer, seconds=self._clock() - started)
         return True
 
-    async def _loaded(self, load: Load) -> Model:
+    async def _loaded(self, load: Load, *, again: bool) -> Model:
         """The model, once it is loaded.
+
+        Args:
+            again: it has failed before, so what serves goes on, and no request need wait for this attempt.
 
         Raises:
             _Moved: the pointer names another model by now; this load is given up.
@@ -321,6 +324,8 @@ class Serving:
                 if pointer is not None and named is not None and pointer.manifest_sha256 != named.manifest_sha256:
                     load.give_up()
                     raise _Moved(pointer, began)
+                if again:
+                    self._confirmed = began
             return load.result()
         finally:
             self._loading = None

@@ -197,6 +197,36 @@ def test_a_load_that_never_ends_is_given_up(scene):
     scene(scenario)
 
 
+def test_no_request_waits_for_another_attempt_at_a_load_that_hangs(scene):
+    """What has failed once is tried again beside the requests: the old model answers them, at once and not stale."""
+
+    async def scenario(_: World) -> None:
+        world = World(load_seconds=0.3)
+        world.serving._soft = 0.05
+        world.promote(1)
+        await world.generation()
+        world.promote(2, model=ENDLESS)
+        world.time += 2.1
+        await world.generation()
+        await world.settle()
+        await until(lambda: not world.serving._failure.load.running)
+        world.serving._load_seconds = 30.0
+        world.time += 2.1
+        await world.generation()
+        await until(lambda: world.loads == [1, 2, 2])
+        for _ in range(3):
+            reads = world.reads
+            world.time += 31
+            await until(lambda before=reads: world.reads > before + 1)
+            served = await asyncio.wait_for(world.serving.take(), 1.0)
+            assert (served.generation, served.stale) == (1, False)
+        world.promote(3)
+        await until(lambda: 3 in world.loads)
+        await world.settle()
+
+    scene(scenario)
+
+
 @pytest.mark.parametrize("cold", [False, True], ids=["a model serves", "none serves yet"])
 def test_a_later_pointer_is_followed_while_a_load_hangs(scene, cold):
     """A person rolls back, or promotes another model: nobody waits until the bad one's time is up."""

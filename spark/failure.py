@@ -14,7 +14,7 @@ LENGTH = 2048
 """Of the file, in bytes."""
 KNOWN = (
     (
-        ("java.lang.OutOfMemoryError", "MemoryError("),
+        ("java.lang.OutOfMemoryError", "MemoryError(", "\nMemoryError"),
         "Spark ran out of memory; give the jobs a larger machine (masterConfig in spark/template.yaml), or a lower "
         "share of the archive to each task (spark.sql.files.maxPartitionBytes)",
     ),
@@ -27,6 +27,12 @@ KNOWN = (
         ("Disk quota exceeded",),
         "the disk's quota is used up, on a machine of Spark's or where the buckets are; free some space, and start the "
         "run again",
+    ),
+    (
+        ("Container killed by YARN for exceeding", "Python worker exited unexpectedly"),
+        "a worker of Spark's was ended in the middle of its work, which is mostly for want of memory: Python has what is "
+        "beside Java's heap; give the jobs a larger machine (masterConfig in spark/template.yaml), or more of it to "
+        "Python (spark.executor.memoryOverhead)",
     ),
     (
         ("Answer from Java side is empty",),

@@ -82,6 +82,8 @@ def _judged(batches: Batches, columns: _Columns) -> Batches:
         for place, line in enumerate(lines):
             try:
                 rows.append(columns.row(columns.read(line)))
+            except MemoryError:  # which is not the line's fault
+                raise
             except Exception as error:  # whatever a class raises: the line is none of its documents
                 if line.strip():  # a line without anything is no document that somebody sent
                     refused.append((place, error))

@@ -261,16 +261,16 @@ def oldest_day(labelled: Mapping[date, int], evaluation_days: int) -> date:
 
 
 def _outermost(days: Sequence[date], labelled: Mapping[date, int], evaluation_days: int) -> date:
-    """The last of ``days``, which go in either direction, left out a few rows after a gap."""
-    few = STRAY_SHARE * sum(labelled[day] for day in days)
-    beyond = 0
+    """The last of ``days``, which go in either direction, left out a few rows, all together, after a gap or several."""
+    few = STRAY_SHARE * sum(labelled.values())
+    outermost, beyond = days[-1], 0
     for place in range(len(days) - 1, 0, -1):
         beyond += labelled[days[place]]
         if beyond >= few:
             break
         if abs(days[place] - days[place - 1]) > timedelta(days=evaluation_days):
-            return _outermost(days[:place], labelled, evaluation_days)
-    return days[-1]
+            outermost = days[place - 1]
+    return outermost
 
 
 def partitions(rows: int) -> int:

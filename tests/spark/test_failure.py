@@ -73,6 +73,18 @@ def test_the_last_words_are_told(folders: FolderStorage, error: Exception, words
         (OSError(28, "No space left on device"), "the disk is full"),
         (Exception(JAVA + "Caused by: java.lang.OutOfMemoryError: Java heap space"), "out of memory; .*larger machine"),
         (MemoryError(), "out of memory"),
+        (Exception(WORKER.replace("ValueError: what the worker said", "MemoryError")), "out of memory"),
+        (Exception(JAVA.replace("the first", "Python worker exited unexpectedly (crashed)")), "want of memory: Python"),
+        (
+            Exception(
+                JAVA.replace(
+                    "the last words",
+                    "Container killed by YARN for exceeding physical memory limits. 5.6 GB of"
+                    " 5.5 GB physical memory used.",
+                )
+            ),
+            "memoryOverhead",
+        ),
         (Py4JNetworkError("Answer from Java side is empty"), "Java ended in the middle of the work"),
     ],
 )

@@ -48,6 +48,22 @@ def test_a_few_records_of_long_ago_are_not_where_training_begins(strays: dict[da
     assert newest_day(MARCH | strays, 28) == date(2013, 3, 31)
 
 
+def test_dates_without_sense_are_left_out_however_many_they_are() -> None:
+    """A publisher's fault may scatter a thousand records over the centuries."""
+    days = {day: 10_000 for day in MARCH}
+    scattered = {date(3, 1, 1) + timedelta(days=160 * number): 1 for number in range(1500)}
+    later = {date(2100, 1, 1) + timedelta(days=160 * number): 1 for number in range(1500)}
+    assert oldest_day(days | scattered | later, 28) == date(2013, 3, 1)
+    assert newest_day(days | scattered | later, 28) == date(2013, 3, 31)
+
+
+def test_what_is_sparse_is_no_stray() -> None:
+    """Labels of one day a month, over twenty years: no more of them are left out than a few of all."""
+    months = {date(2000 + number // 12, 1 + number % 12, 1): 100 for number in range(240)}
+    assert oldest_day(months, 28) == date(2000, 3, 1)
+    assert newest_day(months, 28) == date(2019, 10, 1)
+
+
 def test_a_single_day_is_the_newest() -> None:
     """There is nothing to compare it with."""
     assert newest_day({date(2013, 3, 1): 1}, 28) == date(2013, 3, 1)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.features import Features
 from schemas.label import LABEL_LENGTH
-from schemas.rate import Step
+from schemas.rate import BLOCK_DAYS, Step
 
 if TYPE_CHECKING:
     from schemas.use_cases import UseCase
@@ -37,7 +37,7 @@ def check_use_case(case: "UseCase") -> None:
     Raises:
         UseCaseError: every mistake, each with its place and its fix.
     """
-    mistakes = [*_name(case.name), *_labels(case.labels), *_class(case.features)]
+    mistakes = [*_name(case.name), *_labels(case.labels), *_class(case.features), *_lists(case)]
     mistakes += [*_fields(case.features), *_names(list(case.features.model_fields))]
     if not mistakes:  # else these would only repeat them
         mistakes += [*_defaults(case.features), *_rates(case)]
@@ -69,6 +69,13 @@ def _labels(labels: Sequence[str]) -> Iterator[str]:
     for label in labels:
         if not 1 <= len(label) <= LABEL_LENGTH or not label.isprintable():
             yield f"the label {label[:80]!r} is none: expected 1 to {LABEL_LENGTH} printable characters"
+
+
+def _lists(case: "UseCase") -> Iterator[str]:
+    try:
+        hash(case)  # by which a worker of Spark's finds what it has made of the case
+    except TypeError:
+        yield "its labels or rates, or what a rate is by, are a list: write a tuple, such as ('depot',)"
 
 
 def _class(features: type[BaseModel]) -> Iterator[str]:
@@ -160,8 +167,8 @@ def _rates(case: "UseCase") -> Iterator[str]:
     for rate in case.rates:
         if not _FIELD.fullmatch(rate.name) or rate.name in kinds or names.count(rate.name) > 1:
             yield f"the rate {rate.name!r}: expected a name of A-Z a-z 0-9 _ that no field and no other rate has"
-        if not rate.by or rate.days < 1:
-            yield f"the rate {rate.name}: expected a field in by at least, and a day or more"
+        if not rate.by or rate.days < BLOCK_DAYS:
+            yield f"the rate {rate.name}: expected a field in by at least, and {BLOCK_DAYS} days or more"
         for part in rate.by:
             name, is_step = (part.feature, True) if isinstance(part, Step) else (part, False)
             if name not in kinds:

@@ -6,6 +6,9 @@ a record is sent, and answered, without it.
 
 from dataclasses import dataclass
 
+BLOCK_DAYS = 14
+"""Training brings its rates up to date so often (``spark/rates.py``), and counts back in whole such blocks."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -23,4 +26,4 @@ class Rate:
     by: tuple[str | Step, ...]
     """The key: categories by their names, numbers by steps."""
     days: int = 56
-    """How far back records count."""
+    """How far back records count; :data:`BLOCK_DAYS` at least."""

@@ -7,14 +7,10 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel
 
 from schemas.contract import plain_type
-from schemas.label import Label
 from schemas.use_cases import UseCase
 
 MISSING = "__missing__"
 """What a missing category is looked up as. Spark's encoders refuse the empty string."""
-
-# A JSON boolean read as DOUBLE would be a corrupt line. Integers are read as DOUBLE: 3 and 3.0 are the same number.
-_SPARK_TYPES = {str: "STRING", bool: "BOOLEAN"}
 
 InputKind = Literal["category", "number"]
 
@@ -50,23 +46,6 @@ def model_inputs(case: UseCase) -> list[ModelInput]:
         drifts = isinstance(extra, dict) and bool(extra.get("drifts"))
         inputs.append(ModelInput(name, kind, field.is_required(), drifts))
     return inputs
-
-
-def spark_ddl(case: UseCase) -> str:
-    """The schema of an archived record, as Spark SQL DDL (for ``StructType.fromDDL`` and ``schema=``).
-
-    Times are read as text and cast afterwards: a bad time must become a counted corrupt line, not a null row.
-    """
-    features = ", ".join(
-        f"`{name}`: {_SPARK_TYPES.get(plain_type(field.annotation), 'DOUBLE')}"
-        for name, field in case.features.model_fields.items()
-    )
-    return f"`record_id` STRING, `event_time` STRING, `features` STRUCT<{features}>"
-
-
-def label_ddl() -> str:
-    """The schema of an archived label, as Spark SQL DDL."""
-    return ", ".join(f"`{name}` STRING" for name in Label.model_fields)
 
 
 def unindexed(kind: type[BaseModel]) -> tuple[str, ...]:

@@ -30,9 +30,9 @@ KNOWN = (
     ),
     (
         ("Container killed by YARN for exceeding", "Python worker exited unexpectedly"),
-        "a worker of Spark's was ended in the middle of its work, which is mostly for want of memory: Python has what is "
-        "beside Java's heap; give the jobs a larger machine (masterConfig in spark/template.yaml), or more of it to "
-        "Python (spark.executor.memoryOverhead)",
+        "a worker of Spark's was ended in the middle of its work, which is mostly for want of memory: Python has what "
+        "there is beside Java's heap; give the jobs a larger machine (masterConfig in spark/template.yaml), or more of "
+        "it to Python (spark.executor.memoryOverhead)",
     ),
     (
         ("Answer from Java side is empty",),

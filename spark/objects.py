@@ -51,7 +51,7 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
         google.api_core.exceptions.Forbidden: there is nothing, and it may not be created.
     """
     blob = _blob(storage, uri)
-    # Readers that see a parsed body only, such as a workflow, take the hash from here.
+    # Whoever doubts the content later finds here what was written.
     blob.metadata = {"sha256": hashlib.sha256(content).hexdigest()}
     try:
         blob.upload_from_string(content, content_type=content_type, if_generation_match=0)

@@ -21,11 +21,10 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql.functions import broadcast, col, expr, from_json, lit
 
-from schemas.rate import Rate, Step
+from schemas.rate import BLOCK_DAYS, Rate, Step
 from schemas.shapes import ModelInput
 from spark.job import JobFailed
 
-BLOCK_DAYS = 14
 PRIOR = 20.0
 """So many records at the overall rate are added to each group."""
 MAX_CELLS = 1_000_000

@@ -5,7 +5,6 @@ turn the order of what is read, are shown by their codes: a stranger's record ma
 """
 
 import json
-import unicodedata
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -15,6 +14,7 @@ from markupsafe import Markup
 
 from schemas.manifest_diff import differences
 from schemas.model_manifest import ModelManifest, Verdict
+from schemas.visible import visible
 from spark import charts
 
 REPORT, CARD = "report.html", "MODEL_CARD.md"
@@ -87,23 +87,12 @@ def card(seen: Mapping[str, Any]) -> bytes:
     return _CARD.render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
 
 
-STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of Unicode: controls such as ESC, formats such as the turn of direction, halves of pairs, separators."""
-
-
 def _visible(value: Any) -> Any:
-    """``value`` with what steers, in any text of it, written as its code: ``\\u202e``."""
     if isinstance(value, str):
-        if value.isascii() and value.isprintable():
-            return value
-        return "".join(_code(one) if unicodedata.category(one) in STEERING else one for one in value)
+        return visible(value)
     if isinstance(value, Mapping):
         return {_visible(key): _visible(item) for key, item in value.items()}
     return [_visible(item) for item in value] if isinstance(value, list) else value
-
-
-def _code(character: str) -> str:
-    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
 
 
 def _auc(part: Mapping[str, Any]) -> float:

@@ -126,11 +126,12 @@ def enter(storage: Any, job: Job, snapshot: Snapshot) -> None:
 def newest(storage: Any, job: Job) -> Snapshot | None:
     """The last conversion of this shape; None before the first."""
     entries = objects.md5s(storage, f"{root(job)}/converted")
+    wanted = shape(job.case)
     for entry in sorted(entries, reverse=True):
         run_id = entry.rpartition("/")[2].split(".")[1]
         found = read(storage, job, run_id)
         # One of another shape may have a higher number: numbers begin anew with each shape.
-        if found is not None and found.shape == shape(job.case):
+        if found is not None and found.shape == wanted:
             return found
     return None
 

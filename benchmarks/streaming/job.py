@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql.functions import col, from_json
 
 from schemas import use_case
-from schemas.shapes import model_inputs, spark_ddl
-from spark.features import vectors
+from schemas.shapes import model_inputs
+from spark.features import features_ddl, vectors
 from spark.session import start
 
 
@@ -31,7 +31,9 @@ def main(folder: Path, port: int, seconds: float) -> None:
     model = GBTClassificationModel.load((folder / "spark").as_uri())
     categories = json.loads((folder / "categories.json").read_text())
     lines = spark.readStream.format("socket").option("host", "127.0.0.1").option("port", port).load()
-    records = lines.select(from_json("value", spark_ddl(case)).alias("record")).select("record.*")
+    records = lines.select(from_json("value", f"record_id STRING, {features_ddl(case)}").alias("record")).select(
+        "record.*"
+    )
     scored = model.transform(vectors(records, model_inputs(case), categories)).select(
         "record_id", vector_to_array(col("probability"))[1].alias("probability")
     )

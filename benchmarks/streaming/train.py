@@ -15,9 +15,9 @@ from pyspark.sql.functions import col
 
 from rehearsal.manifest import untrained
 from schemas import GoldenRow, use_case
-from schemas.shapes import model_inputs, spark_ddl
+from schemas.shapes import model_inputs
 from spark.export import read_forest, to_onnx
-from spark.features import known_values, vectors
+from spark.features import features_ddl, known_values, vectors
 from spark.session import start
 from spark.training import PARAMETERS, SEED, sized
 
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     spark = start("streaming benchmark")
     inputs = model_inputs(case)
     rows = (
-        spark.read.schema(f"{spark_ddl(case)}, label STRING")
+        spark.read.schema(f"{features_ddl(case)}, label STRING")
         .json(history.as_uri())
         .selectExpr("features", f"CAST(label = '{case.positive}' AS DOUBLE) AS target")
     )

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lunation.commands.options import JsonOption, TargetOption
-from lunation.commands.printing import fail, out, print_json, print_table, visible
+from lunation.commands.printing import fail, out, print_json, print_table
 from lunation.commands.session import session
+from schemas.visible import visible
 
 if TYPE_CHECKING:
     from lunation.clients import Clients

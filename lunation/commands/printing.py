@@ -7,7 +7,6 @@ What comes from data (ids, causes, reasons, a category's values) was typed by st
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
@@ -21,8 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-JOINERS = "\u200c\u200d"
-"""Not printable by themselves, but parts of words in some scripts, and of emoji."""
+from schemas.visible import visible
+
 TOGETHER = 24
 """Cells up to so many columns stay on one line: a time, a figure with its interval."""
 WORD = 36
@@ -32,26 +31,6 @@ PROSE = 28
 GAP = 2
 
 _NUMBER = re.compile(r"[-+]?[\d,.]*(e[-+]?\d+)?")
-
-
-def visible(text: str) -> str:
-    r"""``text`` with what a terminal would obey, or would not show, spelled out: ``\x1b``, ``\u202e``.
-
-    That is what Unicode calls control, format (bidi controls are), surrogate, private or unassigned, and its line
-    and paragraph separators: https://www.unicode.org/reports/tr44/#General_Category_Values
-    """
-    if text.isprintable():
-        return text
-    return "".join(one if _shows(one) else _spelled(one) for one in text)
-
-
-def _shows(one: str) -> bool:
-    return one.isprintable() or one in JOINERS or unicodedata.category(one) == "Zs"
-
-
-def _spelled(one: str) -> str:
-    number = ord(one)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 class _Console(Console):

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lunation.commands import printing
-from lunation.commands.printing import duration, err, fail, out, plain, print_prose, print_table, visible
+from lunation.commands.printing import duration, err, fail, out, plain, print_prose, print_table
+from schemas.visible import visible
 
 HOSTILE = "a\x1b[31mb\x1b]0;title\x07\x9b2J\u202egnp.exe\u2066\u200f\u2028c\u0378\ud800\r\n[bold]d[/]"
 """ESC, BEL, C1's CSI, bidi controls, a line separator, an unassigned character, a lone surrogate, ends of lines, and

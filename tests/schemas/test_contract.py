@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from schemas import USE_CASES, Features, UseCase, UseCaseError, use_case
 from schemas.contract import check_use_case
 from schemas.rate import Rate, Step
-from schemas.shapes import json_schema, model_inputs, proto_definition, spark_ddl
+from schemas.shapes import json_schema, model_inputs, proto_definition
+from spark.features import features_ddl
 from tests.use_cases.parcels import PARCELS
 
 
@@ -78,7 +79,7 @@ def test_other_ways_to_write_a_type_are_taken(annotation: Any, field: Any) -> No
     check_use_case(odd)
     (found,) = model_inputs(odd)
     assert found.name == "odd"
-    assert "`odd`" in spark_ddl(odd)
+    assert "`odd`" in features_ddl(odd)
     assert "odd = 1;" in proto_definition(odd.record, "Record")
     assert "odd" in str(json_schema(odd))
 
@@ -214,6 +215,8 @@ def test_labels_are_two_that_a_label_can_hold(labels: tuple[str, ...], reason: s
         (Rate("late", by=(Step("depot", 1.0),)), "text comes by its name"),
         (Rate("late", by=(Step("weight", 0.0),)), "expected a width above 0"),
         (Rate("late", by=()), "expected a field in by"),
+        (Rate("late", by=("depot",), days=13), "14 days or more"),
+        (Rate("late", by=["depot"]), "are a list: write a tuple"),  # type: ignore[arg-type]
     ],
 )
 def test_a_rate_is_of_fields_that_are_there(rate: Rate, reason: str) -> None:

@@ -50,7 +50,7 @@ def test_a_few_records_of_long_ago_are_not_where_training_begins(strays: dict[da
 
 def test_dates_without_sense_are_left_out_however_many_they_are() -> None:
     """A publisher's fault may scatter a thousand records over the centuries."""
-    days = {day: 10_000 for day in MARCH}
+    days = dict.fromkeys(MARCH, 10000)
     scattered = {date(3, 1, 1) + timedelta(days=160 * number): 1 for number in range(1500)}
     later = {date(2100, 1, 1) + timedelta(days=160 * number): 1 for number in range(1500)}
     assert oldest_day(days | scattered | later, 28) == date(2013, 3, 1)

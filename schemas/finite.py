@@ -19,8 +19,8 @@ _HOPS = 64
 def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     """``read``, a validator's ``validate_json``, for documents of finite numbers only.
 
-    What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON; see
-    :func:`refused`, too.
+    What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON;
+    see :func:`refused`, too.
     """
     judged = refused(read)
 

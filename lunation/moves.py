@@ -19,7 +19,7 @@ from google.cloud.datastore.helpers import entity_from_protobuf, entity_to_proto
 from google.cloud.datastore_v1 import CommitRequest, Mutation, TransactionOptions
 from pydantic import BaseModel
 
-from functions.classify.trial import INSTANCE_BYTES, RESERVED_BYTES, Folder, Trial, TrialError
+from functions.classify.trial import INSTANCE_BYTES, Folder, Trial, TrialError, room
 from lunation import model_folder, query
 from lunation.clients import Clients
 from lunation.deploy.table import models_bucket
@@ -58,7 +58,7 @@ def serves_it(use_case: str, found: ModelFolder, memory: int = INSTANCE_BYTES) -
     """
     named = found.named
     try:
-        with Trial(memory=max(memory - RESERVED_BYTES, memory // 2)) as trial:
+        with Trial(memory=room(memory)) as trial:
             refusal = trial.refusal(
                 use_case_called(use_case), Folder(named.model_version, named.manifest_sha256, found.files)
             )

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 
-from functions.classify.trial import Folder, Trial
+from functions.classify.trial import Folder, Trial, room
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
 from schemas.told_verdict import ToldVerdict
@@ -83,7 +83,7 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     inputs = snapshot.inputs(storage, job, Snapshot.from_json(converted))
     seen = objects.read(storage, f"{job.model}/{EVALUATION}")
     if seen is None:
-        with Trial() as trial:  # its process starts while the models are measured
+        with Trial(memory=room(job.instance_mib * 2**20)) as trial:  # its process starts while the models are measured
             measured = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)
             profile = measured.inspection.profile.model_dump_json().encode()
             seen = _encoded(measured.document)

@@ -20,6 +20,7 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 FOLDER = re.compile(r"models/\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 EVALUATION_DAYS = 28
+INSTANCE_MIB = 512
 
 EXAMPLE = """example:
   spark-submit --py-files lunation_spark.zip {program}.py --use-case flights \\
@@ -53,6 +54,8 @@ class Job:
     """Of the data checks."""
     evaluation_days: int = EVALUATION_DAYS
     """Length of the evaluation window."""
+    instance_mib: int = INSTANCE_MIB
+    """Memory of an instance that is to serve the model."""
 
     @property
     def work(self) -> str:
@@ -121,6 +124,12 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         type=_days,
         help=f"length of the evaluation window, 7 to 366; {EVALUATION_DAYS} if it is not given",
     )
+    parser.add_argument(
+        "--instance-mib",
+        default=INSTANCE_MIB,
+        type=_mebibytes,
+        help=f"memory of an instance that is to serve the model, 128 to 32768; {INSTANCE_MIB} if it is not given",
+    )
     given = parser.parse_args(argv)
     configure("", unit=program, use_case=given.use_case, run_id=given.run_id)
     return Job(
@@ -133,6 +142,7 @@ def parse(program: str, description: str, argv: Sequence[str]) -> Job:
         like=given.like,
         limits=given.checks,
         evaluation_days=given.evaluation_days,
+        instance_mib=given.instance_mib,
     )
 
 
@@ -170,6 +180,12 @@ def _day(text: str) -> str:
 def _days(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 7 <= int(text) <= 366:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of days from 7 to 366")
+    return int(text)
+
+
+def _mebibytes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 128 <= int(text) <= 32768:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of MiB from 128 to 32768")
     return int(text)
 
 

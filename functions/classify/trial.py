@@ -44,6 +44,11 @@ Row = tuple[Mapping[str, Any], float]
 """Features, and the probability that they are to get."""
 
 
+def room(memory: int) -> int:
+    """How much of an instance's memory there is for a model, in bytes."""
+    return max(memory - RESERVED_BYTES, memory // 2)
+
+
 class TrialError(RuntimeError):
     """The trial itself could not be held; the text says why. It says nothing of the model."""
 
@@ -60,7 +65,7 @@ class Folder:
 class Trial:
     """One trial. The process starts with the block, so that it is ready once there is a model to try."""
 
-    def __init__(self, seconds: float = SECONDS, memory: int = INSTANCE_BYTES - RESERVED_BYTES) -> None:
+    def __init__(self, seconds: float = SECONDS, memory: int = room(INSTANCE_BYTES)) -> None:
         self._seconds = seconds
         self._memory = memory
 

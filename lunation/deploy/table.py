@@ -420,6 +420,7 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
                     "USE_CASE": settings.use_case,
                     "CHECKS": settings.checks.model_dump_json(),
                     "EVALUATION_DAYS": str(settings.schedule.evaluation_days),
+                    "INSTANCE_MIB": str(settings.functions.classify.memory_mib),
                     "SERVICE_ACCOUNT": runs_as("train"),
                     "METRICS_ENDPOINT": metrics_endpoint(clients),
                 },

@@ -163,6 +163,16 @@ def test_the_evaluation_window_is_the_cycle_and_at_most_four_weeks(tmp_path: Pat
         assert arguments[arguments.index("--evaluation-days") + 1] == days
 
 
+@pytest.mark.usefixtures("built")
+def test_the_gate_tries_a_model_with_the_memory_that_it_is_served_with(tmp_path: Path) -> None:
+    """What the workflow promotes fits into an instance, however small the settings make it."""
+    settings = load(file(tmp_path, GOOD + '[functions.classify]\nmemory = "256Mi"\n'))
+    clients: Any = SimpleNamespace(url=lambda service: f"https://{service}.googleapis.com")
+    for job in row(settings, "laptop", WorkflowTemplate).desired(clients)["jobs"]:
+        arguments = job["pyspark_job"]["args"]
+        assert arguments[arguments.index("--instance-mib") + 1] == "256"
+
+
 @pytest.mark.parametrize(
     "cron",
     ["0 3 * * *", "0 3 * * 1,4", "0 3 1 * *", "*/5 3 * * 1", "0 3 * 5 1", "0 3 1 * 1", "0 25 * * 1", "every monday"],

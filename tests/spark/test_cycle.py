@@ -389,7 +389,8 @@ def with_overflow(artefact):
 
 def test_what_no_instance_could_serve_is_rejected(desk, record, label):
     """The gate loads the very folder by the function's code, and has it answer what a publisher may send: golden rows
-    that today's class refuses, and a probability that is none, are told with the check and the row."""
+    that today's class refuses, and a probability that is none, are told with the check and the row; and what does not
+    fit into an instance, with its memory."""
     for topic, lines in zip(("records", "labels"), history(record, label), strict=True):
         desk.put(topic, lines)
     convert(desk.spark, desk.storage, desk.job)
@@ -416,6 +417,17 @@ def test_what_no_instance_could_serve_is_rejected(desk, record, label):
     assert manifest["verdict"] == "REJECT"
     (reason,) = [one for one in manifest["reasons"] if one.startswith("no instance could serve it: ")]
     assert reason.endswith("answered nan, which is no probability")
+
+    for path in folder.iterdir():
+        path.unlink()
+    for name, content in trained.items():
+        (folder / name).write_bytes(content)
+    desk.job = replace(shop, instance_mib=64)
+    evaluate(desk.spark, desk.storage, desk.job)
+    manifest = desk.json(f"{desk.job.model}/manifest.json")
+    assert manifest["verdict"] == "REJECT"
+    assert "no instance could serve it: " in manifest["reasons"][0]
+    assert "32 MiB of memory" in manifest["reasons"][0], "an instance has what deploy gives it"
 
 
 def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, record, label, monkeypatch):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from functions.classify.trial import INSTANCE_BYTES
+from lunation.settings import FunctionSize
 from spark.job import JobFailed, exit_code, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +41,12 @@ def test_the_evaluation_window_has_four_weeks_unless_it_is_said() -> None:
     assert parse("train", "", line(evaluation_days="7")).evaluation_days == 7
 
 
+def test_an_instance_has_what_deploy_gives_it_by_default_unless_it_is_said() -> None:
+    """The gate tries a model with the memory that it is served with."""
+    assert parse("train", "", line()).instance_mib == FunctionSize().memory_mib == INSTANCE_BYTES // 2**20
+    assert parse("train", "", line(instance_mib="1024")).instance_mib == 1024
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -52,6 +60,8 @@ def test_the_evaluation_window_has_four_weeks_unless_it_is_said() -> None:
         {"champion": "models/2024-02-01/a b"},
         {"evaluation_days": "6"},
         {"evaluation_days": "four weeks"},
+        {"instance_mib": "64"},
+        {"instance_mib": "1Gi"},
     ],
 )
 def test_a_bad_argument_ends_with_2_and_says_which(changed, capsys):

@@ -24,6 +24,7 @@ VALUES = {
     "USE_CASE": "flights",
     "CHECKS": CheckLimits(unseen=0.3).model_dump_json(),
     "EVALUATION_DAYS": "14",
+    "INSTANCE_MIB": "1024",
     "SERVICE_ACCOUNT": "lunation-train@acme.iam.gserviceaccount.com",
     "METRICS_ENDPOINT": "https://telemetry.googleapis.com/v1/metrics",
 }
@@ -77,6 +78,7 @@ def test_the_parameters_reach_the_drivers(template):
         assert job.champion == "models/2013-02-25/run-1"
         assert job.limits.unseen == 0.3
         assert job.evaluation_days == 14
+        assert job.instance_mib == 1024
 
 
 @pytest.mark.parametrize(

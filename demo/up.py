@@ -20,7 +20,7 @@ console = Console(highlight=False, soft_wrap=True)
 TRY = """\
 [bold]The servers run.[/] Ctrl-C ends them all. Try, in another terminal:
 
-  alias lunation=".nox/lunation/bin/python -m lunation"
+  alias lunation="$PWD/.nox/lunation/bin/lunation"
   lunation deploy --target laptop             # makes what lunation.toml declares; nothing, if the demo ran before
   lunation query --label {positive} --limit 5       # the newest answers
   lunation verify --date {day}          # every record of a day accounted for

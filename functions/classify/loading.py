@@ -34,13 +34,13 @@ class Load:
         self._left = seconds
         self._given_up = False
         self._seconds = seconds
-        self._task = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
+        self._task: asyncio.Future[Model] | None = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
         self._task.add_done_callback(_seen)
 
     @property
     def running(self) -> bool:
         """Whether its thread is still at work."""
-        return not self._task.done()
+        return self._task is not None and not self._task.done()
 
     def give_up(self) -> None:
         """End it. Its model is of no use any more: should it load all the same, every run of it would be ended, too."""
@@ -56,6 +56,7 @@ class Load:
         while seconds > 0 and self.running:
             step = min(SLICE_SECONDS, seconds, self._left)
             try:
+                assert self._task is not None
                 await asyncio.wait({self._task}, timeout=step)
             except asyncio.CancelledError:  # the instance ends, and would wait for the thread
                 self.give_up()
@@ -71,15 +72,22 @@ class Load:
         return not self.running
 
     def result(self) -> Model:
-        """The model, once it has ended.
+        """The model, once it has ended; to be asked once.
 
         Raises:
             LoadGivenUp: it was given up before.
             Exception: whatever kept it from loading.
         """
-        if self._given_up:
-            raise LoadGivenUp("it was given up, because nobody asked for it any more")
-        return self._task.result()
+        # Let go of it: an error's trace holds all that was loaded, and the frame that holds this. In a circle with the
+        # task it would stay, for the collector hardly ever comes (functions/runtime/collector.py).
+        task, self._task = self._task, None
+        assert task is not None
+        try:
+            if self._given_up:
+                raise LoadGivenUp("it was given up, because nobody asked for it any more")
+            return task.result()
+        finally:
+            del task
 
 
 def _seen(task: "asyncio.Future[Model]") -> None:

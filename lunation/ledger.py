@@ -166,8 +166,10 @@ def archived_lines(
 
 
 def lines_of(name: str, content: bytes) -> Iterator[Line]:
-    """The lines of an object."""
-    return (Line(f"{name}:{number}", data) for number, data in enumerate(content.splitlines(), 1))
+    """The lines of an object that have something in them, as Spark reads them: a carriage return ends none, it is white
+    space of JSON."""
+    numbered = enumerate(content.split(b"\n"), 1)
+    return (Line(f"{name}:{number}", data) for number, data in numbered if data.strip())
 
 
 def archived_objects(

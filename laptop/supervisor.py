@@ -69,7 +69,7 @@ class Supervisor:
         self._lock = self._only_one()
         if self._anew:
             self._empty()
-        (self.state / "logs").mkdir(exist_ok=True)
+        private.folder(self.state / "logs")
         self._headers = secret.headers(self.state)
         self.endpoints = self._choose_ports()
         for service in self._services:

@@ -452,8 +452,8 @@ def test_refusals_keep_their_place(google: Google, steady: Function) -> None:
 
 
 def test_who_is_refused_is_told_whatever_comes_behind_his_headers(google: Google, steady: Function) -> None:
-    """A page of another site that asks for a WebSocket, and a body that is no HTTP: the connection ends with the answer,
-    not without one."""
+    """A page of another site that asks for a WebSocket, and a body that is no HTTP: the connection ends with the
+    answer, not without one."""
     google.allow("steady", f"serviceAccount:{CALLER}")
     upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA=="]
     answer = raw(steady, "GET / HTTP/1.1", "Origin: http://evil.example", *upgrade)

@@ -149,8 +149,7 @@ def test_the_state_is_for_its_owner_only(tmp_path: Path) -> None:
         os.umask(before)
     assert state.stat().st_mode & 0o777 == 0o700
     assert (state / "storage" / "bucket" / "a" / "b").exists()
-    files = [path for path in state.rglob("*") if path.is_file()]
-    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+    assert [path.name for path in state.rglob("*") if path.stat().st_mode & 0o077] == []
 
 
 def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:

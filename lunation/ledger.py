@@ -135,23 +135,6 @@ def documents(lines: Iterable[Line], reader: Callable[[bytes], T], skipped: Tell
             yield found
 
 
-def archived_documents(
-    client: storage.Client,
-    bucket: str,
-    topic: str,
-    first: date | None = None,
-    last: date | None = None,
-    skipped: Tell = refuse,
-) -> Iterator[dict[str, Any]]:
-    """Every document that the archive holds of a topic, as JSON has it; one that was delivered twice may come twice.
-
-    Args:
-        first: only what is filed under this day or a later one.
-        last: only what is filed under this day or an earlier one.
-    """
-    return documents(archived_lines(client, bucket, topic, first, last, skipped), _as_object, skipped)
-
-
 def archived_lines(
     client: storage.Client,
     bucket: str,

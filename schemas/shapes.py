@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel
 
 from schemas.contract import plain_type
-from schemas.label import Label
 from schemas.use_cases import UseCase
 
 MISSING = "__missing__"
@@ -55,18 +54,13 @@ def model_inputs(case: UseCase) -> list[ModelInput]:
 def spark_ddl(case: UseCase) -> str:
     """The schema of an archived record, as Spark SQL DDL (for ``StructType.fromDDL`` and ``schema=``).
 
-    Times are read as text and cast afterwards: a bad time must become a counted corrupt line, not a null row.
+    For who reads records by Spark itself (``benchmarks/streaming``). The archive's lines are read by the class.
     """
     features = ", ".join(
         f"`{name}`: {_SPARK_TYPES.get(plain_type(field.annotation), 'DOUBLE')}"
         for name, field in case.features.model_fields.items()
     )
     return f"`record_id` STRING, `event_time` STRING, `features` STRUCT<{features}>"
-
-
-def label_ddl() -> str:
-    """The schema of an archived label, as Spark SQL DDL."""
-    return ", ".join(f"`{name}` STRING" for name in Label.model_fields)
 
 
 def unindexed(kind: type[BaseModel]) -> tuple[str, ...]:

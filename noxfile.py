@@ -132,7 +132,7 @@ def up(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, in parallel. ``-- -k word`` chooses."""
+    """Run the tests, in parallel. ``-- -k word`` chooses, ``-- -m thorough`` draws documents for half an hour."""
     # In the order of tests/conftest.py, which has the long ones first.
     module(session, "pytest", "-n", "auto", "--dist", "loadscope", "--no-loadscope-reorder")
 

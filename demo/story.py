@@ -181,7 +181,7 @@ class _Telling:
             if not self._count("Classification"):
                 raise StoryError(
                     "no record was classified within 120 s: an instance says why it loads no model in functions.log, "
-                    "and `python -m lunation models` what the pointer names"
+                    "and `lunation models` what the pointer names"
                 )
             step.outcome = f"{wanted:,} records, {len(bad)} malformed messages"
         return spoilt
@@ -190,7 +190,7 @@ class _Telling:
         """Train again while records are published and callers ask; answers the published records."""
         before = query.pointer(self._clients.datastore, self._settings.use_case)
         if before is None:
-            raise StoryError("the first cycle moved no pointer: `python -m lunation runs` tells why")
+            raise StoryError("the first cycle moved no pointer: `lunation runs` tells why")
         function = self._clients.functions.get_function(name=f"{self._clients.location}/functions/{CLASSIFY_HTTP}")
         url = function.service_config.uri
         caller = f"lunation-caller@{self._clients.project}.iam.gserviceaccount.com"

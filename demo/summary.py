@@ -65,9 +65,9 @@ def print_summary(report: Report, file: Path | None, chosen: str | None = None) 
         "\nEverything is kept in .lunation/. Look at it:\n"
         + (f"  export LUNATION_USE_CASE={plain(chosen)}  # in each terminal, as for this demo\n" if chosen else "")
         + "  nox -s up                             # the servers again, on the same state; then, in another terminal:\n"
-        f"  .nox/lunation/bin/python -m lunation query --label {plain(use_case(report.use_case).positive)} --limit 5\n"
-        "  .nox/lunation/bin/python -m lunation models\n"
-        "  .nox/lunation/bin/python -m lunation runs\n"
-        f"  .nox/lunation/bin/python -m lunation report {plain(newest)} --open\n"
-        "  .nox/lunation/bin/python -m lunation quality"
+        f"  .nox/lunation/bin/lunation query --label {plain(use_case(report.use_case).positive)} --limit 5\n"
+        "  .nox/lunation/bin/lunation models\n"
+        "  .nox/lunation/bin/lunation runs\n"
+        f"  .nox/lunation/bin/lunation report {plain(newest)} --open\n"
+        "  .nox/lunation/bin/lunation quality"
     )

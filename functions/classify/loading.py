@@ -33,13 +33,13 @@ class Load:
         self._stop = Stop()
         self._left = seconds
         self._seconds = seconds
-        self._task = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
+        self._task: asyncio.Future[Model] | None = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
         self._task.add_done_callback(_seen)
 
     @property
     def running(self) -> bool:
         """Whether its thread is still at work."""
-        return not self._task.done()
+        return self._task is not None and not self._task.done()
 
     def give_up(self) -> None:
         """End it; its model is of no use any more."""
@@ -54,6 +54,7 @@ class Load:
         while seconds > 0 and self.running:
             step = min(SLICE_SECONDS, seconds, self._left)
             try:
+                assert self._task is not None
                 await asyncio.wait({self._task}, timeout=step)
             except asyncio.CancelledError:  # the instance ends, and would wait for the thread
                 self.give_up()
@@ -69,12 +70,19 @@ class Load:
         return not self.running
 
     def result(self) -> Model:
-        """The model, once it has ended.
+        """The model, once it has ended; to be asked once.
 
         Raises:
             Exception: whatever kept it from loading.
         """
-        return self._task.result()
+        # Let go of it: an error's trace holds all that was loaded, and the frame that holds this. In a circle with the
+        # task it would stay, for the collector hardly ever comes (functions/runtime/collector.py).
+        task, self._task = self._task, None
+        assert task is not None
+        try:
+            return task.result()
+        finally:
+            del task
 
 
 def _seen(task: "asyncio.Future[Model]") -> None:

@@ -53,7 +53,9 @@ def environment(session: nox.Session) -> str:
         install(session, python)
         stamp.write_text(wanted)
     stamp = ENVIRONMENT / "command.sha256"
-    wanted = hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in COMMAND)).hexdigest()
+    # The script names its interpreter by its path, which is another one when somebody has moved the clone.
+    parts = [str(python.parent.resolve()).encode(), *((ROOT / file).read_bytes() for file in COMMAND)]
+    wanted = hashlib.sha256(b"".join(parts)).hexdigest()
     if not (stamp.exists() and stamp.read_text() == wanted) and install_command(session, python):
         stamp.write_text(wanted)
     tried = ENVIRONMENT / "class-archive.tried"

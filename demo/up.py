@@ -20,14 +20,16 @@ console = Console(highlight=False, soft_wrap=True)
 TRY = """\
 [bold]The servers run.[/] Ctrl-C ends them all. Try, in another terminal:
 
-  alias lunation="$PWD/.nox/lunation/bin/lunation"
+  alias lunation="{root}/.nox/lunation/bin/lunation"    # in any folder of the project
   lunation deploy --target laptop             # makes what lunation.toml declares; nothing, if the demo ran before
   lunation query --label {positive} --limit 5       # the newest answers
   lunation verify --date {day}          # every record of a day accounted for
   lunation urls                               # where to send records and ask the model, by curl
-  lunation models                             # what serves, and since when
-  lunation runs                               # the trainings, and the steps behind them
-  lunation report RUN --open                  # why a run's model was trusted, and what changed
+  lunation send FILE                          # records of your own, a JSON document a line
+  lunation models                             # what the pointer names, and what serves
+  lunation runs                               # the trainings, and why one failed
+  lunation runs latest                        # what the newest spent its time on
+  lunation report latest --open               # why its model was trusted, and what changed
   lunation quality                            # how the answers hold, now that outcomes are known
   lunation retrain --force --wait             # another training
 
@@ -55,7 +57,8 @@ def up(state: Annotated[Path, typer.Option(help="The folder that keeps everythin
                 supervisor.wait_ready(stopped=stopped)
             if not stopped.is_set():
                 shown = state.relative_to(ROOT) if state.is_relative_to(ROOT) else state
-                console.print(TRY.format(state=shown, positive=positive, day=_newest_day(state)))
+                root, day = escape(str(ROOT)), _newest_day(state)
+                console.print(TRY.format(root=root, state=shown, positive=positive, day=day))
             stopped.wait()
             console.print("stopping …")
     except (SupervisorError, SettingsError) as error:

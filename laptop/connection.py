@@ -56,6 +56,9 @@ class Connection(web.RequestHandler):
             self._patience.body(0)
             return
         if self._payload is None or self._payload.is_eof():
+            if self._current_request is not None:  # the one before is being answered: nothing is put into its answer
+                self._patience.head()
+                return
             text = f"{told}: send them at once\n".encode()
             head = f"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
             self.transport.write(head.encode() + text)

@@ -69,7 +69,7 @@ class Supervisor:
         self._lock = self._only_one()
         if self._anew:
             self._empty()
-        (self.state / "logs").mkdir(exist_ok=True)
+        private.folder(self.state / "logs")
         self._headers = secret.headers(self.state)
         self.endpoints = self._choose_ports()
         for service in self._services:
@@ -165,8 +165,13 @@ class Supervisor:
 
     def _choose_ports(self) -> dict[str, dict[str, str]]:
         path = self.state / "endpoints.json"
-        known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
-        taken = {int(address.rsplit(":", 1)[1]) for pair in known.values() for address in pair.values()}
+        try:
+            known: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+            taken = {int(address.rsplit(":", 1)[1]) for pair in known.values() for address in pair.values()}
+        except (ValueError, LookupError, AttributeError) as error:
+            raise SupervisorError(
+                f"{path} is no list of the servers' addresses ({error}): delete it, and they get new ones"
+            ) from error
         for service in self._services:
             if service in known:
                 continue

@@ -135,23 +135,6 @@ def documents(lines: Iterable[Line], reader: Callable[[bytes], T], skipped: Tell
             yield found
 
 
-def archived_documents(
-    client: storage.Client,
-    bucket: str,
-    topic: str,
-    first: date | None = None,
-    last: date | None = None,
-    skipped: Tell = refuse,
-) -> Iterator[dict[str, Any]]:
-    """Every document that the archive holds of a topic, as JSON has it; one that was delivered twice may come twice.
-
-    Args:
-        first: only what is filed under this day or a later one.
-        last: only what is filed under this day or an earlier one.
-    """
-    return documents(archived_lines(client, bucket, topic, first, last, skipped), _as_object, skipped)
-
-
 def archived_lines(
     client: storage.Client,
     bucket: str,
@@ -166,8 +149,10 @@ def archived_lines(
 
 
 def lines_of(name: str, content: bytes) -> Iterator[Line]:
-    """The lines of an object."""
-    return (Line(f"{name}:{number}", data) for number, data in enumerate(content.splitlines(), 1))
+    """The lines of an object that have something in them, as Spark reads them: a carriage return ends none, it is white
+    space of JSON."""
+    numbered = enumerate(content.split(b"\n"), 1)
+    return (Line(f"{name}:{number}", data) for number, data in numbered if data.strip())
 
 
 def archived_objects(

@@ -76,7 +76,8 @@ def phases(steps: Sequence[Step], ran: Iterable[Job]) -> list[Phase]:
     main = [step for step in steps if step.routine == "main"]
     begun = next((place for place, step in enumerate(main) if step.name == WORK), len(main))
     training = [step for step in main if step.name == TRAIN]
-    by_name = {PurePosixPath(job.pyspark_job.main_python_file_uri).stem: job for job in ran}
+    # Of a job that was started again with the run's id, the last one counts, whatever order they are listed in.
+    by_name = {PurePosixPath(job.pyspark_job.main_python_file_uri).stem: job for job in sorted(ran, key=_begun)}
     run = [_of_job(name, by_name.get(name)) for name in JOBS]
     started = [phase.started for phase in run if phase.started is not None]
     if training and not started:  # not yet, or they are not to be seen
@@ -104,14 +105,17 @@ def _of_steps(name: str, taken: Sequence[Step]) -> Phase:
 def _of_job(name: str, job: Job | None) -> Phase:
     if job is None:
         return Phase(name, "-")
-    states = sorted([*job.status_history, job.status], key=lambda status: _stamp(status.state_start_time))
     ended = _ENDED.get(job.status.state)
     return Phase(
         name,
         ended or "running",
-        _stamp(states[0].state_start_time),
+        _begun(job),
         None if ended is None else _stamp(job.status.state_start_time),
     )
+
+
+def _begun(job: Job) -> datetime:
+    return min(_stamp(status.state_start_time) for status in (*job.status_history, job.status))
 
 
 def _stamp(stamp: Any) -> datetime:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,9 @@ from schemas import Label, Record, UseCase
 from schemas.dead_letter import explain
 
 MESSAGE_BYTES = 10_000_000
-"""https://cloud.google.com/pubsub/quotas#resource_limits"""
+"""Of a message, and of the request that it is published with: https://cloud.google.com/pubsub/quotas#resource_limits"""
+AROUND_BYTES = 1000
+"""More than what is around a document in its request: the topic, the record's id, tags and lengths."""
 CONFIRM_SECONDS = 60.0
 FINISH_SECONDS = 5.0
 """So long what is on its way is waited for when it ends early."""
@@ -80,8 +83,9 @@ def lines(stream: IO[bytes], name: str) -> Iterator[Line]:
             while not end.endswith(b"\n") and (end := source.readline(1 << 20)):
                 beyond += len(end.rstrip(b"\r\n"))
             data = (begin.removeprefix(BYTE_ORDER_MARK) if number == 1 else begin).strip()
-            if data:
-                yield Line(number, data, len(data) + beyond)
+            if data or beyond:
+                # Of one that is cut the white space counts: the rest of it was read before it was known to be none.
+                yield Line(number, data, len(begin) + beyond if beyond else len(data))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SendError(f"{name} is no whole gzip file: behind line {number}, {error}") from None
 
@@ -149,8 +153,8 @@ def _publish(
         sent.lines += 1
         attributes: dict[str, str] = {}
         reason = ""
-        if line.size > MESSAGE_BYTES:
-            reason = f"{line.size:,} bytes; a message of Pub/Sub has at most {MESSAGE_BYTES:,}"
+        if line.size > MESSAGE_BYTES - AROUND_BYTES:
+            reason = f"{line.size:,} bytes; a message of Pub/Sub has at most {MESSAGE_BYTES:,}, its attributes included"
         else:
             try:
                 attributes["record_id"] = read(line.data).record_id
@@ -159,7 +163,7 @@ def _publish(
         if reason:
             sent.refused += 1
             refuse(line.number, reason)
-        if not reason or (as_is and line.size <= MESSAGE_BYTES):
+        if not reason or (as_is and line.size <= MESSAGE_BYTES - AROUND_BYTES):
             if rate is not None:
                 time.sleep(max(0.0, begun + sent.published / rate - time.monotonic()))
             waiting.add(clients.publisher.publish(path, line.data, **attributes))
@@ -175,29 +179,35 @@ class _Waiting:
     def __init__(self, sent: Sent) -> None:
         self._sent = sent
         self._messages = set[Future[str]]()
+        self._changed = threading.Condition()
 
     def add(self, message: "Future[str]") -> None:
-        self._messages.add(message)
+        with self._changed:
+            self._messages.add(message)
         message.add_done_callback(self._done)
 
     def _done(self, message: "Future[str]") -> None:
-        # In a thread of Google's client; each of these is one operation.
+        # In a thread of Google's client, of which there are several.
         failure = message.exception()
-        if failure is None:
-            self._sent.confirmed += 1
-        elif self._sent.failure is None:
-            self._sent.failure = failure
-        self._messages.discard(message)
+        with self._changed:
+            if failure is None:
+                self._sent.confirmed += 1
+            elif self._sent.failure is None:
+                self._sent.failure = failure
+            self._messages.discard(message)
+            self._changed.notify()
 
     def finish(self, seconds: float) -> None:
-        """Wait for the rest, so long for each."""
-        for message in list(self._messages):
-            try:
-                message.exception(timeout=seconds)
-            except TimeoutError:
-                raise SendError(
-                    f"Pub/Sub has not confirmed a message for {seconds:.0f} s. Send the file again: every "
-                    "consumer knows a record by its id, so what has arrived does no harm a second time"
-                ) from None
+        """Wait for the rest, as long as one is confirmed each so many seconds.
+
+        Not for the messages themselves: a message is done before what is to be done with it is (:meth:`_done`).
+        """
+        with self._changed:
+            while self._messages:
+                if not self._changed.wait(seconds):
+                    raise SendError(
+                        f"Pub/Sub has not confirmed a message for {seconds:.0f} s. Send the file again: every "
+                        "consumer knows a record by its id, so what has arrived does no harm a second time"
+                    )
         if self._sent.failure is not None:
             raise self._sent.failure

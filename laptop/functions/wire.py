@@ -250,10 +250,11 @@ class Caller(asyncio.Protocol):
             return
         self._deaf = True
         request = self._request
-        if request.refused is not None:  # and was told so
-            self._transport.close()
-            return
         request.keep_alive, request.complete = False, True
+        if request.refused is not None:  # and was told so, or will be when its turn comes
+            if self._task is None:
+                self._transport.close()
+            return
         request.refused = Refused(status, text)
         self._enqueue(request)
 

@@ -95,14 +95,14 @@ def _check_messages(request: Any) -> None:
     size = request.ByteSize()
     if size > MAX_PAYLOAD_BYTES:
         raise invalid(f"Request payload size exceeds the limit: {MAX_PAYLOAD_BYTES} bytes.")
-    # The words: https://github.com/googleapis/google-cloud-python/issues/5898, …/google-cloud-java/issues/4757.
+    # The words: https://github.com/GoogleCloudPlatform/pubsub/issues/267, https://github.com/snowplow/enrich/issues/653.
     for name, value, most in (
         ("message_count", len(request.messages), MAX_MESSAGES),
         ("request_size", size, MAX_BYTES),
     ):
         if value > most:
             raise invalid(
-                f"The value for {value} is too large. You passed {name} in the request, "
+                f"The value for {name} is too large. You passed {value} in the request, "
                 f"but the maximum value is {most}."
             )
     for message in request.messages:

@@ -98,12 +98,12 @@ def _progress(path: Path | None) -> "Progress":
 
 
 def _size(path: Path | None) -> int | None:
-    return None if path is None else path.stat().st_size
+    return path.stat().st_size if path is not None and path.is_file() else None
 
 
 def _place(path: Path | None, stream: IO[bytes]) -> int | None:
-    """How many bytes of the file are read, packed if it is."""
-    return None if path is None else stream.tell()
+    """How many bytes of the file are read, packed if it is; of a pipe nobody knows."""
+    return stream.tell() if path is not None and stream.seekable() else None
 
 
 def _about(sent: "Sent") -> str:

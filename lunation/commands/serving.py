@@ -71,8 +71,8 @@ def models(limit: LimitOption = 20, target: TargetOption = None, as_json: JsonOp
         return
     if now is None:
         out.print(
-            "The pointer cannot be read, so no instance follows it: `lunation promote --repair MODEL_VERSION` replaces "
-            "it. Instances go on with what they have loaded."
+            "The pointer cannot be read, so no instance follows it: `lunation promote --repair MODEL_VERSION --reason "
+            "…` replaces it. Instances go on with what they have loaded."
         )
     else:
         out.print(f"The pointer names [bold]{plain(now.model_version)}[/], generation {now.generation}, since "

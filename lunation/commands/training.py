@@ -71,7 +71,8 @@ def _rows(started: "Sequence[Execution]", claims: "Sequence[TrainingRun]") -> li
     found = [_row(one.name, one, by_execution.get(one.name)) for one in started]
     names = {one.name for one in started}
     found += [_row(run.execution, None, run) for run in claims if run.execution not in names]
-    return sorted(found, key=lambda row: row["started"], reverse=True)
+    # One that is queued has not begun, and is the newest (discovery document: ``state``, ``startTime`` of Execution).
+    return sorted(found, key=lambda row: row["started"] or datetime.max.replace(tzinfo=UTC), reverse=True)
 
 
 def _row(name: str, one: "Execution | None", claim: "TrainingRun | None") -> dict[str, Any]:

@@ -1,10 +1,14 @@
-"""What a nox session does with Ctrl-C."""
+"""What a nox session does with Ctrl-C, and with an environment that was moved."""
 
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from tests.support import ROOT, eventually
 
@@ -59,3 +63,31 @@ def test_ctrl_c_leaves_a_session_the_time_to_end_in_order(tmp_path: Path) -> Non
             session.wait()
     assert "ended in order" in (tmp_path / "out").read_text()
     assert session.returncode != 0
+
+
+def test_the_command_of_a_clone_that_was_moved_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first line names the interpreter where it was; one that lies where it did is left alone."""
+    spec = importlib.util.spec_from_file_location("ours", ROOT / "noxfile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    ours = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ours)
+    made: list[Path] = []
+
+    def make(_session: object, python: Path) -> bool:
+        made.append(python)
+        return True
+
+    def install(_session: object, python: Path) -> None:
+        python.parent.mkdir(parents=True)
+        python.touch()
+
+    monkeypatch.setattr(ours, "install", install)
+    monkeypatch.setattr(ours, "install_command", make)
+    session = SimpleNamespace(log=lambda _: None, run=lambda *_, **__: None)
+    for place, times in (("one", 1), ("one", 1), ("two", 2), ("two", 2)):
+        if place == "two" and (tmp_path / "one").exists():
+            (tmp_path / "one").rename(tmp_path / "two")
+        monkeypatch.setattr(ours, "ENVIRONMENT", tmp_path / place)
+        ours.environment(session)
+        assert len(made) == times

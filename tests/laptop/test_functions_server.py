@@ -451,6 +451,22 @@ def test_refusals_keep_their_place(google: Google, steady: Function) -> None:
     assert re.findall(rb'"path":"(/.)"', answers) == [b"/a", b"/c", b"/e"]
 
 
+def test_who_is_refused_is_told_whatever_comes_behind_his_headers(google: Google, steady: Function) -> None:
+    """A page of another site that asks for a WebSocket, and a body that is no HTTP: the connection ends with the
+    answer, not without one."""
+    google.allow("steady", f"serviceAccount:{CALLER}")
+    upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA=="]
+    answer = raw(steady, "GET / HTTP/1.1", "Origin: http://evil.example", *upgrade)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"Origin: http://evil.example" in answer.partition(b"\r\n\r\n")[2]
+    assert raw(steady, "GET / HTTP/1.1", *upgrade).startswith(b"HTTP/1.1 403 ")
+    answer = raw(steady, "POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"no chunk\r\n")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    signed = f"Authorization: Bearer {google.identity.token(CALLER, steady.url)}"
+    assert raw(steady, "GET / HTTP/1.1", signed, *upgrade).startswith(b"HTTP/1.1 501 ")
+
+
 def test_an_authorization_is_wanted_once(google: Google, steady: Function) -> None:
     """Two that differ mean one thing to who reads the first and another to who reads the last."""
     google.allow("steady", f"serviceAccount:{CALLER}")

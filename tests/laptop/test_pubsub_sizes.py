@@ -149,9 +149,9 @@ def test_a_request_of_ack_ids_has_half_a_mebibyte(clients: Clients, call: str) -
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ([1] * 1001, "The value for 1001 is too large. You passed message_count in the request, but the maximum value "
+        ([1] * 1001, "The value for message_count is too large. You passed 1001 in the request, but the maximum value "
          "is 1000."),
-        ([10_000_000], r"The value for 100000\d\d is too large. You passed request_size in the request, but the "
+        ([10_000_000], r"The value for request_size is too large. You passed 100000\d\d in the request, but the "
          "maximum value is 10000000."),
         ([10_485_761], "Request payload size exceeds the limit: 10485760 bytes."),
     ],

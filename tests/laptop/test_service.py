@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import socket
 import threading
 import time
@@ -245,6 +246,26 @@ def test_a_slow_body_is_not_waited_for(server: Server, monkeypatch: pytest.Monke
     head = f"PUT /v1/projects/p/topics/t HTTP/1.1\r\nHost: 127.0.0.1:{server.http_port}\r\n"
     head += "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
     dripped(server.http_port, head.encode(), b" ")
+
+
+def test_slow_headers_break_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the request before, which takes its time: it comes whole, and then the other is told that it is too slow."""
+    monkeypatch.setattr("laptop.patience.HEAD_SECONDS", 0.2)
+    handler = Handler()
+    with running(handler) as server:
+        head = f"PATCH /v1/projects/p/topics/t HTTP/1.1\r\nHost: 127.0.0.1:{server.http_port}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 2\r\n"
+        with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+            connection.sendall(f"{head}\r\n{{}}".encode())
+            eventually(lambda: handler.begun == ["update"], 10)
+            connection.sendall(b"GET / HTTP/1.1\r\n")
+            connection.settimeout(0.6)
+            with pytest.raises(TimeoutError):
+                connection.recv(1000)
+            connection.settimeout(10)
+            handler.go_on.set()
+            answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"404", b"408"]
 
 
 def test_a_body_that_takes_long_but_comes_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

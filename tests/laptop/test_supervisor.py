@@ -149,8 +149,19 @@ def test_the_state_is_for_its_owner_only(tmp_path: Path) -> None:
         os.umask(before)
     assert state.stat().st_mode & 0o777 == 0o700
     assert (state / "storage" / "bucket" / "a" / "b").exists()
-    files = [path for path in state.rglob("*") if path.is_file()]
-    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+    assert [path.name for path in state.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "5", '{"pubsub": 5}', '{"pubsub": {"http": "no port"}}', "\xff"])
+def test_a_broken_list_of_addresses_is_told(tmp_path: Path, content: str) -> None:
+    """With the file and what to do; and the folder is free again."""
+    (tmp_path / "endpoints.json").write_bytes(content.encode("latin-1"))
+    for _ in range(2):
+        with (
+            pytest.raises(SupervisorError, match=r"endpoints\.json is no list of the servers' addresses .*: delete it"),
+            Supervisor(tmp_path, only=[]),
+        ):
+            pass
 
 
 def test_a_second_supervisor_on_the_state_is_refused(up: Up) -> None:

@@ -250,6 +250,17 @@ def test_an_execution_that_is_gone_leaves_its_row(seen: Seen) -> None:
         seen.clients.datastore.delete(seen.clients.datastore.key("TrainingRun", gone.cycle))
 
 
+def test_an_execution_that_is_queued_is_the_newest(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no time yet, and hides no other."""
+    begun = runs.executions(seen.clients)
+    queued = Execution(name=f"{begun[0].name[:-36]}0d0d0d0d-6283-4aad-af16-7f9e632b838e", state=Execution.State.QUEUED)
+    monkeypatch.setattr(runs, "executions", lambda *_: [*begun, queued])
+    newest, *others = json.loads(seen.run("runs", "--json"))
+    assert (newest["execution"][:8], newest["state"], newest["started"]) == ("0d0d0d0d", "QUEUED", None)
+    assert len(others) == len(begun)
+    assert "\n0d0d0d0d  " in seen.fits("runs")
+
+
 def test_a_row_that_cannot_be_read_does_not_hide_the_others(seen: Seen) -> None:
     """It is named on the error stream."""
     key = seen.clients.datastore.key("TrainingRun", f"flights:{ESCAPE}2")

@@ -38,8 +38,8 @@ def test_few_objects_are_in_memory_at_a_time(archive: storage.Client, monkeypatc
 
     monkeypatch.setattr(storage.Blob, "download_as_bytes", counted)
     seen, ahead = [], []
-    for number, document in enumerate(ledger.archived_documents(archive, BUCKET, "records")):
-        seen.append(document["record_id"])
+    for number, line in enumerate(ledger.archived_lines(archive, BUCKET, "records")):
+        seen.append(str(ledger.id_in(line.data)))
         ahead.append(asked - number // 2)
     assert seen == sorted(seen)
     assert len(seen) == 2 * OBJECTS
@@ -49,7 +49,7 @@ def test_few_objects_are_in_memory_at_a_time(archive: storage.Client, monkeypatc
 def test_a_reader_may_stop_early(archive: storage.Client) -> None:
     """What is not asked for any more is not downloaded, and no thread stays behind."""
     before = threading.active_count()
-    documents = ledger.archived_documents(archive, BUCKET, "records")
-    assert next(documents)["record_id"] == "r00.0"
-    documents.close()  # type: ignore[attr-defined]  # it is a generator
+    lines = ledger.archived_lines(archive, BUCKET, "records")
+    assert ledger.id_in(next(lines).data) == "r00.0"
+    lines.close()  # type: ignore[attr-defined]  # it is a generator
     assert threading.active_count() == before

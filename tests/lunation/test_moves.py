@@ -372,7 +372,7 @@ def test_the_commands_name_what_is_broken_and_go_on(operator: Operator) -> None:
     break_(operator, "ModelPointer", "flights", uri=7)
     done = operator.run("models")
     assert "ModelPointer flights, property uri: " in done.stderr
-    assert "`lunation promote --repair MODEL_VERSION` replaces it" in done.stdout
+    assert "`lunation promote --repair MODEL_VERSION --reason …` replaces it" in done.stdout
     assert "--repair" in operator.run("promote", one, "--reason", "x", code=1).stderr
     operator.run("promote", one, "--repair", "--reason", "mend")
     assert operator.pointer().generation == newest + 1

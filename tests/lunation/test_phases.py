@@ -81,6 +81,13 @@ def test_a_failed_job_ends_it() -> None:
     assert found["evaluate"] == found["verdict"] == found["move"] == ("-", None, None)
 
 
+def test_of_a_job_that_ran_twice_the_last_one_counts() -> None:
+    """Whatever order Dataproc lists them in."""
+    twice = [ran("train", 120, 150), ran("train", 10, 20, State.ERROR)]
+    for jobs in (twice, twice[::-1]):
+        assert folded(WHOLE, [ran("convert", 4, 9), *jobs])["train"] == ("done", 120, 30)
+
+
 def test_what_runs_has_no_end_yet() -> None:
     """It takes until now."""
     steps = [*CLAIM, step("work", 3, 3, state="IN_PROGRESS"), step("train", 4, 4, state="IN_PROGRESS")]

@@ -7,10 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +27,7 @@ from lunation import send
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.settings import load
+from schemas import use_case
 from tests.functions.doubles import models
 from tests.support import ROOT, eventually
 
@@ -143,6 +148,7 @@ def test_many_that_do_not_fit_are_counted(publisher: Publisher) -> None:
 def test_a_line_that_is_no_message_is_not_sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pub/Sub's limit is told, and the line is never held as a whole; the next one is the next."""
     monkeypatch.setattr(send, "MESSAGE_BYTES", 2000)
+    monkeypatch.setattr(send, "AROUND_BYTES", 0)
     huge = record("a")[:-1] + b', "x": "' + b"x" * 5_000_000 + b'"}'
     done = publisher.send("-", given=huge + b"\n" + record("b"), code=2)
     assert f"line 1: {len(huge):,} bytes; a message of Pub/Sub has at most 2,000" in done.stderr
@@ -150,6 +156,73 @@ def test_a_line_that_is_no_message_is_not_sent(publisher: Publisher, monkeypatch
     (kept,) = send.lines(BytesIO(huge), "x")
     assert (len(kept.data), kept.size) == (2002, len(huge))
     assert publisher.send("-", "--as-is", given=huge, code=2).stdout.startswith("Read 1 lines: 0 sent")
+
+
+def test_the_largest_line_that_is_sent_is_taken(publisher: Publisher) -> None:
+    """What surrounds a document in its request counts, too: one line more is refused, and ends nothing."""
+    room = send.MESSAGE_BYTES - send.AROUND_BYTES
+    around = record("a" * 128)[:-1] + b', "x": "', b'"}'
+    largest = around[0] + b"x" * (room - sum(map(len, around))) + around[1]
+    beyond = [largest + b"x" * extra for extra in (1, 400, 900)]
+    done = publisher.send("-", "--as-is", given=b"\n".join([largest, *beyond, record("b")]), code=2)
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["line 2", "line 3", "line 4"]
+    assert "2 sent to topic records, 3 did not fit and were not sent" in done.stdout
+    # Google's client takes 4 MiB: what is there is left unread.
+    publisher.clients.subscriber.seek(
+        request={"subscription": f"{PROJECT}/subscriptions/records", "time": datetime.now(UTC)}
+    )
+    assert publisher.received() == []
+
+
+def test_a_line_of_white_space_and_more_is_cut_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind more of it than a message has: it is a line that is too large, not a part of one, nor none."""
+    monkeypatch.setattr(send, "MESSAGE_BYTES", 100)
+    for before in (50, 200):
+        content = b" " * before + b'{"a": "' + b"x" * 90 + b'"}'
+        (line,) = send.lines(BytesIO(content + b"\n\n"), "x")
+        assert line.size > send.MESSAGE_BYTES, (line, len(content))
+
+
+def test_a_pipe_with_a_name_is_a_file(publisher: Publisher, tmp_path: Path) -> None:
+    """As a shell makes one of `<(zcat records.json.gz)`: nobody knows how far it is, and all of it is sent."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_bytes, args=(record("a") + b"\n" + record("b"),))
+    writer.start()
+    assert publisher.send(str(pipe)).stdout == "Read 2 lines: 2 sent to topic records.\n"
+    writer.join()
+    assert publisher.received() == [(record("a"), "a"), (record("b"), "b")]
+
+
+class Late(Future[str]):
+    """A message whose callers hear of it some time after it is done: Google's client tells them in its own thread."""
+
+    def add_done_callback(self, told: Callable[["Future[str]"], Any]) -> None:
+        def tell(message: Future[str]) -> None:
+            threading.Timer(0.2, told, [message]).start()
+
+        super().add_done_callback(tell)
+
+
+@pytest.mark.parametrize("failure", [None, NotFound("no such topic")])
+def test_the_last_message_counts(failure: Exception | None) -> None:
+    """Confirmed or refused, it is known when all is said to be sent."""
+    message, sent = Late(), send.Sent()
+    if failure is None:
+        message.set_result("1")
+    else:
+        message.set_exception(failure)
+    clients = SimpleNamespace(project="p", publisher=SimpleNamespace(publish=lambda *_, **__: message))
+    line = send.Line(1, record("a"), 1)
+
+    def publish() -> None:
+        send.send(clients, use_case("flights"), "records", [line], sent, refuse=lambda *_: None)  # type: ignore[arg-type]
+
+    if failure is None:
+        publish()
+    else:
+        with pytest.raises(NotFound):
+            publish()
+    assert (sent.confirmed, sent.failure) == (failure is None, failure)
 
 
 def test_a_broken_file_is_told_with_what_was_sent(publisher: Publisher, tmp_path: Path) -> None:

@@ -240,6 +240,19 @@ def test_what_todays_class_refuses_is_set_aside_and_not_missed(operator: Operato
     assert [name for name, _ in operator.published()] == ["both", "good"]
 
 
+def test_a_line_is_what_spark_takes_for_one(operator: Operator) -> None:
+    """A carriage return is white space within a document, and a line of white space is none."""
+    returned = line("returned").replace(b": ", b":\r", 1)
+    operator.file("records", FIRST, returned, b"", b" \t", line("windows") + b"\r")
+    for name in ("returned", "windows"):
+        operator.mirror(name, line(name))
+        operator.answer(name, FIRST)
+    found = operator.found(*AT_ONCE)
+    assert (found["archived"], found["unreadable"]["count"]) == (2, 0)
+    operator.run("replay", "--from", FIRST, "--all", "--yes")
+    assert dict(operator.published())["returned"] == returned
+
+
 def test_a_dead_letter_that_is_none_is_named_and_the_others_count(operator: Operator) -> None:
     """No JSON, no object, no letter, no base64: each by its object and line."""
     now = datetime.now(UTC)
@@ -254,7 +267,7 @@ def test_a_dead_letter_that_is_none_is_named_and_the_others_count(operator: Oper
     operator.file("dead-letters", f"{now:%Y-%m-%d}", scrambled.encode())
     operator.file("records", SECOND, line("missed", SECOND))
     found = operator.settled()
-    assert found["unreadable"]["lines"] == [f"{name}:{number}" for number in range(1, 6)]
+    assert found["unreadable"]["lines"] == [f"{name}:{number}" for number in (1, 2, 3, 5)]
     assert found["refused"]["Classification"] == 1
     assert sorted(one["reason"] for one in found["dead_letters"]) == ["other", "too large"]
     assert found["missing"]["Classification"]["record_ids"] == ["missed"]

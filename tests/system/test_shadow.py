@@ -11,7 +11,7 @@ import pytest
 from google.cloud import datastore, storage  # type: ignore[attr-defined]
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
-from lunation.ledger import archived_documents
+from lunation.ledger import archived_lines, documents
 from schemas import Comparison, ModelPointer, NamedModel, use_case
 from tests.functions.doubles import models
 from tests.functions.doubles.function_process import FunctionProcess, stage
@@ -95,8 +95,8 @@ def test_a_comparison_of_every_pushed_record_is_archived(serve, tmp_path: Path, 
                 publisher.publish(topics["records"], json.dumps(models.record(record_id)).encode()).result(10)
 
             def compared() -> dict[str, Comparison]:
-                documents = archived_documents(storage.Client(project=PROJECT), archive.name, "comparisons")
-                return {one.record_id: one for one in map(Comparison.model_validate, documents)}
+                lines = archived_lines(storage.Client(project=PROJECT), archive.name, "comparisons")
+                return {one.record_id: one for one in documents(lines, Comparison.model_validate_json)}
 
             def some() -> bool:
                 push("early")

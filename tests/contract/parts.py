@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from dataflow import reading
 from functions.classify.handler import ClassifyHttp, ClassifyPush
-from functions.classify.model import Model
+from functions.classify.model import Model, Stop, open_session
 from functions.classify.reasons import Reasons
 from functions.classify.serving import Served
 from functions.ingest_fast.handler import IngestFast
@@ -64,10 +64,8 @@ class Parts:
         self._letters: list[str] = []
         self._archive: dict[str, Any] = {}
         files = models.folder(case, bias=0.5, categories=dict(categories), golden=[])
-        import onnxruntime
-
         self.model = Model(
-            ModelManifest.model_validate_json(files["manifest.json"]), onnxruntime.InferenceSession(files["model.onnx"])
+            ModelManifest.model_validate_json(files["manifest.json"]), open_session(files["model.onnx"]), Stop().run
         )
         serving: Any = _Serving(
             Served(self.model, self.model.manifest.model_version, 1, 0.5, "gs://b/m", "", datetime.now(UTC))

@@ -81,7 +81,7 @@ def notes(stage: Stage) -> Notes:
 def send(address: str, verb: str, path: str, body: Any = None, kind: str | None = None) -> requests.Response:
     """Send a request over HTTP, byte for byte."""
     data = json.dumps(body) if isinstance(body, dict) else body
-    headers = {"Content-Type": kind} if kind else None
+    headers = {"Content-Type": kind or ("application/json" if isinstance(body, dict) else "")}
     return requests.request(verb, address + path, data=data, headers=headers, timeout=30)
 
 

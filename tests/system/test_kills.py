@@ -162,7 +162,7 @@ def test_nothing_is_lost_whatever_process_is_killed(servers: Supervisor) -> None
     finally:
         assert found["missing"] == {"archived": [], "mirrored": [], "classified": [], "dead-lettered": []}
     assert found["extra"] == set()
-    assert len(stream.malformed) == len(list(malformed([models.record()])))
+    assert len(stream.malformed) == len(list(malformed(use_case("flights"), models.record())))
     lose_and_mend(clients, servers.state / "endpoints.json")
 
 

@@ -1,7 +1,6 @@
 """Accounts for every record: what the archive holds is in the fast path, and what was answered is in the archive."""
 
 from collections.abc import Callable, Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -20,8 +19,6 @@ from schemas import DeadLetter, UseCase, use_case
 
 SETTLE_SECONDS = 120.0
 """How long after its window an object may take to be written, and a push to be answered, before it is missed."""
-ENTITY_BYTES = 1 << 20
-"""What Datastore holds in an entity: https://cloud.google.com/datastore/docs/concepts/limits"""
 HISTORY = "backfill-"
 """How the names of objects begin that were filed by ``lunation backfill``: nobody mirrored or classified those."""
 REFUSED_BY = {"archive": "archive", "ingest_fast": "Record", "classify": "Classification"}
@@ -132,9 +129,8 @@ def verify(
         account.broken[found] = None
 
     refused_since = first
-    large = set[str]()
     for day, objects in _days(clients, account, tell):
-        filed, aside = _filed(account, day, objects, case, large, show)
+        filed, aside = _filed(account, day, objects, case, show)
         live = {record_id: at for record_id, at in filed.items() if at is not None}
         account.archived += len(filed)
         account.history += len(filed) - len(live)
@@ -164,7 +160,7 @@ def verify(
             if missing := found.keys() - on_their_way:
                 account.missing[place][day] = set(missing)
     show("dead letters")
-    _read_dead_letters(case, clients, account, refused_since, large)
+    _read_dead_letters(case, clients, account, refused_since)
     if query.pointer(clients.datastore, case.name, tell) is not None:
         show("the deployed model")
         asked = ask(clients)
@@ -211,11 +207,10 @@ def _filed(
     day: date,
     objects: Iterable[tuple[storage.Blob, bytes]],
     case: UseCase,
-    large: set[str],
     show: Callable[[str], None],
 ) -> tuple[dict[str, datetime | None], set[str]]:
     """The archived ids of a day, each with the time it was first archived, None for one of history only; and which of
-    them today's class refuses. To ``large`` are added those of lines that no entity can hold."""
+    them today's class refuses."""
     filed: dict[str, datetime | None] = {}
     aside = set[str]()
     for blob, content in objects:
@@ -234,8 +229,6 @@ def _filed(
                 record_id = named
                 if record_id not in filed:  # a good line of that id is expected everywhere
                     aside.add(record_id)
-            if len(line.data) > ENTITY_BYTES:
-                large.add(record_id)
             account.duplicates += record_id in filed
             before = filed.setdefault(record_id, None)
             if not history:
@@ -244,7 +237,7 @@ def _filed(
     return filed, aside
 
 
-def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since: date, large: AbstractSet[str]) -> None:
+def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since: date) -> None:
     groups: dict[tuple[str, str, str], DeadLetters] = {}
     seen: set[tuple[str, str]] = set()
     lacking = {place: {one: day for day, ids in days.items() for one in ids} for place, days in account.missing.items()}
@@ -262,8 +255,6 @@ def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since:
             continue
         payload = payload_of(clients, letter)
         record_id = _record_in(case, payload)
-        if not payload and letter.attributes.get("record_id") in large:  # too large for its letter, too
-            record_id = letter.attributes["record_id"]
         if record_id in lacking[place]:  # what is no record was not archived as one
             account.missing[place][lacking[place].pop(record_id)].discard(record_id)
             account.refused[place] += 1

@@ -4,6 +4,7 @@
 fields that it knows only. So they are refused anywhere in a document.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,8 +17,8 @@ _N, _I = b"NI"
 _HOPS = 64
 
 
-def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
-    """``read``, a validator's ``validate_json``, for documents of finite numbers only.
+def finite(read: Callable[[bytes], Read], limit: int = sys.maxsize) -> Callable[[bytes], Read]:
+    """``read``, a validator's ``validate_json``, for documents of finite numbers only, and of at most ``limit`` bytes.
 
     What it returns raises pydantic's ValidationError, of type ``json_invalid`` as for anything else that is no JSON;
     see :func:`refused`, too.
@@ -25,6 +26,8 @@ def finite(read: Callable[[bytes], Read]) -> Callable[[bytes], Read]:
     judged = refused(read)
 
     def read_finite(data: bytes) -> Read:
+        if len(data) > limit:
+            raise _fault("value_error", None, f"the record has {len(data)} bytes; the limit is {limit}")
         document = judged(data)  # first: a field that it knows is told by its name
         # Only what has one of the words, mostly in a text, is read twice.
         if (_N in data and _has(data, b"NaN")) or (_I in data and _has(data, b"Infinity")):

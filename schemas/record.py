@@ -15,6 +15,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+MAX_RECORD_BYTES = 1_000_000
+"""Longest document of a record. Its copy in Datastore, an entity of at most 1 MiB, must hold it
+(https://cloud.google.com/datastore/docs/concepts/limits); and ten times as much of small values would, once it is read,
+be a gigabyte and end an instance."""
+
 RecordId = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^(_?[A-Za-z0-9.:-][A-Za-z0-9._:-]*|_)$")
 ]

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 20_000_000
 """A message of Pub/Sub has at most 10 MB, in base64 and with its attributes."""
 
-MAX_RECORD_BYTES = 1 << 20
-"""What Datastore holds in an entity. Read, ten times as much of small values would be a gigabyte, and end the instance
-with all that it works on, each time that the message comes again."""
 MAX_BODIES_BYTES = 48_000_000
 """Of all messages under way in an instance: room for thirty records; but eighty messages of ten times as much, none of
 which can be a record, would end the instance, too."""
@@ -104,8 +101,6 @@ def read_record(envelope: Envelope, read: Callable[[bytes], Record[Any]]) -> Rec
     """
     if not envelope.data:
         raise Refused("document: the message has no data; expected a record as JSON")
-    if len(envelope.data) > MAX_RECORD_BYTES:
-        raise Refused(f"document: the record has {len(envelope.data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
         record = read(envelope.data)
     except ValidationError as error:

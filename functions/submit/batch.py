@@ -10,14 +10,13 @@ from pydantic_core import from_json
 
 from functions.runtime.answers import fields_at_fault
 from schemas import Record
+from schemas.record import MAX_RECORD_BYTES
 
 Read = Callable[[bytes], Record[Any]]
 """``UseCase.read_record``: as each consumer will read it."""
 _MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
 
 MAX_RECORDS = 1000
-MAX_RECORD_BYTES = 1_000_000
-"""The record's copy in Datastore, an entity of at most 1 MiB, must hold it."""
 
 
 class BodyRefused(ValueError):

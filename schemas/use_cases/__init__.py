@@ -12,7 +12,7 @@ from schemas.contract import check_use_case
 from schemas.finite import finite, refused
 from schemas.label import Label
 from schemas.rate import Rate
-from schemas.record import Record
+from schemas.record import MAX_RECORD_BYTES, Record
 from schemas.use_cases import flights, weather
 
 _read_label = finite(TypeAdapter(Label).validator.validate_json)
@@ -53,7 +53,7 @@ class UseCase:
         why.
         """
         # The validator itself: pydantic's method around it only sorts out arguments that are not given here.
-        return finite(TypeAdapter(self.record).validator.validate_json)
+        return finite(TypeAdapter(self.record).validator.validate_json, MAX_RECORD_BYTES)
 
     @cached_property
     def read_features(self) -> Callable[[Mapping[str, Any]], BaseModel]:

@@ -128,4 +128,4 @@ def test_a_dead_letter_that_is_too_large_to_publish_names_an_object(cloud: Cloud
     name = letter["payload_uri"].removeprefix(f"gs://{cloud.bucket.name}/")
     assert cloud.bucket.blob(name).download_as_bytes() == large
     assert letter["attributes"] == {"record_id": "large"}
-    assert "Invalid JSON" in letter["reason"]
+    assert letter["reason"] == f"document: the record has {len(large)} bytes; the limit is 1000000"

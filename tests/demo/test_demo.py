@@ -143,7 +143,12 @@ def test_a_state_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "endpoints.json").write_text("{}")
     (tmp_path / "link").symlink_to(ROOT)
     with Supervisor(tmp_path, only=[], anew=True):
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["endpoints.json", "logs", "secret", "supervisor.lock"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "endpoints.json",
+            "logs",
+            "secret",
+            "supervisor.lock",
+        ]
     assert (ROOT / "noxfile.py").exists()
 
 

@@ -193,7 +193,7 @@ def test_a_message_of_nine_megabytes_is_one_dead_letter_of_each_function(laptop,
         assert laptop.pulled("dead-letters") == []
     assert {letter.unit for letter in letters} == {"ingest_fast", "classify"}
     for letter in letters:
-        assert letter.reason.startswith(f"document: the record has {len(large)} bytes; the limit is 1048576 (a message")
+        assert letter.reason.startswith(f"document: the record has {len(large)} bytes; the limit is 1000000 (a message")
         assert letter.payload_base64 == ""
         assert letter.attributes == ({"record_id": "large"} if b"record_id" in beginning else {})
 

@@ -114,16 +114,17 @@ def test_a_bad_record_does_not_excuse_a_good_one(operator: Operator) -> None:
     assert operator.settled()["missing"]["Classification"]["record_ids"] == ["r0"]
 
 
-def test_a_letter_without_its_payload_excuses_what_is_as_large(operator: Operator) -> None:
-    """What is too large for an entity, and for its dead letter, is known by the attribute that it was sent with; a
-    letter without a payload does not excuse a small record of the same id."""
+def test_what_is_too_large_for_an_entity_is_set_aside(operator: Operator) -> None:
+    """What an earlier release has archived of it is expected nowhere else; a letter without a payload does not excuse a
+    small record of the same id."""
     operator.file("records", FIRST, line("large", note="x" * (1 << 20)), line("small"))
     operator.file("records", SECOND, line("kept", SECOND))
     for unit in ("ingest_fast", "classify"):
         for name in ("large", "small"):
             operator.refuse(unit, name, b"", "document: too large", record_id=name)
     found = operator.settled()
-    assert found["refused"] == {"archive": 0, "Record": 1, "Classification": 1}
+    assert found["set_aside"]["count"] == 1
+    assert "; the limit is 1000000" in next(iter(found["set_aside"]["reasons"].values()))
     assert found["missing"]["Record"]["record_ids"] == ["small", "kept"]
 
 

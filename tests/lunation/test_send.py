@@ -165,8 +165,8 @@ def test_the_largest_line_that_is_sent_is_taken(publisher: Publisher) -> None:
     largest = around[0] + b"x" * (room - sum(map(len, around))) + around[1]
     beyond = [largest + b"x" * extra for extra in (1, 400, 900)]
     done = publisher.send("-", "--as-is", given=b"\n".join([largest, *beyond, record("b")]), code=2)
-    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["line 2", "line 3", "line 4"]
-    assert "2 sent to topic records, 3 did not fit and were not sent" in done.stdout
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["line 1", "line 2", "line 3", "line 4"]
+    assert "2 sent to topic records, 1 of them did not fit, 3 did not fit and were not sent" in done.stdout
     # Google's client takes 4 MiB: what is there is left unread.
     publisher.clients.subscriber.seek(
         request={"subscription": f"{PROJECT}/subscriptions/records", "time": datetime.now(UTC)}

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import SchemaValidator
 
 from schemas.features import Features
 from schemas.label import LABEL_LENGTH
@@ -145,20 +146,45 @@ def _names(names: Sequence[str]) -> Iterator[str]:
 
 
 def _defaults(features: type[BaseModel]) -> Iterator[str]:
+    for name, why in {**_refused_alone(features), **_refused_together(features)}.items():
+        yield (
+            f"{features.__name__}.{name} has the default {features.model_fields[name].default!r}, which the class "
+            f"itself refuses ({why}): take one that it accepts, or none"
+        )
+
+
+def _refused_together(features: type[BaseModel]) -> dict[str, str]:
+    """The fields whose defaults the class refuses in an empty document, with the reason."""
     config = ConfigDict(validate_default=True)
     checked = type(features.__name__, (features,), {"model_config": config, "__module__": features.__module__})
     try:
         checked.model_validate({})  # type: ignore[attr-defined]
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_context=False):
-            if item["type"] != "missing" and item["loc"]:
-                name = str(item["loc"][0])
-                yield (
-                    f"{features.__name__}.{name} has the default {features.model_fields[name].default!r}, which the "
-                    f"class itself refuses ({item['msg']}): take one that it accepts, or none"
-                )
-    except Exception:  # noqa: S110  # a validator of its own that cannot be shown an empty document
-        pass
+        found = error.errors(include_url=False, include_context=False)
+        return {str(item["loc"][0]): item["msg"] for item in found if item["type"] != "missing" and item["loc"]}
+    except Exception:
+        return {}  # a validator of the class that cannot be shown an empty document: each field is judged alone
+    return {}
+
+
+def _refused_alone(features: type[BaseModel]) -> dict[str, str]:
+    """The fields whose defaults their own validators refuse, with the reason, whatever the class asks of a whole
+    document."""
+    schema: Any = features.__pydantic_core_schema__
+    config = schema.get("config")
+    while "fields" not in schema:
+        schema = schema["schema"]
+        config = config or schema.get("config")
+    refused = {}
+    for name, field in schema["fields"].items():
+        if field["schema"]["type"] == "default" and "default" in field["schema"]:
+            try:
+                SchemaValidator(field["schema"]["schema"], config).validate_python(field["schema"]["default"])
+            except ValidationError as error:
+                refused[name] = error.errors(include_url=False, include_context=False)[0]["msg"]
+            except Exception:  # noqa: S112  # it asks for the fields before it, and is judged together with them
+                continue
+    return refused
 
 
 def _rates(case: "UseCase") -> Iterator[str]:

@@ -12,6 +12,7 @@ from spark.job import Job
 
 UNSEEN_BY_SPARK = ("_", ".")
 """Files whose names begin so, Spark takes for its own, and passes over."""
+LARGE_BYTES = 4 * 1024 * 1024
 _URI = re.compile(r"gs://[^\s'\",;]+")
 
 
@@ -23,33 +24,39 @@ class Listing:
     """URI of each object of the archive, with the MD5 of its content in base64."""
     odd: Mapping[str, str]
     """URI of each other object, with the reason why it is none of the archive's."""
+    large: Collection[str] = frozenset()
+    """Those of the archive's that are too large to be held in memory as a whole."""
 
     def without(self, aside: Mapping[str, str]) -> "Listing":
         """This without the objects that are set ``aside``, which are named with their reasons."""
         mine = {uri: why for uri, why in aside.items() if uri in self.ours}
-        return Listing({uri: md5 for uri, md5 in self.ours.items() if uri not in mine}, {**self.odd, **mine})
+        ours = {uri: md5 for uri, md5 in self.ours.items() if uri not in mine}
+        return Listing(ours, {**self.odd, **mine}, self.large)
 
 
 def listed(storage: Any, job: Job, topic: str) -> Listing:
     """The objects below ``archive/<topic>``."""
-    ours, odd = {}, {}
+    ours, odd, large = {}, {}, set()
     for uri, found in objects.listed(storage, f"{job.archive}/archive/{topic}").items():
         why = why_not(uri.removeprefix(f"{job.archive}/"), found.size)
         if why is None:
             ours[uri] = found.md5
+            if found.size > LARGE_BYTES:
+                large.add(uri)
         else:
             odd[uri] = why
-    return Listing(ours, odd)
+    return Listing(ours, odd, large)
 
 
 def new_paths(listing: Listing, known: Collection[str]) -> list[str]:
     """What to read: the folder of a day of which nobody has read anything, which Spark lists by itself, else single
-    objects. So is it in a folder with an odd object, which would be read along, or stop Spark in its listing."""
+    objects. So is it in a folder with a large object, which is read otherwise, or with an odd one, which would be read
+    along, or stop Spark in its listing."""
     # A placeholder is a folder to Spark, and no obstacle.
     odd = {
         uri for uri in listing.odd if not uri.endswith("/") and not uri.rpartition("/")[2].startswith(UNSEEN_BY_SPARK)
     }
-    mixed = {uri[:end] for uri in odd for end in range(len(uri)) if uri[end] == "/"}
+    mixed = {uri[:end] for uri in (*odd, *listing.large) for end in range(len(uri)) if uri[end] == "/"}
     folders: dict[str, list[str]] = defaultdict(list)
     for uri in listing.ours:
         folders[uri.rpartition("/")[0]].append(uri)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 from urllib.parse import unquote
 
@@ -164,8 +164,8 @@ def _extended(
     """
     features = features_ddl(job.case)
     lines = {
-        "records": reading.records(spark, job.case, paths["records"]),
-        "labels": reading.labels(spark, job.case, paths["labels"]),
+        "records": reading.records(spark, job.case, paths["records"], found["records"].large),
+        "labels": reading.labels(spark, job.case, paths["labels"], found["labels"].large),
     }
     read = sorted(uri for topic, frame in lines.items() for uri in _files(frame, paths[topic], found[topic]))
     there = {uri: md5 for listing in found.values() for uri, md5 in listing.ours.items()}
@@ -174,12 +174,15 @@ def _extended(
         there = objects.md5s(storage, f"{job.archive}/archive")
     inputs = {uri: there.get(uri, "") for uri in read}
     progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
-    seen, parts = _parts(job.case, lines["records"], lines["labels"])
+    seen, new = _parts(job.case, lines["records"], lines["labels"])
+    parts = reduce(DataFrame.union, new)
     touched: set[str] = set()
     try:
         if before is not None and old is not None:
-            # The new lines are needed twice: for the days they touch, and for these days' rows.
-            parts = parts.persist()
+            # The new lines are needed twice: for the days they touch, and for these days' rows. Each topic's is kept
+            # by itself: Spark makes one union of two, and would find none that was kept.
+            for frame in new:
+                frame.persist()
             touched = {
                 row.day
                 for row in old.select("record_id", "dt")
@@ -201,7 +204,8 @@ def _extended(
         spark.sql(JOINED).createOrReplaceTempView("joined")
         spark.sql(WRITTEN).write.mode("overwrite").partitionBy("dt").parquet(job.work)
     finally:
-        parts.unpersist()
+        for frame in new:
+            frame.unpersist()
     counted = {name: value for one in seen for name, value in one.get.items()}
     refused = [line for topic in TOPICS for line in json.loads(counted.pop(f"{topic}_refused"))]
     return _counted(
@@ -240,8 +244,8 @@ def _files(frame: DataFrame, paths: Sequence[str], listing: Listing) -> list[str
     return [unquote(uri) for uri in frame.inputFiles()]
 
 
-def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[Observation], DataFrame]:
-    """The readable lines of both topics in one shape, and what is counted on the way: lines are read once."""
+def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[Observation], list[DataFrame]]:
+    """The readable lines of either topic in one shape, and what is counted on the way: lines are read once."""
     records_seen, labels_seen = Observation("records"), Observation("labels")
     records = records.observe(
         records_seen,
@@ -257,12 +261,10 @@ def _parts(case: UseCase, records: DataFrame, labels: DataFrame) -> tuple[list[O
         *_counts(labels_lines="count(1)", labels_corrupt="count_if(NOT readable)", labels_refused=REFUSED),
     )
     struct = features_ddl(case).partition(" ")[2]
-    parts = (
-        records.where("readable")
-        .selectExpr(*RECORD_PART)
-        .unionByName(labels.where("readable").selectExpr(*(one.format(features=struct) for one in LABEL_PART)))
-    )
-    return [records_seen, labels_seen], parts
+    return [records_seen, labels_seen], [
+        records.where("readable").selectExpr(*RECORD_PART),
+        labels.where("readable").selectExpr(*(one.format(features=struct) for one in LABEL_PART)),
+    ]
 
 
 def _counts(**expressions: str) -> list[Column]:

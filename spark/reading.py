@@ -5,11 +5,14 @@ the readers of every other part, answer values or a reason. They are answered by
 costs little more than the class itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import gc
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache, reduce
 from operator import itemgetter
 from typing import Any
+from zipimport import zipimporter
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -24,6 +27,8 @@ from spark.literal import literal
 TOLD = 100
 """So many refused lines of a task are told with object and reason; all are counted."""
 REASON_LENGTH = 300
+PIECE = 500
+"""So many lines, and at most twice as many, become columns at a time."""
 MOMENT = pa.timestamp("us", tz="UTC")
 VERDICT = "readable BOOLEAN, object STRING, reason STRING"
 RECORDS = "record_id STRING, event_time TIMESTAMP, {features}, " + VERDICT
@@ -33,16 +38,23 @@ Batches = Iterator[pa.RecordBatch]
 Row = tuple[Any, ...]
 
 
-def records(spark: SparkSession, case: UseCase, paths: Sequence[str]) -> DataFrame:
+def records(spark: SparkSession, case: UseCase, paths: Sequence[str], large: Collection[str] = ()) -> DataFrame:
     """A row for each line of the objects: ``record_id``, ``event_time``, ``features`` (numbers are doubles, whatever
     they are in the class; so are booleans), and whether it is ``readable``. One that is not has nothing of these, and
-    if it is among the first ones, its ``object`` and a ``reason``."""
-    return _read(spark, paths, RECORDS.format(features=features_ddl(case)), case, _record_columns)
+    if it is among the first ones, its ``object`` and a ``reason``.
+
+    Args:
+        spark: the session.
+        case: whose class judges.
+        paths: objects, and folders of them.
+        large: those of the paths that are too large to be held in memory as a whole; no folder may hold one.
+    """
+    return _read(spark, paths, large, RECORDS.format(features=features_ddl(case)), case, _record_columns)
 
 
-def labels(spark: SparkSession, case: UseCase, paths: Sequence[str]) -> DataFrame:
+def labels(spark: SparkSession, case: UseCase, paths: Sequence[str], large: Collection[str] = ()) -> DataFrame:
     """The same for labels: ``record_id``, ``event_time``, ``label``, and whether it is ``readable``."""
-    return _read(spark, paths, LABELS, case, _label_columns)
+    return _read(spark, paths, large, LABELS, case, _label_columns)
 
 
 @dataclass(frozen=True)
@@ -58,27 +70,46 @@ class _Columns:
 
 
 def _read(
-    spark: SparkSession, paths: Sequence[str], ddl: str, case: UseCase, columns: Callable[[UseCase], _Columns]
+    spark: SparkSession,
+    paths: Sequence[str],
+    large: Collection[str],
+    ddl: str,
+    case: UseCase,
+    columns: Callable[[UseCase], _Columns],
 ) -> DataFrame:
-    if not paths:
+    texts = [
+        _texts(spark, some, whole)
+        for whole, some in (
+            (True, [path for path in paths if path not in large]),
+            (False, [path for path in paths if path in large]),
+        )
+        if some
+    ]
+    if not texts:
         return literal(spark, [], ddl)
-    # A line a row and nothing else: a carriage return is white space of JSON, and text that is no UTF-8 is for the
-    # class to refuse.
-    lines = (
-        spark.read.option("lineSep", "\n")
-        .option("recursiveFileLookup", "true")
-        .text(list(paths))
-        .select(expr("CAST(value AS BINARY) AS line"), expr("_metadata.file_path AS object"))
-    )
     plain = replace(case)  # without what it has made for itself so far, which need not travel
-    return lines.mapInArrow(lambda batches: _judged(iter(batches), columns(plain)), ddl)
+    return reduce(DataFrame.union, texts).mapInArrow(lambda batches: _judged(iter(batches), columns(plain)), ddl)
+
+
+def _texts(spark: SparkSession, paths: Sequence[str], whole: bool) -> DataFrame:
+    """A row for each object, or for each of its lines: the ``text`` as bytes, for what is no UTF-8 is for the class to
+    refuse, and its ``object``.
+
+    For each object that it reads by line, Spark copies Hadoop's whole configuration and looks through it twice: with
+    objects of an hour that was a third of Java's time in a conversion.
+    """
+    # A line ends with a line feed and nothing else: a carriage return is white space of JSON.
+    return spark.read.text(list(paths), wholetext=whole, lineSep="\n", recursiveFileLookup=True).select(
+        expr("CAST(value AS BINARY) AS text"), expr("_metadata.file_path AS object")
+    )
 
 
 def _judged(batches: Batches, columns: _Columns) -> Batches:
-    """For each batch of lines those that are documents, and then those that are refused."""
+    """For each piece of the lines those that are documents, and then those that are refused."""
+    _spare_the_next_task()
     told = 0
-    for batch in batches:
-        lines, rows, refused = batch.column(0).to_pylist(), [], []
+    for lines, objects in _pieces(batches):
+        rows, refused = [], []
         for place, line in enumerate(lines):
             try:
                 rows.append(columns.row(columns.read(line)))
@@ -86,7 +117,7 @@ def _judged(batches: Batches, columns: _Columns) -> Batches:
                 raise
             except Exception as error:  # whatever a class raises: the line is none of its documents
                 if line.strip():  # a line without anything is no document that somebody sent
-                    refused.append((place, error))
+                    refused.append((objects[place], error))
         if rows:
             arrays = columns.arrays(rows)
             yield _batch(arrays, pa.repeat(pa.scalar(True), len(rows)), *_nothing([pa.string()] * 2, len(rows)))
@@ -94,14 +125,47 @@ def _judged(batches: Batches, columns: _Columns) -> Batches:
             named = refused[: TOLD - told]
             told += len(named)
             rest = [None] * (len(refused) - len(named))
-            objects = [batch.column(1)[place].as_py() for place, _ in named] + rest
+            sources = [source.as_py() for source, _ in named] + rest
             reasons = [explain(error)[:REASON_LENGTH] for _, error in named] + rest
             yield _batch(
                 _nothing(columns.types, len(refused)),
                 pa.repeat(pa.scalar(False), len(refused)),
-                pa.array(objects, pa.string()),
+                pa.array(sources, pa.string()),
                 pa.array(reasons, pa.string()),
             )
+
+
+@cache
+def _spare_the_next_task() -> None:
+    """Once in a worker: what Spark's worker does around each task costs as much as 15,000 lines, and need not.
+
+    Before a task it lets each finder of modules in an archive read that archive's directory anew, one of pyspark's
+    archive for each package of it (``pyspark/worker.py``; https://github.com/python/cpython/issues/103200). Finders are
+    a cache, and made again when they are needed. After a task it collects garbage among all that was ever imported.
+    """
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimporter):
+            del sys.path_importer_cache[path]
+    gc.freeze()
+
+
+def _pieces(batches: Batches) -> Iterator[tuple[list[bytes], list[pa.Scalar]]]:
+    """The texts' lines and, for each, its object. A piece is so small that its values are in the processor's cache
+    still when they become columns."""
+    lines: list[bytes] = []
+    objects: list[pa.Scalar] = []
+    for batch in batches:
+        for text, object_ in zip(*batch.columns, strict=True):
+            every = text.as_py().split(b"\n")
+            for start in range(0, len(every), PIECE):
+                some = every[start : start + PIECE]
+                lines += some
+                objects += [object_] * len(some)
+                if len(lines) >= PIECE:
+                    yield lines, objects
+                    lines, objects = [], []
+    if lines:
+        yield lines, objects
 
 
 def _batch(arrays: Sequence[pa.Array], *verdict: pa.Array) -> pa.RecordBatch:

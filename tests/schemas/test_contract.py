@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas import USE_CASES, Features, UseCase, UseCaseError, use_case
 from schemas.contract import check_use_case
@@ -107,6 +107,31 @@ def test_a_field_that_parts_would_read_differently_is_refused(annotation: Any, f
     """A default that no record may have, another name on the way in, a number that is none."""
     with pytest.raises(UseCaseError, match=reason):
         check_use_case(case(declared(annotation, field)))
+
+
+def test_a_default_is_checked_whatever_the_class_asks_of_a_whole_document() -> None:
+    """A validator that falls over an empty document, or refuses it as a whole, hides no default from the check."""
+
+    class Fragile(Features):
+        weight: float
+        floors: int = Field(default=0, ge=1)
+
+        @model_validator(mode="before")
+        @classmethod
+        def whole(cls, document: dict[str, Any]) -> dict[str, Any]:
+            return {**document, "weight": document["weight"] * 1.0}
+
+    class Picky(Fragile):
+        @model_validator(mode="before")
+        @classmethod
+        def whole(cls, document: dict[str, Any]) -> dict[str, Any]:
+            if not document:
+                raise ValueError("an empty document")
+            return document
+
+    for features in (Fragile, Picky):
+        with pytest.raises(UseCaseError, match=r"floors has the default 0, which the class itself refuses"):
+            check_use_case(case(features))
 
 
 def test_a_default_is_checked_beside_validators_of_the_class() -> None:

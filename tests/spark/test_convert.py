@@ -15,7 +15,7 @@ import pytest
 from pydantic import Field
 
 from schemas.use_cases import use_case
-from spark import reading, snapshot
+from spark import archive, reading, snapshot
 from spark.conversion import convert
 from spark.features import features_ddl
 from spark.job import JobFailed
@@ -256,6 +256,43 @@ def test_what_somebody_put_into_the_archive_is_skipped_and_named(desk, record, l
     assert sorted(desk.rows()) == ["a", "b", "c", "d"]
 
 
+def test_large_objects_are_read_by_line_and_give_the_same(desk, record, label, monkeypatch):
+    """Small objects are held as a whole, large ones are not; what a line is does not depend on it, and no object is
+    read twice, whichever lie together in a folder."""
+    lines = [json.dumps(record(name)).encode() for name in "abc"]
+    whole = b"\r\n".join([*lines[:2], b"", b'{"record_id": "\xff"}', b"[]", lines[2]])  # the last one without an end
+    folder = desk.storage.root / desk.job.archive.removeprefix("gs://") / "archive/records/dt=2024-03-01"
+    folder.mkdir(parents=True)
+    (folder / "mixed.json").write_bytes(whole)
+    desk.put("records", [record("d")], "small.json")
+    desk.put("records", [record("e", day=1)], day="2024-03-02")
+    desk.put("labels", [label("a"), label("b")])
+    seen, ways, texts = [], [], reading._texts
+
+    def recorded(spark, paths, whole):
+        ways[-1] |= {(path.rpartition("/")[2], whole) for path in paths}
+        return texts(spark, paths, whole)
+
+    monkeypatch.setattr(reading, "_texts", recorded)
+    for limit in (archive.LARGE_BYTES, len(whole) - 1, 1):
+        ways.append(set())
+        monkeypatch.setattr(archive, "LARGE_BYTES", limit)
+        later(desk, f"run-{limit}")
+        convert(desk.spark, desk.storage, desk.job)
+        report = desk.json(f"{desk.job.work}/convert.json")
+        seen.append((desk.rows(), report["counts"], report["inputs"], report["refused"]))
+        for path in (desk.storage.root / snapshot.root(desk.job).removeprefix("gs://") / "converted").iterdir():
+            path.unlink()
+    folders = {("dt=2024-03-01", True), ("dt=2024-03-02", True)}
+    assert ways[0] == folders
+    assert ways[1] == {("mixed.json", False), ("small.json", True), *folders}
+    assert {whole for _, whole in ways[2]} == {False}
+    assert sorted(seen[0][0]) == ["a", "b", "c", "d", "e"]
+    assert seen[0][1]["records_corrupt"] == 2
+    assert seen[1] == seen[0]
+    assert seen[2] == seen[0]
+
+
 def test_an_object_that_is_gone_when_spark_comes_to_it_is_named(desk, record, label, monkeypatch, capfd):
     """It was listed, and deleted before it was read: the rest is converted, and a later run reads it if it is back."""
     desk.put("records", [record("a")])
@@ -400,6 +437,30 @@ def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, la
     convert(desk.spark, desk.storage, desk.job)
     assert desk.rows() == rows
     assert desk.json(f"{desk.job.work}/convert.json")["counts"] == counts
+
+
+def test_a_new_line_is_judged_once(desk, record, label, monkeypatch):
+    """The new lines tell the days to write, and are in them: the second time they are what the first has made."""
+    desk.put("records", [record("a"), record("b", day=1)])
+    convert(desk.spark, desk.storage, desk.job)
+    later(desk, "run-2")
+    desk.put("records", [record("c"), record("d", day=2)], "two.json")
+    desk.put("labels", [label("a")], "two.json")
+    judged = {topic: desk.spark.sparkContext.accumulator(0) for topic in ("records", "labels")}
+
+    def counted(topic, read):
+        def count(batches, seen=judged[topic]):
+            for batch in batches:
+                seen.add(batch.num_rows)
+                yield batch
+
+        return lambda *arguments: (frame := read(*arguments)).mapInArrow(count, frame.schema)
+
+    monkeypatch.setattr(reading, "records", counted("records", reading.records))
+    monkeypatch.setattr(reading, "labels", counted("labels", reading.labels))
+    convert(desk.spark, desk.storage, desk.job)
+    assert sorted(desk.rows()) == ["a", "b", "c", "d"]
+    assert {topic: seen.value for topic, seen in judged.items()} == {"records": 2, "labels": 1}
 
 
 def test_a_run_without_news_keeps_the_state(desk, record, label):

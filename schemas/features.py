@@ -17,9 +17,24 @@ def _whole(schema: Any) -> Any:
     return core_schema.chain_schema([number, {**schema, "strict": False}])
 
 
+def _kept(schema: Any) -> Any:
+    """A field's schema, which looks at what validators of the class's own give: it is of the declared type, within the
+    declared bounds, or the document is refused. No part could keep a text in a column of numbers."""
+    if schema["type"] == "default":
+        return {**schema, "schema": _kept(schema["schema"])}
+    declared = schema
+    while declared["type"].startswith("function-"):
+        declared = declared.get("schema") or declared.get("serialization", {}).get("schema")
+        if declared is None:  # of a type of its own, which the table of use cases does not take
+            return schema
+    return schema if declared is schema else core_schema.chain_schema([schema, declared])
+
+
 def _declared(chain: Any) -> Any:
-    """The ``int`` again, for the JSON Schema, with the bounds that hold anyhow."""
+    """The declared type again, for the JSON Schema; of an ``int`` with the bounds that hold anyhow."""
     schema = chain["steps"][-1]
+    if schema["type"] != "int":
+        return _replaced(schema, "chain", _declared)
     above = {} if {"gt", "ge"} & schema.keys() else {"gt": -WHOLE_BELOW}
     below = {} if {"lt", "le"} & schema.keys() else {"lt": WHOLE_BELOW}
     return {**above, **below, **schema}
@@ -43,8 +58,12 @@ class Features(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Bend whole numbers. They are read without a call of Python."""
-        bent: CoreSchema = _replaced(handler(source), "int", _whole)
+        """Bend whole numbers, which are read without a call of Python, and hold validators to the declared types."""
+
+        def field(schema: Any) -> Any:
+            return {**schema, "schema": _kept(_replaced(schema["schema"], "int", _whole))}
+
+        bent: CoreSchema = _replaced(handler(source), "model-field", field)
         return bent
 
     @classmethod

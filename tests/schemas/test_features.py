@@ -1,12 +1,13 @@
 """Which values a feature may have."""
 
 import json
+import math
 import struct
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from schemas import USE_CASES, Features, UseCase, use_case
 from schemas.dead_letter import explain
@@ -149,6 +150,36 @@ def test_a_validator_of_the_class_that_fails_refuses_the_document() -> None:
             read(case, {}, "code", sent)
         assert reason in explain(caught.value)
     assert read(case, {}, "code", '"a-b"') == "a-b"
+
+
+GIVEN = [("7", "valid number"), (math.nan, "finite number"), (True, "valid number")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "reason"),
+    [
+        *((mode, *one) for mode in ("after", "wrap", "plain") for one in GIVEN),
+        *((mode, -1.0, "greater than or equal to 0") for mode in ("after", "wrap")),  # plain is in the bounds' place
+    ],
+)
+def test_what_a_validator_gives_is_of_the_declared_type_and_bounds(mode: Any, given: Any, reason: str) -> None:
+    """No column and no model's input could keep anything else, so it is refused at the door, and not in a training."""
+
+    def plain(cls: Any, _value: Any) -> Any:
+        return given
+
+    def wrap(cls: Any, _value: Any, _handler: Any) -> Any:
+        return given
+
+    class Changed(Features):
+        size: Annotated[float, Field(ge=0)] = 1.0
+        _other = field_validator("size", mode=mode)(classmethod(wrap if mode == "wrap" else plain))
+
+    case = replace(PARCELS, features=Changed, rates=())
+    for value in (lambda: read(case, {}, "size", "2"), lambda: case.read_features({"size": 2.0})):
+        with pytest.raises(ValidationError, match=reason):
+            value()
+    assert Changed.model_json_schema()["properties"]["size"]["type"] == "number"
 
 
 def test_want_of_memory_is_no_fault_of_the_document() -> None:

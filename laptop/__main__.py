@@ -104,7 +104,7 @@ def environment(endpoints: dict[str, dict[str, str]], state: Path, project: str)
 
 @app.command(
     epilog="Example: "
-    'curl -H "Authorization: Bearer $(laptop token --email caller@local-dev.iam.gserviceaccount.com --audience URL)" URL'
+    'curl -H "Authorization: Bearer $(laptop token --email me@local-dev.iam.gserviceaccount.com --audience URL)" URL',
 )
 def token(
     audience: Annotated[str, typer.Option(help="Whom the token is for: a function's URL.")],

@@ -2,6 +2,10 @@
 
 All sessions share one environment, ``.nox/lunation``, made on first use and again when requirements.txt changes. In its
 ``bin`` lies the console script ``lunation``.
+
+``laptop``, a distribution of its own, is not installed into it: ``python -m laptop`` runs its sources.
+An installed copy would be an older one after each edit, and a folder that is itself the package cannot be installed in
+place (https://github.com/pfmoore/editables/issues/20). What it depends on is in requirements.txt.
 """
 
 import hashlib

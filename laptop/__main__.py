@@ -1,4 +1,4 @@
-"""``python -m laptop``: run the servers, and what one needs to talk to them."""
+"""``laptop``, or ``python -m laptop``: run the servers, and print what one needs to talk to them."""
 
 import json
 import logging
@@ -16,13 +16,15 @@ from laptop.identity import Identity
 from laptop.supervisor import SERVICES, Supervisor, SupervisorError
 
 app = typer.Typer(
-    help="Servers that stand in for Google Cloud on this machine, on loopback.",
+    help="Servers that stand in for Google Cloud on this machine, on loopback: " + ", ".join(SERVICES) + ".",
+    epilog='Examples: laptop up · in another terminal: eval "$(laptop env)" · laptop up --state FOLDER --only '
+    "pubsub,storage. Where the command is not installed: python -m laptop",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 StateOption = Annotated[Path, typer.Option("--state", help="The folder that keeps everything.")]
-STATE = Path(".lunation")
+STATE = Path(".laptop")
 
 
 def _fail(message: str) -> None:
@@ -30,7 +32,7 @@ def _fail(message: str) -> None:
     raise typer.Exit(1)
 
 
-@app.command(epilog="Example: python -m laptop up --state .lunation --only pubsub,storage")
+@app.command(epilog="Examples: laptop up · laptop up --state FOLDER --only pubsub,storage")
 def up(
     state: StateOption = STATE,
     only: Annotated[str, typer.Option(help="Some of the services, by comma.")] = ",".join(SERVICES),
@@ -53,7 +55,7 @@ def up(
         _fail(str(error))
 
 
-@app.command(epilog='Example: eval "$(python -m laptop env)"')
+@app.command(epilog='Example: eval "$(laptop env)"')
 def env(
     state: StateOption = STATE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of shell exports.")] = False,
@@ -73,17 +75,17 @@ def env(
 
 
 def environment(endpoints: dict[str, dict[str, str]], state: Path, project: str) -> dict[str, str]:
-    """Variables by name. gcloud gets a configuration of its own, so that a real one is not touched."""
+    """Variables by name, for the servers that are there. gcloud gets a configuration of its own: a real one is kept."""
     variables = {
-        "PUBSUB_EMULATOR_HOST": endpoints["pubsub"]["grpc"],
-        "DATASTORE_EMULATOR_HOST": endpoints["datastore"]["grpc"],
-        "STORAGE_EMULATOR_HOST": endpoints["storage"]["http"],
         "GOOGLE_CLOUD_PROJECT": project,
         "CLOUDSDK_CORE_PROJECT": project,
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
         "CLOUDSDK_CONFIG": str(state / "gcloud"),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
     }
+    for service, protocol in (("pubsub", "grpc"), ("datastore", "grpc"), ("storage", "http")):
+        if service in endpoints:
+            variables[f"{service.upper()}_EMULATOR_HOST"] = endpoints[service][protocol]
     for api, service in (
         ("WORKFLOWS", "workflows"),
         ("WORKFLOWEXECUTIONS", "workflows"),
@@ -95,14 +97,18 @@ def environment(endpoints: dict[str, dict[str, str]], state: Path, project: str)
         ("DATASTORE", "datastore"),
         ("DATAFLOW", "dataflow"),
     ):
-        variables[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"] = endpoints[service]["http"] + "/"
+        if service in endpoints:
+            variables[f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api}"] = endpoints[service]["http"] + "/"
     return variables
 
 
-@app.command(epilog='Example: curl -H "Authorization: Bearer $(python -m laptop token --audience URL)" URL')
+@app.command(
+    epilog="Example: "
+    'curl -H "Authorization: Bearer $(laptop token --email me@local-dev.iam.gserviceaccount.com --audience URL)" URL',
+)
 def token(
     audience: Annotated[str, typer.Option(help="Whom the token is for: a function's URL.")],
-    email: Annotated[str, typer.Option(help="Whose token.")] = "lunation-caller@local-dev.iam.gserviceaccount.com",
+    email: Annotated[str, typer.Option(help="Whose token: an account with roles/run.invoker on the function.")],
     state: StateOption = STATE,
 ) -> None:
     """Print an identity token that the function servers on this state accept."""

@@ -32,8 +32,8 @@ def urls(
         typer.echo(visible(found[function]))
     else:
         print_table("Over HTTP", ["function", "URL", "for"], [[name, url, FOR[name]] for name, url in found.items()])
-        token = 'python -m laptop token --audience "URL"' if on_the_laptop else "gcloud auth print-identity-token"
-        out.print(f"A request needs a token of a caller: {token}. docs/api.md has examples.")
+        token = "python -m laptop token" if on_the_laptop else "gcloud auth print-identity-token"
+        out.print(f"A request needs a token of a caller: {token}. docs/api.md shows how.")
 
 
 def _url(clients: "Clients", name: str) -> str:

@@ -32,6 +32,7 @@ from backtest.archive import History
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import Machine, machine
 from lunation.settings import ROOT, Schedule
+from schemas.storage_uri import StorageUri
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
 from spark.conversion import convert
@@ -200,8 +201,8 @@ def conversion(rounds: int) -> Iterator[Row]:
                 month.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="new"))),
                               timed(duckdb.convert)))  # fmt: skip
             # The year: nothing of it is converted yet.
-            fresh = f"{job.work.rpartition('/run=')[0]}/converted/".removeprefix("gs://")
-            for entry in (here.buckets / fresh).iterdir():
+            fresh = StorageUri.parse(f"{job.work.rpartition('/run=')[0]}/converted")
+            for entry in (here.buckets / fresh.bucket / fresh.path).iterdir():
                 entry.unlink()
             with closing(InDuckdb(case, folder, out / "year")) as duckdb:
                 year.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="year"))),

@@ -14,6 +14,7 @@ from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import Tally, archived_objects, contents, documents, id_in, lines_of
 from schemas import DeadLetter
+from schemas.storage_uri import StorageUri
 
 LETTERS = 100_000
 """So many dead letters are looked at: a minute's work at most."""
@@ -106,13 +107,11 @@ def payload_of(clients: Clients, letter: DeadLetter, *, small: bool = False) -> 
         return b""
     # Whoever may publish may write a letter: it names nothing but the archive's own objects.
     bucket = archive_bucket(clients.target)
-    beside = f"gs://{bucket}/archive/dead-letters/"
+    beside = str(StorageUri(bucket, "archive/dead-letters/"))
     if payload or small or not letter.payload_uri.startswith(beside):
         return payload
     try:
-        kept: bytes = (
-            clients.storage.bucket(bucket).blob(letter.payload_uri.removeprefix(f"gs://{bucket}/")).download_as_bytes()
-        )
+        kept: bytes = clients.storage.bucket(bucket).blob(StorageUri.parse(letter.payload_uri).path).download_as_bytes()
     except NotFound:
         return b""
     return kept

@@ -32,6 +32,7 @@ from backtest.archive import History
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import Machine, machine
 from lunation.settings import ROOT, Schedule
+from schemas.archive_objects import SUFFIX
 from schemas.storage_uri import StorageUri
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
@@ -285,7 +286,7 @@ class InDuckdb:
         return MERGED.format(there=there)
 
     def _found(self, topic: str) -> set[str]:
-        return {str(path) for path in (self._archive / "archive" / topic).rglob("*.json")}
+        return {str(path) for path in (self._archive / "archive" / topic).rglob(f"*{SUFFIX}")}
 
     def _lines(self, topic: str, files: dict[str, list[str]]) -> str:
         columns = self._columns[topic]

@@ -9,8 +9,9 @@ from itertools import islice
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import Skipped, Tell, archived_objects, contents, lines_of, why
-from lunation.verify import Account, day_of
+from lunation.verify import Account
 from schemas import UseCase
+from schemas.archive_objects import day_of
 
 UNCONFIRMED = 1000
 """So many messages wait for Pub/Sub's word at a time."""

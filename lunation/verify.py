@@ -16,6 +16,7 @@ from lunation.query import Broken
 from lunation.refused import payload_of
 from lunation.settings import Settings
 from schemas import DeadLetter, UseCase, use_case
+from schemas.archive_objects import day_of
 
 SETTLE_SECONDS = 120.0
 """How long after its window an object may take to be written, and a push to be answered, before it is missed."""
@@ -195,11 +196,6 @@ def _days(
         else:
             yield day, ()
         start = day + timedelta(days=1)
-
-
-def day_of(name: str) -> date:
-    """The event date in ``archive/records/dt=2013-03-01/…``."""
-    return date.fromisoformat(name.split("/")[2].removeprefix("dt="))
 
 
 def _filed(

@@ -11,6 +11,7 @@ from lunation.deploy.plan import ApplyError, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from rehearsal.project import DAY, Project
 from rehearsal.recorder import Call
+from schemas.archive_objects import object_name
 from schemas.storage_uri import StorageUri
 
 DAYS_AWAY = (1, 10, 40)
@@ -161,7 +162,7 @@ def _lasting(row: Resource) -> list[str]:
     if row.kind == "file":
         return [row.name]
     if row.kind == "bucket" and row.keeps_data:
-        return ["archive/records/dt=2013-01-01/1.json", "models/2013-01-01/run/manifest.json"]
+        return [object_name("records", "2013-01-01", "1"), "models/2013-01-01/run/manifest.json"]
     return []
 
 

@@ -59,6 +59,9 @@ MEMORY: dict[float, tuple[int, int]] = {
 }
 """From so many CPUs on: how much memory, in MiB, an instance has at least and at most.
 https://cloud.google.com/run/docs/configuring/services/memory-limits"""
+MAX_EVALUATION_DAYS = 28
+"""A cycle's models are compared on no longer a window, however long the cycle is: more would keep the newest data from
+the training, and is not needed to be certain."""
 
 
 def _weekly(cron: str) -> str:
@@ -101,9 +104,9 @@ class Schedule(_Table):
 
     @property
     def evaluation_days(self) -> int:
-        """How long the window is on which a cycle's models are compared: the cycle, and at most four weeks. More would
-        keep the newest data from the training, and is not needed to be certain."""
-        return min(self.cycle_days, 28)
+        """How long the window is on which a cycle's models are compared: the cycle, and at most
+        :data:`MAX_EVALUATION_DAYS`."""
+        return min(self.cycle_days, MAX_EVALUATION_DAYS)
 
 
 class Archive(_Table):

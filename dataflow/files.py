@@ -15,6 +15,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from dataflow.reading import Source
+from schemas.envelope import MAX_MESSAGE_BYTES
 from schemas.storage_uri import SCHEME, StorageUri
 
 GZIP = b"\x1f\x8b"
@@ -31,8 +32,8 @@ PACKED = {
 """How files begin that have no lines of JSON, and what they are. Looked at when gzip's packing is off."""
 HEAD_BYTES = 6
 """As many as the longest of them, and enough to tell an encoding."""
-MAX_LINE_BYTES = 10_000_000
-"""As a message may have (https://cloud.google.com/pubsub/quotas): what is larger could not be published either."""
+MAX_LINE_BYTES = MAX_MESSAGE_BYTES
+"""What is larger could not be published either."""
 BEGINNING_BYTES = 100_000
 """Of what is refused for its size or its packing so much is kept with the reason, to be recognised by."""
 CHUNK_BYTES = 1024 * 1024

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from schemas import USE_CASES
 from schemas.check_limits import CheckLimits
 from schemas.contract import check_use_case
+from schemas.envelope import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "lunation.toml"
@@ -191,7 +192,7 @@ class Volumes(_Table):
     """What is expected to come in. Only the cost estimate reads it."""
 
     records_per_day: int = Field(default=1_000_000, ge=0)
-    record_bytes: int = Field(default=1000, ge=1, le=10_000_000)
+    record_bytes: int = Field(default=1000, ge=1, le=MAX_MESSAGE_BYTES)
     labels_per_day: int = Field(default=1_000_000, ge=0)
     training_hours: float = Field(default=1.0, ge=0, le=24)
 

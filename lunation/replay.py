@@ -9,7 +9,7 @@ from itertools import islice
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import Skipped, Tell, archived_objects, contents, lines_of, why
-from lunation.verify import Account
+from lunation.verify import Reconciliation
 from schemas import UseCase
 from schemas.archive_objects import day_of
 
@@ -27,7 +27,7 @@ class NotConfirmed(TimeoutError):
     """Pub/Sub did not confirm a message in time; the text says what to do."""
 
 
-def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) -> Iterator[Message]:
+def missing(clients: Clients, case: UseCase, reconciliation: Reconciliation, skipped: Tell) -> Iterator[Message]:
     """The records that a place lacks: from the archive, or from ``Record`` if it is the archive that lacks them. One
     that the archive has for two dates comes once.
 
@@ -36,7 +36,7 @@ def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) ->
     """
     wanted: dict[date, set[str]] = {}
     for place in ("Record", "Classification"):
-        for day, ids in account.missing[place].items():
+        for day, ids in reconciliation.missing[place].items():
             wanted.setdefault(day, set()).update(ids)
     found = set[str]()
     for day, ids in sorted(wanted.items()):
@@ -45,7 +45,7 @@ def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) ->
             if record_id in ids and record_id not in found:
                 found.add(record_id)
                 yield record_id, line
-    unkept = [record_id for _, ids in sorted(account.missing["archive"].items()) for record_id in sorted(ids)]
+    unkept = [record_id for _, ids in sorted(reconciliation.missing["archive"].items()) for record_id in sorted(ids)]
     yield from _mirrored(clients, case, unkept, skipped)
 
 

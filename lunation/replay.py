@@ -23,7 +23,7 @@ Message = tuple[str, bytes]
 """A record's id, and its document."""
 
 
-class NotConfirmed(TimeoutError):
+class NotConfirmedError(TimeoutError):
     """Pub/Sub did not confirm a message in time; the text says what to do."""
 
 
@@ -100,7 +100,7 @@ def publish(clients: Clients, messages: Iterable[Message], show: Callable[[str],
         How many were published; Pub/Sub has confirmed them all.
 
     Raises:
-        NotConfirmed: Pub/Sub has not confirmed one within :data:`CONFIRM_SECONDS`.
+        NotConfirmedError: Pub/Sub has not confirmed one within :data:`CONFIRM_SECONDS`.
         google.api_core.exceptions.GoogleAPIError: it refused one.
     """
     topic = f"projects/{clients.project}/topics/records"
@@ -122,7 +122,7 @@ def _confirm(sent: "Future[str]") -> None:
     try:
         sent.result(timeout=CONFIRM_SECONDS)
     except TimeoutError:
-        raise NotConfirmed(
+        raise NotConfirmedError(
             f"Pub/Sub has not confirmed a message for {CONFIRM_SECONDS:.0f} s. Run it again: what was published does "
             "no harm a second time"
         ) from None

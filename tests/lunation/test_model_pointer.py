@@ -17,8 +17,8 @@ from lunation.asked import Asked
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
-from lunation.model_folder import FolderRefused, check
-from lunation.model_pointer import MoveRefused
+from lunation.model_folder import FolderRefusedError, check
+from lunation.model_pointer import MoveRefusedError
 from lunation.settings import load
 from schemas import USE_CASES, ModelPointer, ModelPromotion, use_case
 from tests.functions.doubles import models
@@ -137,7 +137,7 @@ def test_a_candidate_that_is_promoted_is_none_any_more(operator: Operator) -> No
     now = operator.pointer()
     assert (now.model_version, now.shadow, now.canary) == (two, None, None)
     for move in (model_pointer.shadow, model_pointer.canary, model_pointer.promote):
-        with pytest.raises(MoveRefused, match="serves"):
+        with pytest.raises(MoveRefusedError, match="serves"):
             move(operator.clients, operator.case, two, "again")
     assert operator.pointer().generation == 4
 
@@ -160,12 +160,12 @@ def test_two_rollbacks_go_two_models_back_and_not_to_the_bad_one_again(operator:
     model_pointer.shadow(operator.clients, operator.case, one, "x")
     assert model_pointer.rollback(operator.clients, operator.case, "bad").model_version == two
     assert model_pointer.rollback(operator.clients, operator.case, "bad too").model_version == one
-    with pytest.raises(MoveRefused, match="no model before"):
+    with pytest.raises(MoveRefusedError, match="no model before"):
         model_pointer.rollback(operator.clients, operator.case, "x")
     assert model_pointer.rollback(operator.clients, operator.case, "it was not", to=3).model_version == three
-    with pytest.raises(MoveRefused, match="no generation 77"):
+    with pytest.raises(MoveRefusedError, match="no generation 77"):
         model_pointer.rollback(operator.clients, operator.case, "x", to=77)
-    with pytest.raises(MoveRefused, match="serves now"):
+    with pytest.raises(MoveRefusedError, match="serves now"):
         model_pointer.rollback(operator.clients, operator.case, "x", to=7)
 
 
@@ -187,7 +187,7 @@ def test_who_is_slower_moves_nothing(operator: Operator, monkeypatch: pytest.Mon
         return check(*arguments)
 
     monkeypatch.setattr("lunation.model_folder.check", meanwhile)
-    with pytest.raises(MoveRefused, match="somebody else moved the pointer"):
+    with pytest.raises(MoveRefusedError, match="somebody else moved the pointer"):
         model_pointer.promote(operator.clients, operator.case, mine, "slower")
     assert operator.pointer().model_version == theirs
     assert "slower" not in [row.reason for row in query.promotions(client, operator.case)]
@@ -210,7 +210,7 @@ def test_a_folder_that_does_not_fit_is_refused(operator: Operator) -> None:
         (renamed, "holds model 2013-03-01/elsewhere"),
     ):
         for move in (model_pointer.promote, model_pointer.shadow, model_pointer.canary):
-            with pytest.raises(FolderRefused, match=words):
+            with pytest.raises(FolderRefusedError, match=words):
                 move(operator.clients, operator.case, version, "x")
     assert operator.pointer().generation == 1
 
@@ -220,7 +220,7 @@ def test_an_older_model_whose_manifest_was_changed_is_not_rolled_back_to(operato
     one, _ = operator.promote("one", "two")
     blob = operator.blob(one, "manifest.json")
     blob.upload_from_string(json.dumps(json.loads(blob.download_as_bytes()) | {"threshold": 0.9}))
-    with pytest.raises(MoveRefused, match="is not the one that served as generation 1"):
+    with pytest.raises(MoveRefusedError, match="is not the one that served as generation 1"):
         model_pointer.rollback(operator.clients, operator.case, "x")
 
 
@@ -229,7 +229,7 @@ def test_what_the_gate_rejected_answers_only_when_a_person_says_so_twice(operato
     operator.promote("one")
     bad = operator.model("bad", verdict="REJECT", reasons=["log-loss is worse"])
     for move in (model_pointer.promote, model_pointer.canary):
-        with pytest.raises(MoveRefused, match=r"rejected .*log-loss is worse.*--despite-verdict"):
+        with pytest.raises(MoveRefusedError, match=r"rejected .*log-loss is worse.*--despite-verdict"):
             move(operator.clients, operator.case, bad, "x")
     model_pointer.shadow(operator.clients, operator.case, bad, "a look")
     model_pointer.promote(operator.clients, operator.case, bad, "I know better", despite_verdict=True)
@@ -296,15 +296,15 @@ def test_what_no_instance_could_serve_is_never_pointed_to(operator: Operator, wo
     model_pointer.promote(operator.clients, operator.case, bad, "x", trial=blindly)
     operator.promote("two")
     if words == "within 20 s":  # once is enough
-        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
+        with pytest.raises(MoveRefusedError, match=f"no instance could serve {bad}: .*{words}"):
             model_pointer.rollback(operator.clients, operator.case, "x")
         return
     for move in (model_pointer.promote, model_pointer.canary, model_pointer.shadow):
-        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
+        with pytest.raises(MoveRefusedError, match=f"no instance could serve {bad}: .*{words}"):
             move(operator.clients, operator.case, bad, "x")
-    with pytest.raises(MoveRefused, match=words):
+    with pytest.raises(MoveRefusedError, match=words):
         model_pointer.promote(operator.clients, operator.case, bad, "x", despite_verdict=True)
-    with pytest.raises(MoveRefused, match=words):
+    with pytest.raises(MoveRefusedError, match=words):
         model_pointer.rollback(operator.clients, operator.case, "x")
     assert operator.pointer().generation == 3
 
@@ -324,9 +324,9 @@ def test_a_pointer_that_cannot_be_read_is_replaced_when_a_person_says_so(operato
     three = operator.model("three")
     break_(operator, "ModelPointer", operator.case, moved_at="yesterday", generation=7)
     for move in (model_pointer.promote, model_pointer.shadow, model_pointer.canary):
-        with pytest.raises(MoveRefused, match=rf"ModelPointer {operator.case}, property moved_at: .*--repair"):
+        with pytest.raises(MoveRefusedError, match=rf"ModelPointer {operator.case}, property moved_at: .*--repair"):
             move(operator.clients, operator.case, three, "x")
-    with pytest.raises(MoveRefused, match=r"property moved_at: .*--repair"):
+    with pytest.raises(MoveRefusedError, match=r"property moved_at: .*--repair"):
         model_pointer.rollback(operator.clients, operator.case, "x")
     row = model_pointer.promote(operator.clients, operator.case, three, "mend", repair=True)
     assert (row.generation, row.previous_version, row.verdict) == (8, f"2013-03-01/{operator.case}-two", "PROMOTE")
@@ -348,7 +348,9 @@ def test_a_generation_that_is_none_is_taken_from_the_history(operator: Operator,
 
     break_(operator, "ModelPromotion", ModelPromotion.key_name(operator.case, 43), use_case=operator.case)
     four = operator.model("four")
-    with pytest.raises(MoveRefused, match=rf"ModelPromotion {operator.case}:0000000043 is there already.*--repair"):
+    with pytest.raises(
+        MoveRefusedError, match=rf"ModelPromotion {operator.case}:0000000043 is there already.*--repair"
+    ):
         model_pointer.promote(operator.clients, operator.case, four, "x")
     assert model_pointer.promote(operator.clients, operator.case, four, "x", repair=True).generation == 44
 

@@ -1,3 +1,5 @@
+"""An address in Cloud Storage is read in one place, and refused with the form that is meant."""
+
 import pytest
 
 from schemas.storage_uri import StorageUri

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.archive_objects import object_name
+
 Document = dict[str, Any]
 
 
@@ -30,8 +32,7 @@ class History:
         written = 0
         for (topic, hour), lines in self._objects.items():
             if begin <= hour < end:
-                folder = bucket / "archive" / topic / f"dt={hour.date().isoformat()}"
-                path = folder / f"{hour:%Y%m%dT%H%M}-0-0-backtest.json"
+                path = bucket / object_name(topic, hour.date(), f"{hour:%Y%m%dT%H%M}-0-0-backtest")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(lines) + "\n")
                 written += 1

@@ -27,6 +27,7 @@ from laptop import secret
 from laptop.supervisor import Supervisor
 from lunation.settings import ROOT
 from schemas import use_case
+from schemas.archive_objects import SUFFIX
 
 PROJECT = "local-dev"
 OURS = "laptop.micro_batch.MicroBatchRunner"
@@ -173,7 +174,7 @@ class _Bench:
                 if began is None and first_pull():
                     began = time.monotonic()
                 now = time.monotonic()  # what is counted below was there at this moment or came after it
-                for path in folder.rglob("*.json"):
+                for path in folder.rglob(f"*{SUFFIX}"):
                     if path not in seen:
                         seen.add(path)
                         numbers = NUMBERED.findall(path.read_bytes())

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lunation import moves
+from lunation import model_pointer
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
 from lunation.settings import ROOT, load
@@ -185,7 +185,7 @@ class Scene:
 
     def promote(self, version: str) -> int:
         """As a person does, but untried: one of them must not load; the new generation."""
-        return moves.promote(self.clients, CASE.name, version, "a benchmark", trial=lambda *_: None).generation
+        return model_pointer.promote(self.clients, CASE.name, version, "a benchmark", trial=lambda *_: None).generation
 
     def megabytes(self) -> list[float]:
         """Resident memory of each instance: of the process that answers, the largest one."""
@@ -268,7 +268,7 @@ def tell(
         before = scene_.megabytes()
         new = scene_.model()
         move("a new model", lambda: scene_.promote(new))
-        move("a rollback", lambda: moves.rollback(scene_.clients, CASE.name, "a benchmark").generation)
+        move("a rollback", lambda: model_pointer.rollback(scene_.clients, CASE.name, "a benchmark").generation)
         spoilt = scene_.model(golden=0.999)
         with phase("a model that misses its golden rows"):
             scene_.promote(spoilt)

@@ -32,6 +32,8 @@ from backtest.archive import History
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import Machine, machine
 from lunation.settings import ROOT, Schedule
+from schemas.archive_objects import SUFFIX
+from schemas.storage_uri import StorageUri
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
 from spark.conversion import convert
@@ -42,7 +44,12 @@ from spark.served import ServedModel
 from spark.training import train
 
 YEAR = datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
-FOUR_WEEKS = timedelta(days=28)
+RHYTHM = Schedule(cycle_weeks=4)
+"""Of the backtest that is measured here, whatever ``lunation.toml`` says: 13 cycles a year."""
+NEW_DAYS = 28
+"""So many days of objects come on top of the rest, where the conversion of new ones is timed."""
+EXAMPLE_WEEKS = 12
+"""So much history is resampled, where time and memory of more rows are measured."""
 Row = dict[str, Any]
 
 
@@ -108,7 +115,7 @@ def model(_: int) -> Iterator[Row]:
     theirs: list[float] = []
     done: list[Cycle] = []
     with machine((ARCHIVE, MODELS)) as here:
-        for cycle in run(here, case, 13, Schedule(cycle_weeks=4)):
+        for cycle in run(here, case, 13, RHYTHM):
             done.append(cycle)
             if cycle.retrained is not None:
                 theirs.append(boosted(here, case, cycle))
@@ -171,7 +178,7 @@ def boosted(here: Machine, case: UseCase, cycle: Cycle) -> float:
 
 
 def _ends(cycle: Cycle) -> str:
-    return (datetime.fromisoformat(cycle.begins) + FOUR_WEEKS).date().isoformat()
+    return (datetime.fromisoformat(cycle.begins) + timedelta(days=RHYTHM.cycle_days)).date().isoformat()
 
 
 # --- how fast
@@ -182,7 +189,7 @@ def conversion(rounds: int) -> Iterator[Row]:
     case = use_case("flights")
     history = History(case.history(None))
     begin, end = YEAR
-    last = end - FOUR_WEEKS
+    last = end - timedelta(days=NEW_DAYS)
     year: list[tuple[float, float]] = []
     month: list[tuple[float, float]] = []
     buckets = tuple(f"{ARCHIVE}-{number}" for number in range(rounds))
@@ -200,8 +207,8 @@ def conversion(rounds: int) -> Iterator[Row]:
                 month.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="new"))),
                               timed(duckdb.convert)))  # fmt: skip
             # The year: nothing of it is converted yet.
-            fresh = f"{job.work.rpartition('/run=')[0]}/converted/".removeprefix("gs://")
-            for entry in (here.buckets / fresh).iterdir():
+            fresh = StorageUri.parse(f"{job.work.rpartition('/run=')[0]}/converted")
+            for entry in (here.buckets / fresh.bucket / fresh.path).iterdir():
                 entry.unlink()
             with closing(InDuckdb(case, folder, out / "year")) as duckdb:
                 year.append((timed(partial(convert, here.spark, here.storage, replace(job, run_id="year"))),
@@ -284,7 +291,7 @@ class InDuckdb:
         return MERGED.format(there=there)
 
     def _found(self, topic: str) -> set[str]:
-        return {str(path) for path in (self._archive / "archive" / topic).rglob("*.json")}
+        return {str(path) for path in (self._archive / "archive" / topic).rglob(f"*{SUFFIX}")}
 
     def _lines(self, topic: str, files: dict[str, list[str]]) -> str:
         columns = self._columns[topic]
@@ -398,7 +405,7 @@ def tenfold(_: int) -> Iterator[Row]:
 
 def file_resampled(times: int, bucket: Path) -> None:
     """Put twelve weeks, each record so many times, into the bucket's folder."""
-    examples = list(use_case("flights").history(YEAR[0] + 3 * FOUR_WEEKS))
+    examples = list(use_case("flights").history(YEAR[0] + timedelta(weeks=EXAMPLE_WEEKS)))
     History(resampled(examples, times)).file(bucket, *YEAR)
 
 

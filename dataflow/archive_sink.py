@@ -18,6 +18,7 @@ from google.cloud import storage  # type: ignore[attr-defined]
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from dataflow.reading import Key
+from schemas import archive_objects
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 120.0
@@ -29,7 +30,7 @@ REPLACING = "storage.objects.delete"
 def object_name(topic: str, day: str, window: str, pane: int, shard: int, content: bytes) -> str:
     """``archive/<topic>/dt=<event date>/<window>-<pane>-<shard>-<digest>.json``."""
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return f"archive/{topic}/dt={day}/{window}-{pane}-{shard:02d}-{digest}.json"
+    return archive_objects.object_name(topic, day, f"{window}-{pane}-{shard:02d}-{digest}")
 
 
 def create_once(bucket: storage.Bucket, name: str, content: bytes, content_type: str) -> str:

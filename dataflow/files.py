@@ -15,6 +15,8 @@ from google.api_core.exceptions import NotFound
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from dataflow.reading import Source
+from schemas.envelope import MAX_MESSAGE_BYTES
+from schemas.storage_uri import SCHEME, StorageUri
 
 GZIP = b"\x1f\x8b"
 """How a gzip file begins, and no JSON."""
@@ -30,8 +32,8 @@ PACKED = {
 """How files begin that have no lines of JSON, and what they are. Looked at when gzip's packing is off."""
 HEAD_BYTES = 6
 """As many as the longest of them, and enough to tell an encoding."""
-MAX_LINE_BYTES = 10_000_000
-"""As a message may have (https://cloud.google.com/pubsub/quotas): what is larger could not be published either."""
+MAX_LINE_BYTES = MAX_MESSAGE_BYTES
+"""What is larger could not be published either."""
 BEGINNING_BYTES = 100_000
 """Of what is refused for its size or its packing so much is kept with the reason, to be recognised by."""
 CHUNK_BYTES = 1024 * 1024
@@ -59,7 +61,7 @@ def files_of(patterns: str, project: str | None) -> list[str]:
     if not named:
         raise NoSuchFile(f"{patterns!r} names no file")
     for pattern in named:
-        matches = _objects_of(pattern, project) if pattern.startswith("gs://") else _paths_of(pattern)
+        matches = _objects_of(pattern, project) if pattern.startswith(SCHEME) else _paths_of(pattern)
         if not matches and Path(pattern).is_dir():
             raise NoSuchFile(f"{pattern} is a folder: name the files in it, such as {Path(pattern) / '*.json'}")
         if not matches:
@@ -75,14 +77,17 @@ def _paths_of(pattern: str) -> list[str]:
 
 
 def _objects_of(pattern: str, project: str | None) -> list[str]:
-    bucket, _, name = pattern.removeprefix("gs://").partition("/")
-    if not bucket or not name:
+    try:
+        wanted = StorageUri.parse(pattern)
+    except ValueError:
+        wanted = StorageUri("")
+    if not wanted.path:
         raise NoSuchFile(f"{pattern}: expected gs://BUCKET/PATTERN")
     try:
-        blobs = list(storage.Client(project=project).list_blobs(bucket, match_glob=name))
+        blobs = list(storage.Client(project=project).list_blobs(wanted.bucket, match_glob=wanted.path))
     except NotFound:
-        raise NoSuchFile(f"{pattern}: there is no bucket {bucket}") from None
-    return [f"gs://{bucket}/{blob.name}" for blob in blobs if not blob.name.endswith("/")]
+        raise NoSuchFile(f"{pattern}: there is no bucket {wanted.bucket}") from None
+    return [str(StorageUri(wanted.bucket, blob.name)) for blob in blobs if not blob.name.endswith("/")]
 
 
 class ReadLines(beam.DoFn):
@@ -106,11 +111,11 @@ class ReadLines(beam.DoFn):
             yield from _documents(file, path.encode(errors="backslashreplace").decode())
 
     def _open(self, path: str) -> io.BufferedReader:
-        if not path.startswith("gs://"):
+        if not path.startswith(SCHEME):
             return Path(path).open("rb")
-        bucket, _, name = path.removeprefix("gs://").partition("/")
+        uri = StorageUri.parse(path)
         # Raw: an object that was uploaded with `Content-Encoding: gzip` comes as it lies there.
-        blob = storage.Client(project=self._project).bucket(bucket).blob(name)
+        blob = storage.Client(project=self._project).bucket(uri.bucket).blob(uri.path)
         return io.BufferedReader(cast(io.RawIOBase, blob.open("rb", raw_download=True)))
 
 

@@ -14,7 +14,9 @@ from google.cloud import storage  # type: ignore[attr-defined]
 
 from dataflow.archive_sink import create_once
 from schemas import DeadLetter
+from schemas.archive_objects import PAYLOADS
 from schemas.dead_letter import named_id
+from schemas.storage_uri import StorageUri
 
 MAX_LETTER_BYTES = 9_000_000
 
@@ -42,9 +44,9 @@ class SetAside(beam.DoFn):
     def _without_payload(self, letter: bytes) -> bytes:
         read = DeadLetter.model_validate_json(letter)
         payload = base64.b64decode(read.payload_base64)
-        name = f"archive/dead-letters/payloads/{hashlib.sha256(payload).hexdigest()}"
+        name = f"{PAYLOADS}{hashlib.sha256(payload).hexdigest()}"
         name = create_once(self._bucket, name, payload, "application/octet-stream")
-        beside: dict[str, Any] = {"payload_base64": "", "payload_uri": f"gs://{self._bucket_name}/{name}"}
+        beside: dict[str, Any] = {"payload_base64": "", "payload_uri": str(StorageUri(self._bucket_name, name))}
         if record_id := named_id(payload):
             beside["attributes"] = {"record_id": record_id, **read.attributes}
         return read.model_copy(update=beside).model_dump_json().encode()

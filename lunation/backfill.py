@@ -11,6 +11,7 @@ from lunation.deploy.accounts import account
 from lunation.deploy.dataflow import complaints, launch, running_jobs, wait_for
 from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_image, template_spec
 from lunation.settings import Settings
+from schemas.storage_uri import SCHEME
 
 
 class BackfillError(ValueError):
@@ -67,7 +68,7 @@ def backfill(
 
 
 def _in_bucket(clients: Clients, pattern: str, prefix: str) -> str:
-    if pattern.startswith("gs://"):
+    if pattern.startswith(SCHEME):
         return pattern
     files = [pattern] if Path(pattern).is_file() else sorted(file for file in glob(pattern) if Path(file).is_file())
     if not files and Path(pattern).is_dir():

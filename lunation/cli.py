@@ -6,13 +6,13 @@ from io import TextIOWrapper
 import typer
 
 from lunation.commands import (
-    accounting,
     calling,
     checking,
     comparing,
     deployment,
     judging,
     reading,
+    reconciling,
     sending,
     serving,
     training,
@@ -43,10 +43,10 @@ app.command(
     epilog="Examples: lunation query 2013-02-26.AA.305.LGA.0700 · lunation query --label late --limit 5 --json"
 )(reading.query)
 app.command(epilog="Examples: lunation verify · lunation verify --from 2013-03-01 --to 2013-03-03 --json")(
-    accounting.verify
+    reconciling.verify
 )
 app.command(epilog="Examples: lunation replay --date 2013-03-01 · lunation replay --from 2013-03-01 --all --yes")(
-    accounting.replay
+    reconciling.replay
 )
 app.command(
     epilog="Examples: lunation send flights.ndjson · zcat flights.ndjson.gz | lunation send - --rate 50 · "

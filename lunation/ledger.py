@@ -23,15 +23,13 @@ from lunation import query
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from schemas import DeadLetter, RecordId
-from schemas.archive_objects import why_not
+from schemas.archive_objects import PAYLOADS, days_of, why_not
 from schemas.dead_letter import explain
 
 OBJECTS_IN_FLIGHT = 8
 """So many objects of the archive are downloaded, or wait to be looked at, at a time: memory holds no more of it."""
 NAMED = 1000
 """So many of the skipped are kept with their names, however many there are."""
-PAYLOADS = "archive/dead-letters/payloads/"
-"""Where the archive keeps what is too large for a dead letter (``dataflow/set_aside.py``)."""
 T = TypeVar("T")
 
 
@@ -169,7 +167,8 @@ def archived_objects(
         skipped: told which objects of these days are none of the archive's, and which lie beside the folders of days;
             None: nobody wants to know.
     """
-    folder, days = f"archive/{topic}/", f"archive/{topic}/dt="
+    days = days_of(topic)
+    folder = days.removesuffix("dt=")
     # Digits come before the colon; 0 comes after the slash, and there may be no day after the last one.
     begin, end = f"{days}{first or ''}", f"{days}{last}0" if last else f"{days}:"
     found = client.list_blobs(bucket, prefix=folder, start_offset=begin, end_offset=end)

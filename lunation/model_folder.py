@@ -12,7 +12,7 @@ from schemas import ModelManifest, NamedModel
 from schemas.dead_letter import explain
 
 
-class FolderRefused(ValueError):
+class FolderRefusedError(ValueError):
     """The folder holds no model that may be named; the text says what is wrong and where."""
 
 
@@ -30,7 +30,7 @@ def check(client: storage.Client, bucket: str, model_version: str, use_case: str
     """Read the folder of ``model_version`` and compare each file with its hash.
 
     Raises:
-        FolderRefused: no manifest, one that cannot be read or is of another model, or a file that does not fit.
+        FolderRefusedError: no manifest, one that cannot be read or is of another model, or a file that does not fit.
     """
     uri = f"gs://{bucket}/models/{model_version}"
 
@@ -38,21 +38,21 @@ def check(client: storage.Client, bucket: str, model_version: str, use_case: str
         try:
             return client.bucket(bucket).blob(f"models/{model_version}/{name}").download_as_bytes()
         except NotFound:
-            raise FolderRefused(f"there is no {uri}/{name}; `lunation runs` lists the models") from None
+            raise FolderRefusedError(f"there is no {uri}/{name}; `lunation runs` lists the models") from None
 
     content = read("manifest.json")
     try:
         manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        raise FolderRefused(f"{uri}/manifest.json cannot be read: {explain(error)}") from None
+        raise FolderRefusedError(f"{uri}/manifest.json cannot be read: {explain(error)}") from None
     if manifest.use_case != use_case:
-        raise FolderRefused(f"{uri} holds a model for use case {manifest.use_case}, not {use_case}")
+        raise FolderRefusedError(f"{uri} holds a model for use case {manifest.use_case}, not {use_case}")
     if manifest.model_version != model_version:
-        raise FolderRefused(f"{uri} holds model {manifest.model_version}, not {model_version}")
+        raise FolderRefusedError(f"{uri} holds model {manifest.model_version}, not {model_version}")
     files = {"manifest.json": content} | {file.name: read(file.name) for file in manifest.files}
     for file in manifest.files:
         found = hashlib.sha256(files[file.name]).hexdigest()
         if found != file.sha256:
-            raise FolderRefused(f"{uri}/{file.name} has SHA-256 {found}; its manifest says {file.sha256}")
+            raise FolderRefusedError(f"{uri}/{file.name} has SHA-256 {found}; its manifest says {file.sha256}")
     sha256 = hashlib.sha256(content).hexdigest()
     return ModelFolder(NamedModel(model_version=model_version, uri=uri, manifest_sha256=sha256), manifest, files)

@@ -123,7 +123,7 @@ def measure(
 def _manifest(clients: Clients, version: str, tell: query.Tell) -> ModelManifest | None:
     try:
         return trained.manifest(clients, version)
-    except trained.NoSuchResult as error:
+    except trained.NoSuchResultError as error:
         tell(Broken("ModelManifest", version, "", str(error)))
         return None
 

@@ -14,10 +14,12 @@ from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import Tally, archived_objects, contents, documents, id_in, lines_of
 from schemas import DeadLetter
+from schemas.archive_objects import days_of
+from schemas.storage_uri import StorageUri
 
 LETTERS = 100_000
 """So many dead letters are looked at: a minute's work at most."""
-_DAY = re.compile(r"archive/dead-letters/dt=(\d{4}-\d{2}-\d{2})/")
+_DAY = re.compile(re.escape(days_of("dead-letters")) + r"(\d{4}-\d{2}-\d{2})/")
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,11 @@ def payload_of(clients: Clients, letter: DeadLetter, *, small: bool = False) -> 
         return b""
     # Whoever may publish may write a letter: it names nothing but the archive's own objects.
     bucket = archive_bucket(clients.target)
-    beside = f"gs://{bucket}/archive/dead-letters/"
+    beside = str(StorageUri(bucket, "archive/dead-letters/"))
     if payload or small or not letter.payload_uri.startswith(beside):
         return payload
     try:
-        kept: bytes = (
-            clients.storage.bucket(bucket).blob(letter.payload_uri.removeprefix(f"gs://{bucket}/")).download_as_bytes()
-        )
+        kept: bytes = clients.storage.bucket(bucket).blob(StorageUri.parse(letter.payload_uri).path).download_as_bytes()
     except NotFound:
         return b""
     return kept
@@ -120,9 +120,7 @@ def payload_of(clients: Clients, letter: DeadLetter, *, small: bool = False) -> 
 
 def _days(clients: Clients) -> list[date]:
     """The days with dead letters, the newest first."""
-    listed = clients.storage.list_blobs(
-        archive_bucket(clients.target), prefix="archive/dead-letters/dt=", delimiter="/"
-    )
+    listed = clients.storage.list_blobs(archive_bucket(clients.target), prefix=days_of("dead-letters"), delimiter="/")
     for _ in listed:  # the folders are known once the listing is read
         pass
     days = set()

@@ -9,8 +9,9 @@ from itertools import islice
 from lunation.clients import Clients
 from lunation.deploy.table import archive_bucket
 from lunation.ledger import Skipped, Tell, archived_objects, contents, lines_of, why
-from lunation.verify import Account, day_of
+from lunation.verify import Reconciliation
 from schemas import UseCase
+from schemas.archive_objects import day_of
 
 UNCONFIRMED = 1000
 """So many messages wait for Pub/Sub's word at a time."""
@@ -22,11 +23,11 @@ Message = tuple[str, bytes]
 """A record's id, and its document."""
 
 
-class NotConfirmed(TimeoutError):
+class NotConfirmedError(TimeoutError):
     """Pub/Sub did not confirm a message in time; the text says what to do."""
 
 
-def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) -> Iterator[Message]:
+def missing(clients: Clients, case: UseCase, reconciliation: Reconciliation, skipped: Tell) -> Iterator[Message]:
     """The records that a place lacks: from the archive, or from ``Record`` if it is the archive that lacks them. One
     that the archive has for two dates comes once.
 
@@ -35,7 +36,7 @@ def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) ->
     """
     wanted: dict[date, set[str]] = {}
     for place in ("Record", "Classification"):
-        for day, ids in account.missing[place].items():
+        for day, ids in reconciliation.missing[place].items():
             wanted.setdefault(day, set()).update(ids)
     found = set[str]()
     for day, ids in sorted(wanted.items()):
@@ -44,7 +45,7 @@ def missing(clients: Clients, case: UseCase, account: Account, skipped: Tell) ->
             if record_id in ids and record_id not in found:
                 found.add(record_id)
                 yield record_id, line
-    unkept = [record_id for _, ids in sorted(account.missing["archive"].items()) for record_id in sorted(ids)]
+    unkept = [record_id for _, ids in sorted(reconciliation.missing["archive"].items()) for record_id in sorted(ids)]
     yield from _mirrored(clients, case, unkept, skipped)
 
 
@@ -99,7 +100,7 @@ def publish(clients: Clients, messages: Iterable[Message], show: Callable[[str],
         How many were published; Pub/Sub has confirmed them all.
 
     Raises:
-        NotConfirmed: Pub/Sub has not confirmed one within :data:`CONFIRM_SECONDS`.
+        NotConfirmedError: Pub/Sub has not confirmed one within :data:`CONFIRM_SECONDS`.
         google.api_core.exceptions.GoogleAPIError: it refused one.
     """
     topic = f"projects/{clients.project}/topics/records"
@@ -121,7 +122,7 @@ def _confirm(sent: "Future[str]") -> None:
     try:
         sent.result(timeout=CONFIRM_SECONDS)
     except TimeoutError:
-        raise NotConfirmed(
+        raise NotConfirmedError(
             f"Pub/Sub has not confirmed a message for {CONFIRM_SECONDS:.0f} s. Run it again: what was published does "
             "no harm a second time"
         ) from None

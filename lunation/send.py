@@ -16,9 +16,8 @@ from typing import IO, Any
 from lunation.clients import Clients
 from schemas import Label, Record, UseCase
 from schemas.dead_letter import explain
+from schemas.envelope import MAX_MESSAGE_BYTES
 
-MESSAGE_BYTES = 10_000_000
-"""Of a message, and of the request that it is published with: https://cloud.google.com/pubsub/quotas#resource_limits"""
 AROUND_BYTES = 1000
 """More than what is around a document in its request: the topic, the record's id, tags and lengths."""
 CONFIRM_SECONDS = 60.0
@@ -38,7 +37,7 @@ class Line:
 
     Args:
         number: counted from 1.
-        data: without its end; what is beyond :data:`MESSAGE_BYTES` is left out.
+        data: without its end; what is beyond :data:`MAX_MESSAGE_BYTES` is left out.
         size: in bytes, with what is left out.
     """
 
@@ -77,7 +76,7 @@ def lines(stream: IO[bytes], name: str) -> Iterator[Line]:
         source = gzip.GzipFile(fileobj=peeked)  # type: ignore[assignment]
     number = 0
     try:
-        while begin := source.readline(MESSAGE_BYTES + 2):
+        while begin := source.readline(MAX_MESSAGE_BYTES + 2):
             number += 1
             beyond, end = 0, begin
             while not end.endswith(b"\n") and (end := source.readline(1 << 20)):
@@ -153,8 +152,10 @@ def _publish(
         sent.lines += 1
         attributes: dict[str, str] = {}
         reason = ""
-        if line.size > MESSAGE_BYTES - AROUND_BYTES:
-            reason = f"{line.size:,} bytes; a message of Pub/Sub has at most {MESSAGE_BYTES:,}, its attributes included"
+        if line.size > MAX_MESSAGE_BYTES - AROUND_BYTES:
+            reason = (
+                f"{line.size:,} bytes; a message of Pub/Sub has at most {MAX_MESSAGE_BYTES:,}, its attributes included"
+            )
         else:
             try:
                 attributes["record_id"] = read(line.data).record_id
@@ -163,7 +164,7 @@ def _publish(
         if reason:
             sent.refused += 1
             refuse(line.number, reason)
-        if not reason or (as_is and line.size <= MESSAGE_BYTES - AROUND_BYTES):
+        if not reason or (as_is and line.size <= MAX_MESSAGE_BYTES - AROUND_BYTES):
             if rate is not None:
                 time.sleep(max(0.0, begun + sent.published / rate - time.monotonic()))
             waiting.add(clients.publisher.publish(path, line.data, **attributes))

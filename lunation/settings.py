@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from schemas import USE_CASES
 from schemas.check_limits import CheckLimits
 from schemas.contract import check_use_case
+from schemas.envelope import MAX_MESSAGE_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "lunation.toml"
@@ -59,6 +60,9 @@ MEMORY: dict[float, tuple[int, int]] = {
 }
 """From so many CPUs on: how much memory, in MiB, an instance has at least and at most.
 https://cloud.google.com/run/docs/configuring/services/memory-limits"""
+MAX_EVALUATION_DAYS = 28
+"""A cycle's models are compared on no longer a window, however long the cycle is: more would keep the newest data from
+the training, and is not needed to be certain."""
 
 
 def _weekly(cron: str) -> str:
@@ -101,9 +105,9 @@ class Schedule(_Table):
 
     @property
     def evaluation_days(self) -> int:
-        """How long the window is on which a cycle's models are compared: the cycle, and at most four weeks. More would
-        keep the newest data from the training, and is not needed to be certain."""
-        return min(self.cycle_days, 28)
+        """How long the window is on which a cycle's models are compared: the cycle, and at most
+        :data:`MAX_EVALUATION_DAYS`."""
+        return min(self.cycle_days, MAX_EVALUATION_DAYS)
 
 
 class Archive(_Table):
@@ -188,7 +192,7 @@ class Volumes(_Table):
     """What is expected to come in. Only the cost estimate reads it."""
 
     records_per_day: int = Field(default=1_000_000, ge=0)
-    record_bytes: int = Field(default=1000, ge=1, le=10_000_000)
+    record_bytes: int = Field(default=1000, ge=1, le=MAX_MESSAGE_BYTES)
     labels_per_day: int = Field(default=1_000_000, ge=0)
     training_hours: float = Field(default=1.0, ge=0, le=24)
 

@@ -29,11 +29,11 @@ CAUSE = 300
 """So many characters of a cause go into another error."""
 
 
-class NoSuchResult(ValueError):
+class NoSuchResultError(ValueError):
     """A run left nothing of the kind; the text says why."""
 
 
-class NoSuchRun(NoSuchResult):
+class NoSuchRunError(NoSuchResultError):
     """No run is called so, or more than one; the text says which."""
 
 
@@ -79,13 +79,13 @@ def find(
         broken: told of each row that cannot be read; it may be the one that is looked for.
 
     Raises:
-        NoSuchRun: there is none, or there are several.
+        NoSuchRunError: there is none, or there are several.
     """
     claims = query.training_runs(clients.datastore, use_case, None, broken)
     if text == LATEST:
         ended = next((run for run in claims if run.state != RunState.RUNNING), None)
         if ended is None:
-            raise NoSuchRun(f"no run of {use_case} has ended yet, so there is no latest one; see `lunation runs`")
+            raise NoSuchRunError(f"no run of {use_case} has ended yet, so there is no latest one; see `lunation runs`")
         return Named(ended.execution, ended)
     known = {run.execution for run in claims}
     named = [Named(run.execution, run) for run in claims]
@@ -99,10 +99,10 @@ def _meant(named: Sequence[Named], use_case: str, text: str) -> Named:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise NoSuchRun(f"no run {text!r} for use case {use_case}; `lunation runs` lists them")
+        raise NoSuchRunError(f"no run {text!r} for use case {use_case}; `lunation runs` lists them")
     more = f" and {len(found) - CANDIDATES} more" if len(found) > CANDIDATES else ""
     listed = ", ".join(map(str, found[:CANDIDATES]))
-    raise NoSuchRun(f"{text!r} is the beginning or end of {len(found)} runs: {listed}{more}. Give more of one")
+    raise NoSuchRunError(f"{text!r} is the beginning or end of {len(found)} runs: {listed}{more}. Give more of one")
 
 
 def _begins_or_ends(text: str, name: str) -> bool:
@@ -113,8 +113,8 @@ def model_version(clients: Clients, use_case: str, text: str, broken: query.Tell
     """The model version of a run, by any name of it that :func:`find` takes. A whole model version is taken as it is.
 
     Raises:
-        NoSuchRun: no such run, or several.
-        NoSuchResult: it made no model; with the cause.
+        NoSuchRunError: no such run, or several.
+        NoSuchResultError: it made no model; with the cause.
     """
     if _MODEL_VERSION.fullmatch(text):
         return text
@@ -125,34 +125,34 @@ def model_version(clients: Clients, use_case: str, text: str, broken: query.Tell
     runs_so_far = query.training_runs(clients.datastore, use_case, None, lambda _: None)
     newest = next((one for one in runs_so_far if one.model_version), None)
     other = f"; the newest with a model is {runs.short_id(newest.run_id)}" if newest and text == LATEST else ""
-    raise NoSuchResult(_without_model(run) + other)
+    raise NoSuchResultError(_without_model(run) + other)
 
 
 def manifest(clients: Clients, version: str) -> ModelManifest:
     """The manifest of a model.
 
     Raises:
-        NoSuchResult: there is none, or it cannot be read.
+        NoSuchResultError: there is none, or it cannot be read.
     """
     content = _read(clients, version, "manifest.json")
     try:
         return ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        raise NoSuchResult(f"the manifest of {version} cannot be read: {explain(error)}") from None
+        raise NoSuchResultError(f"the manifest of {version} cannot be read: {explain(error)}") from None
 
 
 def evidence(clients: Clients, found: ModelManifest, name: str) -> bytes:
     """A file that tells about the run, as its manifest has it.
 
     Raises:
-        NoSuchResult: the manifest names none, it is gone, or it was changed.
+        NoSuchResultError: the manifest names none, it is gone, or it was changed.
     """
     expected = {file.name: file.sha256 for file in found.evidence}.get(name)
     if expected is None:
-        raise NoSuchResult(f"the run of {found.model_version} left no {name}: it is older than those")
+        raise NoSuchResultError(f"the run of {found.model_version} left no {name}: it is older than those")
     content = _read(clients, found.model_version, name)
     if hashlib.sha256(content).hexdigest() != expected:
-        raise NoSuchResult(f"{name} of {found.model_version} is not the file that its manifest names (SHA-256)")
+        raise NoSuchResultError(f"{name} of {found.model_version} is not the file that its manifest names (SHA-256)")
     return content
 
 
@@ -161,7 +161,7 @@ def _read(clients: Clients, version: str, name: str) -> bytes:
     try:
         content: bytes = clients.storage.bucket(bucket).blob(f"models/{version}/{name}").download_as_bytes()
     except NotFound:
-        raise NoSuchResult(
+        raise NoSuchResultError(
             f"there is no gs://{bucket}/models/{version}/{name}; `lunation runs` lists the runs"
         ) from None
     return content

@@ -1,4 +1,4 @@
-"""Accounts for every record: what the archive holds is in the fast path, and what was answered is in the archive."""
+"""Reconciles every record: what the archive holds is in the fast path, and what was answered is in the archive."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from lunation.query import Broken
 from lunation.refused import payload_of
 from lunation.settings import Settings
 from schemas import DeadLetter, UseCase, use_case
+from schemas.archive_objects import day_of
 
 SETTLE_SECONDS = 120.0
 """How long after its window an object may take to be written, and a push to be answered, before it is missed."""
@@ -36,7 +37,7 @@ class DeadLetters:
 
 
 @dataclass
-class Account:
+class Reconciliation:
     """Where the records of some event dates are. Counts are of distinct ids, if nothing else is said."""
 
     first: date
@@ -105,12 +106,12 @@ def verify(
     settle: float = SETTLE_SECONDS,
     now: datetime | None = None,
     show: Callable[[str], None] = lambda _: None,
-) -> Account:
+) -> Reconciliation:
     """Compare archive, ``Record`` and ``Classification`` day by day.
 
     Reads every object of these days, looks up each record in ``Record`` without its payload, and reads the keys of
     ``Classification``. In memory are the ids of one day, and all that are missing. What cannot be read is named in the
-    account, and the rest is compared.
+    result, and the rest is compared.
 
     Args:
         first: the first event date, in UTC.
@@ -122,18 +123,18 @@ def verify(
     grace = timedelta(seconds=settings.archive.window_seconds + settle)
     young = began - grace
     old = began - timedelta(days=settings.records.ttl_days) + grace  # the copy is older than what is archived
-    account = Account(first, last)
+    reconciliation = Reconciliation(first, last)
     case = use_case(settings.use_case)
 
     def tell(found: Broken) -> None:
-        account.broken[found] = None
+        reconciliation.broken[found] = None
 
     refused_since = first
-    for day, objects in _days(clients, account, tell):
-        filed, aside = _filed(account, day, objects, case, show)
+    for day, objects in _days(clients, reconciliation, tell):
+        filed, aside = _filed(reconciliation, day, objects, case, show)
         live = {record_id: at for record_id, at in filed.items() if at is not None}
-        account.archived += len(filed)
-        account.history += len(filed) - len(live)
+        reconciliation.archived += len(filed)
+        reconciliation.history += len(filed) - len(live)
         if live:  # a unit may have refused one before the archive's window had ended
             refused_since = min(refused_since, (min(live.values()) - timedelta(days=1)).date())
 
@@ -141,13 +142,13 @@ def verify(
         mirrored = query.times(clients.datastore_api, clients.project, "Record", "stored_at", live, tell)
         unmirrored = {record_id: live[record_id] for record_id in live.keys() - mirrored.keys() - aside}
         expired = {record_id for record_id, at in unmirrored.items() if at <= old}
-        account.mirrored += len(mirrored)
-        account.expired += len(expired)
+        reconciliation.mirrored += len(mirrored)
+        reconciliation.expired += len(expired)
 
         answered = set(query.classified_on(clients.datastore, day))
         # One that was sent twice, with two event times, was answered once.
         answered |= _when_answered(clients, live.keys() - answered, tell).keys()
-        account.classified += len(answered)
+        reconciliation.classified += len(answered)
 
         lacking = {
             "archive": _when_answered(clients, answered - filed.keys(), tell),
@@ -155,17 +156,17 @@ def verify(
             "Classification": {record_id: live[record_id] for record_id in live.keys() - answered - aside},
         }
         on_their_way = {one for found in lacking.values() for one, at in found.items() if at > young}
-        account.under_way += len(on_their_way)
+        reconciliation.under_way += len(on_their_way)
         for place, found in lacking.items():
             if missing := found.keys() - on_their_way:
-                account.missing[place][day] = set(missing)
+                reconciliation.missing[place][day] = set(missing)
     show("dead letters")
-    _read_dead_letters(case, clients, account, refused_since)
+    _read_dead_letters(case, clients, reconciliation, refused_since)
     if query.pointer(clients.datastore, case.name, tell) is not None:
         show("the deployed model")
         asked = ask(clients)
-        account.troubles, account.unasked = asked.troubles, asked.unanswered
-    return account
+        reconciliation.troubles, reconciliation.unasked = asked.troubles, asked.unanswered
+    return reconciliation
 
 
 def _when_answered(clients: Clients, record_ids: Iterable[str], tell: query.Tell) -> dict[str, datetime]:
@@ -173,17 +174,19 @@ def _when_answered(clients: Clients, record_ids: Iterable[str], tell: query.Tell
 
 
 def _days(
-    clients: Clients, account: Account, tell: query.Tell
+    clients: Clients, reconciliation: Reconciliation, tell: query.Tell
 ) -> Iterator[tuple[date, Iterable[tuple[storage.Blob, bytes]]]]:
     """Each day of which something is archived or was answered, with its objects."""
     bucket = archive_bucket(clients.target)
-    blobs = archived_objects(clients.storage, bucket, "records", account.first, account.last, account.strangers.add)
-    filed = groupby(contents(blobs, account.unreadable.add), lambda found: day_of(found[0].name))
+    blobs = archived_objects(
+        clients.storage, bucket, "records", reconciliation.first, reconciliation.last, reconciliation.strangers.add
+    )
+    filed = groupby(contents(blobs, reconciliation.unreadable.add), lambda found: day_of(found[0].name))
     group = next(filed, None)
-    start = account.first
+    start = reconciliation.first
     while True:
         answered = query.next_classified_day(clients.datastore, start, tell)
-        if answered is not None and account.last is not None and answered > account.last:
+        if answered is not None and reconciliation.last is not None and answered > reconciliation.last:
             answered = None
         days = [day for day in (group and group[0], answered) if day is not None]
         if not days:
@@ -197,13 +200,8 @@ def _days(
         start = day + timedelta(days=1)
 
 
-def day_of(name: str) -> date:
-    """The event date in ``archive/records/dt=2013-03-01/…``."""
-    return date.fromisoformat(name.split("/")[2].removeprefix("dt="))
-
-
 def _filed(
-    account: Account,
+    reconciliation: Reconciliation,
     day: date,
     objects: Iterable[tuple[storage.Blob, bytes]],
     case: UseCase,
@@ -223,13 +221,13 @@ def _filed(
                 named = id_in(line.data)
                 told = Skipped(line.where, why(error))
                 if named is None:
-                    account.unreadable.add(told)
+                    reconciliation.unreadable.add(told)
                     continue
-                account.set_aside.add(told)
+                reconciliation.set_aside.add(told)
                 record_id = named
                 if record_id not in filed:  # a good line of that id is expected everywhere
                     aside.add(record_id)
-            account.duplicates += record_id in filed
+            reconciliation.duplicates += record_id in filed
             before = filed.setdefault(record_id, None)
             if not history:
                 filed[record_id] = blob.time_created if before is None else min(before, blob.time_created)
@@ -237,14 +235,20 @@ def _filed(
     return filed, aside
 
 
-def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since: date) -> None:
+def _read_dead_letters(case: UseCase, clients: Clients, reconciliation: Reconciliation, since: date) -> None:
     groups: dict[tuple[str, str, str], DeadLetters] = {}
     seen: set[tuple[str, str]] = set()
-    lacking = {place: {one: day for day, ids in days.items() for one in ids} for place, days in account.missing.items()}
+    lacking = {
+        place: {one: day for day, ids in days.items() for one in ids} for place, days in reconciliation.missing.items()
+    }
     bucket = archive_bucket(clients.target)
-    blobs = archived_objects(clients.storage, bucket, "dead-letters", since, skipped=account.strangers.add)
-    lines = (line for blob, content in contents(blobs, account.unreadable.add) for line in lines_of(blob.name, content))
-    for letter in documents(lines, DeadLetter.model_validate_json, account.unreadable.add):
+    blobs = archived_objects(clients.storage, bucket, "dead-letters", since, skipped=reconciliation.strangers.add)
+    lines = (
+        line
+        for blob, content in contents(blobs, reconciliation.unreadable.add)
+        for line in lines_of(blob.name, content)
+    )
+    for letter in documents(lines, DeadLetter.model_validate_json, reconciliation.unreadable.add):
         if (letter.unit, letter.message_id) in seen:
             continue
         seen.add((letter.unit, letter.message_id))
@@ -256,9 +260,9 @@ def _read_dead_letters(case: UseCase, clients: Clients, account: Account, since:
         payload = payload_of(clients, letter)
         record_id = _record_in(case, payload)
         if record_id in lacking[place]:  # what is no record was not archived as one
-            account.missing[place][lacking[place].pop(record_id)].discard(record_id)
-            account.refused[place] += 1
-    account.dead = sorted(groups.values(), key=lambda one: (-len(one.message_ids), one.unit, one.reason))
+            reconciliation.missing[place][lacking[place].pop(record_id)].discard(record_id)
+            reconciliation.refused[place] += 1
+    reconciliation.dead = sorted(groups.values(), key=lambda one: (-len(one.message_ids), one.unit, one.reason))
 
 
 def _record_in(case: UseCase, payload: bytes) -> str | None:

@@ -27,7 +27,7 @@ from laptop import secret
 from laptop.identity import Identity
 from laptop.ports import HOST
 from laptop.supervisor import Supervisor
-from lunation import moves
+from lunation import model_pointer
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
 from lunation.deploy.plan import apply
@@ -119,7 +119,7 @@ class _Door:
         bucket, features = self._clients.storage.bucket(models_bucket(self._clients.target)), self._record["features"]
         for name, content in small_model.files(self._case, features, bucket.name, date, run_id).items():
             bucket.blob(f"models/{date}/{run_id}/{name}").upload_from_string(content)
-        moves.promote(self._clients, self._case.name, f"{date}/{run_id}", "rehearsed")
+        model_pointer.promote(self._clients, self._case.name, f"{date}/{run_id}", "rehearsed")
         for function in (*PUSHED, *ASKED):
             found = self._clients.functions.get_function(name=self._path(function))
             self._urls[function] = found.service_config.uri

@@ -26,6 +26,7 @@ from lunation.deploy.units import UNITS
 from rehearsal.agents import AGENTS
 from rehearsal.project import NUMBER
 from rehearsal.recorder import Call
+from schemas.storage_uri import StorageUri
 
 
 class UnknownMethodError(Exception):
@@ -403,8 +404,8 @@ def _agent(service: str, permission: str, resource: str, *, follows: bool = Fals
 
 
 def _object(uri: str) -> str:
-    bucket, _, name = uri.removeprefix("gs://").partition("/")
-    return f"projects/_/buckets/{bucket}/objects/{name}"
+    parsed = StorageUri.parse(uri)
+    return f"projects/_/buckets/{parsed.bucket}/objects/{parsed.path}"
 
 
 def _repository(image: str) -> str:

@@ -27,7 +27,7 @@ from google.rpc.code_pb2 import INTERNAL
 from laptop.errors import not_found
 from laptop.identity import Identity
 from laptop.surface import Rpc
-from lunation import moves, query
+from lunation import model_pointer, query
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
 from lunation.deploy.staging import stage_dataflow
@@ -109,7 +109,7 @@ class Traffic:
         self._publish(3)
         self._abandon(first)
         self._train_by_schedule()
-        moves.shadow(self._clients, self._case.name, first, "rehearsal")
+        model_pointer.shadow(self._clients, self._case.name, first, "rehearsal")
         self._until(self._compared, "a comparison")
         self._clients.publisher.publish(self._topic("records"), b"no record").result(timeout=30)
         self._ask()

@@ -11,6 +11,8 @@ from lunation.deploy.plan import ApplyError, apply, destroy, plan
 from lunation.deploy.resource import Resource
 from rehearsal.project import DAY, Project
 from rehearsal.recorder import Call
+from schemas.archive_objects import object_name
+from schemas.storage_uri import StorageUri
 
 DAYS_AWAY = (1, 10, 40)
 """Within, after, and long after the time in which a deleted role can be had back, and beyond the one in which its id is
@@ -35,12 +37,12 @@ def of_a_running_job(rows: Sequence[Resource], clients: Clients, calls: Iterable
     """
     found = []
     for job, location in sorted(_staged(calls).items()):
-        bucket, _, prefix = location.removeprefix("gs://").partition("/")
-        name = f"{prefix.rstrip('/')}/{job}/pipeline.pb"
-        day = _gone_on(_rules(clients, bucket), name, JOB_DAYS)
+        staging = StorageUri.parse(location)
+        uri = StorageUri(staging.bucket, f"{staging.path.rstrip('/')}/{job}/pipeline.pb")
+        day = _gone_on(_rules(clients, uri.bucket), uri.path, JOB_DAYS)
         if day is not None:
             found.append(
-                f"job {job}: gs://{bucket}/{name} is deleted on day {day} by a rule of its bucket; a worker that "
+                f"job {job}: {uri} is deleted on day {day} by a rule of its bucket; a worker that "
                 "starts later cannot fetch it"
             )
     for row in rows:
@@ -160,7 +162,7 @@ def _lasting(row: Resource) -> list[str]:
     if row.kind == "file":
         return [row.name]
     if row.kind == "bucket" and row.keeps_data:
-        return ["archive/records/dt=2013-01-01/1.json", "models/2013-01-01/run/manifest.json"]
+        return [object_name("records", "2013-01-01", "1"), "models/2013-01-01/run/manifest.json"]
     return []
 
 

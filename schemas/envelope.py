@@ -13,6 +13,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
+MAX_MESSAGE_BYTES = 10_000_000
+"""Largest message that Pub/Sub takes, attributes included, and the largest request that publishes some:
+https://cloud.google.com/pubsub/quotas#resource_limits"""
+
 
 class EnvelopeError(ValueError):
     """The body is no Pub/Sub message in any known shape. The text says what was found and what is expected."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
+from schemas.storage_uri import StorageUri
 from spark.job import JobFailed
 
 
@@ -30,9 +31,9 @@ class Found:
 
 def listed(storage: Any, folder: str) -> dict[str, Found]:
     """Every object below ``gs://bucket/path`` by its URI."""
-    bucket, _, path = folder.removeprefix("gs://").partition("/")
-    found = storage.list_blobs(bucket, prefix=f"{path}/", fields="items(name,md5Hash,size),nextPageToken")
-    return {f"gs://{bucket}/{blob.name}": Found(blob.md5_hash, blob.size or 0) for blob in found}
+    uri = StorageUri.parse(folder)
+    found = storage.list_blobs(uri.bucket, prefix=f"{uri.path}/", fields="items(name,md5Hash,size),nextPageToken")
+    return {str(StorageUri(uri.bucket, blob.name)): Found(blob.md5_hash, blob.size or 0) for blob in found}
 
 
 def md5s(storage: Any, folder: str) -> dict[str, str]:
@@ -78,5 +79,5 @@ def remove(storage: Any, uri: str) -> None:
 
 
 def _blob(storage: Any, uri: str) -> Any:
-    bucket, _, path = uri.removeprefix("gs://").partition("/")
-    return storage.bucket(bucket).blob(path)
+    parsed = StorageUri.parse(uri)
+    return storage.bucket(parsed.bucket).blob(parsed.path)

@@ -9,6 +9,7 @@ from google.pubsub_v1.types import pubsub as _pubsub
 from functions.runtime.batcher import Batcher, Entry
 from functions.runtime.rpc import Code, Refused, Rpc, RpcError
 from functions.runtime.wire import Repeated
+from schemas.envelope import MAX_MESSAGE_BYTES
 
 PublishRequest: Any = _pubsub.PublishRequest.pb()
 PublishResponse: Any = _pubsub.PublishResponse.pb()
@@ -18,7 +19,6 @@ MESSAGES = Repeated(PublishRequest, "messages")
 MAX_MESSAGES = 1000
 MAX_BYTES = 4 << 20
 """Of one request. Pub/Sub takes 10 MB."""
-MAX_MESSAGE_BYTES = 10_000_000
 
 
 class MessageRefused(Refused):

@@ -15,7 +15,7 @@ def model_version(clients: "Clients", use_case: str, text: str) -> str:
     """The model version that ``text`` means; of ``latest`` it says which that is.
 
     Raises:
-        lunation.trained.NoSuchResult: there is none, or there are several.
+        lunation.trained.NoSuchResultError: there is none, or there are several.
     """
     from lunation import trained
     from lunation.commands.findings import tell_broken

@@ -14,7 +14,7 @@ from lunation.commands.session import session
 
 if TYPE_CHECKING:
     from lunation.asked import Asked
-    from lunation.moves import Try
+    from lunation.model_pointer import Try
     from lunation.query import Broken
     from lunation.settings import Settings
     from schemas import ModelPointer, ModelPromotion
@@ -172,11 +172,11 @@ def promote(
     target: TargetOption = None,
 ) -> None:
     """Serve a model, once it was tried as an instance would serve it. A canary ends with it."""
-    from lunation import moves
+    from lunation import model_pointer
 
     with session(target) as (settings, clients):
         version = model_version(clients, settings.use_case, run)
-        move = moves.promote(
+        move = model_pointer.promote(
             clients,
             settings.use_case,
             version,
@@ -194,13 +194,13 @@ def rollback(
     target: TargetOption = None,
 ) -> None:
     """Serve an older model again, once it was tried. A canary ends with it."""
-    from lunation import moves
+    from lunation import model_pointer
     from lunation.commands.findings import tell_broken
 
     broken: list[Broken] = []
     with session(target) as (settings, clients):
         try:
-            move = moves.rollback(
+            move = model_pointer.rollback(
                 clients, settings.use_case, reason, to=to, broken=broken.append, trial=_trial(settings)
             )
         finally:
@@ -210,11 +210,11 @@ def rollback(
 
 def shadow(run: CandidateArgument, reason: ReasonOption, target: TargetOption = None) -> None:
     """Have a model score every pushed record beside the one that serves; its answers only go to the archive."""
-    from lunation import moves
+    from lunation import model_pointer
 
     with session(target) as (settings, clients):
         version = None if run == "none" else model_version(clients, settings.use_case, run)
-        move = moves.shadow(clients, settings.use_case, version, reason, trial=_trial(settings))
+        move = model_pointer.shadow(clients, settings.use_case, version, reason, trial=_trial(settings))
     _print_move(move)
 
 
@@ -226,13 +226,13 @@ def canary(
     target: TargetOption = None,
 ) -> None:
     """Let a model answer a share of the records; a record id stays with the model it falls to."""
-    from lunation import moves
+    from lunation import model_pointer
 
     if not 0 < share < 1:
         fail(f"--share is {share}: expected a number above 0 and below 1")
     with session(target) as (settings, clients):
         version = None if run == "none" else model_version(clients, settings.use_case, run)
-        move = moves.canary(
+        move = model_pointer.canary(
             clients,
             settings.use_case,
             version,
@@ -246,9 +246,9 @@ def canary(
 
 def _trial(settings: "Settings") -> "Try":
     """With the memory that an instance has there."""
-    from lunation import moves
+    from lunation import model_pointer
 
-    return partial(moves.serves_it, memory=settings.functions.classify.memory_mib * 2**20)
+    return partial(model_pointer.serves_it, memory=settings.functions.classify.memory_mib * 2**20)
 
 
 def _print_move(move: "ModelPromotion") -> None:

@@ -6,6 +6,7 @@ from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, PaneInfo, PaneIn
 from google.api_core.exceptions import Forbidden
 
 from dataflow.archive_sink import WriteObjects, content_of, object_name
+from schemas.archive_objects import day_of, why_not
 from tests.dataflow.conftest import PROJECT, Cloud
 
 WINDOW = IntervalWindow(60, 120)
@@ -30,6 +31,15 @@ def test_the_name_tells_date_window_pane_shard_and_content() -> None:
     first = object_name("labels", "2013-01-31", "20130131T100000", 2, 7, b"a\n")
     assert first == "archive/labels/dt=2013-01-31/20130131T100000-2-07-87428fc522803d31.json"
     assert first != object_name("labels", "2013-01-31", "20130131T100000", 2, 7, b"b\n")
+
+
+@pytest.mark.parametrize("topic", ["records", "labels", "dead-letters"])
+@pytest.mark.parametrize("window", ["20130131T100000", "backfill"])
+def test_what_is_written_is_what_the_readers_take_for_the_archive(topic: str, window: str) -> None:
+    """Under another name it would lie there, and neither train a model nor be missed by ``verify``."""
+    name = object_name(topic, "2013-01-31", window, 2, 7, b"a\n")
+    assert why_not(name, 2) is None
+    assert day_of(name).isoformat() == "2013-01-31"
 
 
 def test_a_bundle_that_is_tried_again_writes_the_same_object(cloud: Cloud) -> None:

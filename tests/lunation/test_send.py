@@ -147,7 +147,7 @@ def test_many_that_do_not_fit_are_counted(publisher: Publisher) -> None:
 
 def test_a_line_that_is_no_message_is_not_sent(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pub/Sub's limit is told, and the line is never held as a whole; the next one is the next."""
-    monkeypatch.setattr(send, "MESSAGE_BYTES", 2000)
+    monkeypatch.setattr(send, "MAX_MESSAGE_BYTES", 2000)
     monkeypatch.setattr(send, "AROUND_BYTES", 0)
     huge = record("a")[:-1] + b', "x": "' + b"x" * 5_000_000 + b'"}'
     done = publisher.send("-", given=huge + b"\n" + record("b"), code=2)
@@ -160,7 +160,7 @@ def test_a_line_that_is_no_message_is_not_sent(publisher: Publisher, monkeypatch
 
 def test_the_largest_line_that_is_sent_is_taken(publisher: Publisher) -> None:
     """What surrounds a document in its request counts, too: one line more is refused, and ends nothing."""
-    room = send.MESSAGE_BYTES - send.AROUND_BYTES
+    room = send.MAX_MESSAGE_BYTES - send.AROUND_BYTES
     around = record("a" * 128)[:-1] + b', "x": "', b'"}'
     largest = around[0] + b"x" * (room - sum(map(len, around))) + around[1]
     beyond = [largest + b"x" * extra for extra in (1, 400, 900)]
@@ -176,11 +176,11 @@ def test_the_largest_line_that_is_sent_is_taken(publisher: Publisher) -> None:
 
 def test_a_line_of_white_space_and_more_is_cut_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind more of it than a message has: it is a line that is too large, not a part of one, nor none."""
-    monkeypatch.setattr(send, "MESSAGE_BYTES", 100)
+    monkeypatch.setattr(send, "MAX_MESSAGE_BYTES", 100)
     for before in (50, 200):
         content = b" " * before + b'{"a": "' + b"x" * 90 + b'"}'
         (line,) = send.lines(BytesIO(content + b"\n\n"), "x")
-        assert line.size > send.MESSAGE_BYTES, (line, len(content))
+        assert line.size > send.MAX_MESSAGE_BYTES, (line, len(content))
 
 
 def test_a_pipe_with_a_name_is_a_file(publisher: Publisher, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lunation import query, runs, trained
-from lunation.trained import NoSuchResult, NoSuchRun
+from lunation.trained import NoSuchResultError, NoSuchRunError
 from schemas import RunState, TrainingRun
 
 CLIENTS: Any = SimpleNamespace(datastore=None)
@@ -53,11 +53,11 @@ def test_a_run_is_found_by_the_beginning_or_end_of_any_of_its_names(text: str) -
 
 def test_what_means_several_is_refused_with_the_candidates() -> None:
     """Each by its short id, its run id and what became of it."""
-    with pytest.raises(NoSuchRun, match="2 runs") as refused:
+    with pytest.raises(NoSuchRunError, match="2 runs") as refused:
         trained.find(CLIENTS, "flights", "374b")
     assert "374bdd00 (20261130-030000-374bdd00, HOLD), 374bcb15 (20261129-030000-374bcb15, HOLD)" in str(refused.value)
     for text in ("beef", "", "../x", "4aad"):
-        with pytest.raises(NoSuchRun, match="`lunation runs`"):
+        with pytest.raises(NoSuchRunError, match="`lunation runs`"):
             trained.find(CLIENTS, "flights", text)
 
 
@@ -71,19 +71,19 @@ def test_a_whole_name_means_its_run_though_another_begins_so(monkeypatch: pytest
 def test_latest_is_the_newest_that_has_ended() -> None:
     """Also if it failed: then a model of it is refused with the cause, in short, and with the newest that made one."""
     assert trained.find(CLIENTS, "flights", "latest").run == ROWS[1]
-    with pytest.raises(NoSuchResult, match=r"made no model: no labels .* …") as refused:
+    with pytest.raises(NoSuchResultError, match=r"made no model: no labels .* …") as refused:
         trained.model_version(CLIENTS, "flights", "latest")
     assert len(str(refused.value)) < 500
     assert "in full: lunation runs e4b00001" in str(refused.value)
     assert "the newest with a model is 374bdd00" in str(refused.value)
-    with pytest.raises(NoSuchResult, match="is not over yet"):
+    with pytest.raises(NoSuchResultError, match="is not over yet"):
         trained.model_version(CLIENTS, "flights", "9f00aa01")
 
 
 def test_nothing_is_latest_before_the_first_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, rather than taken for an id."""
     monkeypatch.setattr(query, "training_runs", lambda *_: ROWS[:1])
-    with pytest.raises(NoSuchRun, match="no run of flights has ended yet"):
+    with pytest.raises(NoSuchRunError, match="no run of flights has ended yet"):
         trained.find(CLIENTS, "flights", "latest")
 
 

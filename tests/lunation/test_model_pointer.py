@@ -12,13 +12,13 @@ from google.cloud import datastore
 from typer.testing import CliRunner
 
 from laptop.supervisor import Supervisor
-from lunation import moves, query
+from lunation import model_pointer, query
 from lunation.asked import Asked
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
-from lunation.model_folder import FolderRefused, check
-from lunation.moves import MoveRefused
+from lunation.model_folder import FolderRefusedError, check
+from lunation.model_pointer import MoveRefusedError
 from lunation.settings import load
 from schemas import USE_CASES, ModelPointer, ModelPromotion, use_case
 from tests.functions.doubles import models
@@ -64,7 +64,7 @@ class Operator:
         """New models, promoted one after the other; none is tried, which would take a second each."""
         versions = [self.model(name) for name in names]
         for version in versions:
-            moves.promote(self.clients, self.case, version, "test", trial=blindly)
+            model_pointer.promote(self.clients, self.case, version, "test", trial=blindly)
         return versions
 
     def run(self, *arguments: str, code: int = 0) -> Result:
@@ -77,7 +77,7 @@ class Operator:
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clients, dict[str, str]]]:
     """Two servers with the bucket and the index that a deployment makes."""
-    state = tmp_path_factory.mktemp("moves") / "state"
+    state = tmp_path_factory.mktemp("model-pointer") / "state"
     with pytest.MonkeyPatch.context() as patch, Supervisor(state, ["datastore", "storage"]) as running:
         for variable in ("DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
             patch.setenv(variable, "")  # the clients set them; they are put back afterwards
@@ -103,15 +103,15 @@ def test_each_move_is_a_generation_with_a_history_row_that_holds_the_pointer(ope
     """Promote, shadow, canary, rollback: the row of each generation says what, why and who, and where it stood."""
     one, two = operator.promote("one", "two")
     three = operator.model("three")
-    moves.shadow(operator.clients, operator.case, three, "a look")
-    moves.canary(operator.clients, operator.case, one, "careful", share=0.25)
+    model_pointer.shadow(operator.clients, operator.case, three, "a look")
+    model_pointer.canary(operator.clients, operator.case, one, "careful", share=0.25)
     standing = operator.pointer()
     assert (standing.model_version, standing.generation) == (two, 4)
     assert standing.shadow is not None
     assert standing.shadow.model_version == three
     assert standing.canary is not None
     assert (standing.canary.model_version, standing.canary.share) == (one, 0.25)
-    moves.rollback(operator.clients, operator.case, "false alarms")
+    model_pointer.rollback(operator.clients, operator.case, "false alarms")
     history = query.promotions(operator.clients.datastore, operator.case)
     assert [(row.generation, row.verdict, row.model_version, row.previous_version, row.reason) for row in history] == [
         (5, "ROLLBACK", one, two, "false alarms"),
@@ -131,13 +131,13 @@ def test_a_candidate_that_is_promoted_is_none_any_more(operator: Operator) -> No
     """Neither shadow nor canary of itself; and a model that serves cannot become one."""
     operator.promote("one")
     two = operator.model("two")
-    moves.shadow(operator.clients, operator.case, two, "a look")
-    moves.canary(operator.clients, operator.case, two, "careful")
-    moves.promote(operator.clients, operator.case, two, "good")
+    model_pointer.shadow(operator.clients, operator.case, two, "a look")
+    model_pointer.canary(operator.clients, operator.case, two, "careful")
+    model_pointer.promote(operator.clients, operator.case, two, "good")
     now = operator.pointer()
     assert (now.model_version, now.shadow, now.canary) == (two, None, None)
-    for move in (moves.shadow, moves.canary, moves.promote):
-        with pytest.raises(MoveRefused, match="serves"):
+    for move in (model_pointer.shadow, model_pointer.canary, model_pointer.promote):
+        with pytest.raises(MoveRefusedError, match="serves"):
             move(operator.clients, operator.case, two, "again")
     assert operator.pointer().generation == 4
 
@@ -145,28 +145,28 @@ def test_a_candidate_that_is_promoted_is_none_any_more(operator: Operator) -> No
 def test_none_ends_a_candidate(operator: Operator) -> None:
     """Each by itself."""
     one, two, _ = operator.promote("one", "two", "three")
-    moves.shadow(operator.clients, operator.case, one, "x")
-    moves.canary(operator.clients, operator.case, two, "x")
-    moves.canary(operator.clients, operator.case, None, "x")
+    model_pointer.shadow(operator.clients, operator.case, one, "x")
+    model_pointer.canary(operator.clients, operator.case, two, "x")
+    model_pointer.canary(operator.clients, operator.case, None, "x")
     assert operator.pointer().canary is None
     assert operator.pointer().shadow is not None
-    moves.shadow(operator.clients, operator.case, None, "x")
+    model_pointer.shadow(operator.clients, operator.case, None, "x")
     assert operator.pointer().shadow is None
 
 
 def test_two_rollbacks_go_two_models_back_and_not_to_the_bad_one_again(operator: Operator) -> None:
     """What was rolled back from is off the pile, whatever candidates came between; --to goes anywhere."""
     one, two, three = operator.promote("one", "two", "three")
-    moves.shadow(operator.clients, operator.case, one, "x")
-    assert moves.rollback(operator.clients, operator.case, "bad").model_version == two
-    assert moves.rollback(operator.clients, operator.case, "bad too").model_version == one
-    with pytest.raises(MoveRefused, match="no model before"):
-        moves.rollback(operator.clients, operator.case, "x")
-    assert moves.rollback(operator.clients, operator.case, "it was not", to=3).model_version == three
-    with pytest.raises(MoveRefused, match="no generation 77"):
-        moves.rollback(operator.clients, operator.case, "x", to=77)
-    with pytest.raises(MoveRefused, match="serves now"):
-        moves.rollback(operator.clients, operator.case, "x", to=7)
+    model_pointer.shadow(operator.clients, operator.case, one, "x")
+    assert model_pointer.rollback(operator.clients, operator.case, "bad").model_version == two
+    assert model_pointer.rollback(operator.clients, operator.case, "bad too").model_version == one
+    with pytest.raises(MoveRefusedError, match="no model before"):
+        model_pointer.rollback(operator.clients, operator.case, "x")
+    assert model_pointer.rollback(operator.clients, operator.case, "it was not", to=3).model_version == three
+    with pytest.raises(MoveRefusedError, match="no generation 77"):
+        model_pointer.rollback(operator.clients, operator.case, "x", to=77)
+    with pytest.raises(MoveRefusedError, match="serves now"):
+        model_pointer.rollback(operator.clients, operator.case, "x", to=7)
 
 
 @pytest.mark.parametrize("by_hand", [False, True], ids=["by a command", "by hand, without a history row"])
@@ -183,12 +183,12 @@ def test_who_is_slower_moves_nothing(operator: Operator, monkeypatch: pytest.Mon
             entity["model_version"] = theirs
             client.put(entity)
         else:
-            moves.promote(operator.clients, operator.case, theirs, "faster")
+            model_pointer.promote(operator.clients, operator.case, theirs, "faster")
         return check(*arguments)
 
     monkeypatch.setattr("lunation.model_folder.check", meanwhile)
-    with pytest.raises(MoveRefused, match="somebody else moved the pointer"):
-        moves.promote(operator.clients, operator.case, mine, "slower")
+    with pytest.raises(MoveRefusedError, match="somebody else moved the pointer"):
+        model_pointer.promote(operator.clients, operator.case, mine, "slower")
     assert operator.pointer().model_version == theirs
     assert "slower" not in [row.reason for row in query.promotions(client, operator.case)]
 
@@ -209,8 +209,8 @@ def test_a_folder_that_does_not_fit_is_refused(operator: Operator) -> None:
         (other, "use case trains"),
         (renamed, "holds model 2013-03-01/elsewhere"),
     ):
-        for move in (moves.promote, moves.shadow, moves.canary):
-            with pytest.raises(FolderRefused, match=words):
+        for move in (model_pointer.promote, model_pointer.shadow, model_pointer.canary):
+            with pytest.raises(FolderRefusedError, match=words):
                 move(operator.clients, operator.case, version, "x")
     assert operator.pointer().generation == 1
 
@@ -220,19 +220,19 @@ def test_an_older_model_whose_manifest_was_changed_is_not_rolled_back_to(operato
     one, _ = operator.promote("one", "two")
     blob = operator.blob(one, "manifest.json")
     blob.upload_from_string(json.dumps(json.loads(blob.download_as_bytes()) | {"threshold": 0.9}))
-    with pytest.raises(MoveRefused, match="is not the one that served as generation 1"):
-        moves.rollback(operator.clients, operator.case, "x")
+    with pytest.raises(MoveRefusedError, match="is not the one that served as generation 1"):
+        model_pointer.rollback(operator.clients, operator.case, "x")
 
 
 def test_what_the_gate_rejected_answers_only_when_a_person_says_so_twice(operator: Operator) -> None:
     """A shadow may be anything; promote and canary name the gate's reasons and want --despite-verdict."""
     operator.promote("one")
     bad = operator.model("bad", verdict="REJECT", reasons=["log-loss is worse"])
-    for move in (moves.promote, moves.canary):
-        with pytest.raises(MoveRefused, match=r"rejected .*log-loss is worse.*--despite-verdict"):
+    for move in (model_pointer.promote, model_pointer.canary):
+        with pytest.raises(MoveRefusedError, match=r"rejected .*log-loss is worse.*--despite-verdict"):
             move(operator.clients, operator.case, bad, "x")
-    moves.shadow(operator.clients, operator.case, bad, "a look")
-    moves.promote(operator.clients, operator.case, bad, "I know better", despite_verdict=True)
+    model_pointer.shadow(operator.clients, operator.case, bad, "a look")
+    model_pointer.promote(operator.clients, operator.case, bad, "I know better", despite_verdict=True)
     assert operator.pointer().model_version == bad
 
 
@@ -244,7 +244,7 @@ def test_a_pointer_of_before_candidates_still_reads(operator: Operator) -> None:
     old.update(named.model_dump() | {"use_case": operator.case, "generation": 41, "moved_at": models.MOVED_AT})
     operator.clients.datastore.put(old)
     assert operator.pointer().shadow is None
-    assert moves.shadow(operator.clients, operator.case, operator.model("two"), "x").generation == 42
+    assert model_pointer.shadow(operator.clients, operator.case, operator.model("two"), "x").generation == 42
 
 
 def test_the_commands_move_and_say_what_served_when(operator: Operator) -> None:
@@ -293,19 +293,19 @@ def test_what_no_instance_could_serve_is_never_pointed_to(operator: Operator, wo
     --despite-verdict is no way round. One that was pointed to all the same is not gone back to."""
     operator.promote("one")
     bad = operator.model("bad", **UNFIT[words])
-    moves.promote(operator.clients, operator.case, bad, "x", trial=blindly)
+    model_pointer.promote(operator.clients, operator.case, bad, "x", trial=blindly)
     operator.promote("two")
     if words == "within 20 s":  # once is enough
-        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
-            moves.rollback(operator.clients, operator.case, "x")
+        with pytest.raises(MoveRefusedError, match=f"no instance could serve {bad}: .*{words}"):
+            model_pointer.rollback(operator.clients, operator.case, "x")
         return
-    for move in (moves.promote, moves.canary, moves.shadow):
-        with pytest.raises(MoveRefused, match=f"no instance could serve {bad}: .*{words}"):
+    for move in (model_pointer.promote, model_pointer.canary, model_pointer.shadow):
+        with pytest.raises(MoveRefusedError, match=f"no instance could serve {bad}: .*{words}"):
             move(operator.clients, operator.case, bad, "x")
-    with pytest.raises(MoveRefused, match=words):
-        moves.promote(operator.clients, operator.case, bad, "x", despite_verdict=True)
-    with pytest.raises(MoveRefused, match=words):
-        moves.rollback(operator.clients, operator.case, "x")
+    with pytest.raises(MoveRefusedError, match=words):
+        model_pointer.promote(operator.clients, operator.case, bad, "x", despite_verdict=True)
+    with pytest.raises(MoveRefusedError, match=words):
+        model_pointer.rollback(operator.clients, operator.case, "x")
     assert operator.pointer().generation == 3
 
 
@@ -323,17 +323,17 @@ def test_a_pointer_that_cannot_be_read_is_replaced_when_a_person_says_so(operato
     one, _ = operator.promote("one", "two")
     three = operator.model("three")
     break_(operator, "ModelPointer", operator.case, moved_at="yesterday", generation=7)
-    for move in (moves.promote, moves.shadow, moves.canary):
-        with pytest.raises(MoveRefused, match=rf"ModelPointer {operator.case}, property moved_at: .*--repair"):
+    for move in (model_pointer.promote, model_pointer.shadow, model_pointer.canary):
+        with pytest.raises(MoveRefusedError, match=rf"ModelPointer {operator.case}, property moved_at: .*--repair"):
             move(operator.clients, operator.case, three, "x")
-    with pytest.raises(MoveRefused, match=r"property moved_at: .*--repair"):
-        moves.rollback(operator.clients, operator.case, "x")
-    row = moves.promote(operator.clients, operator.case, three, "mend", repair=True)
+    with pytest.raises(MoveRefusedError, match=r"property moved_at: .*--repair"):
+        model_pointer.rollback(operator.clients, operator.case, "x")
+    row = model_pointer.promote(operator.clients, operator.case, three, "mend", repair=True)
     assert (row.generation, row.previous_version, row.verdict) == (8, f"2013-03-01/{operator.case}-two", "PROMOTE")
     assert row.reason.startswith(f"mend (repairs ModelPointer {operator.case}, property moved_at: ")
     assert (operator.pointer().generation, operator.pointer().model_version) == (8, three)
     assert query.promotions(operator.clients.datastore, operator.case)[0] == row
-    assert moves.rollback(operator.clients, operator.case, "x", to=1).model_version == one
+    assert model_pointer.rollback(operator.clients, operator.case, "x", to=1).model_version == one
 
 
 @pytest.mark.parametrize("generation", ["seven", 0, None, 3.5])
@@ -343,13 +343,16 @@ def test_a_generation_that_is_none_is_taken_from_the_history(operator: Operator,
     break_(operator, "ModelPointer", operator.case, generation=generation)
     break_(operator, "ModelPromotion", ModelPromotion.key_name(operator.case, 41), use_case=7)
     break_(operator, "ModelPromotion", f"{operator.case}:last", use_case=operator.case)
-    assert moves.promote(operator.clients, operator.case, operator.model("3"), "x", repair=True).generation == 42
+    three = operator.model("3")
+    assert model_pointer.promote(operator.clients, operator.case, three, "x", repair=True).generation == 42
 
     break_(operator, "ModelPromotion", ModelPromotion.key_name(operator.case, 43), use_case=operator.case)
     four = operator.model("four")
-    with pytest.raises(MoveRefused, match=rf"ModelPromotion {operator.case}:0000000043 is there already.*--repair"):
-        moves.promote(operator.clients, operator.case, four, "x")
-    assert moves.promote(operator.clients, operator.case, four, "x", repair=True).generation == 44
+    with pytest.raises(
+        MoveRefusedError, match=rf"ModelPromotion {operator.case}:0000000043 is there already.*--repair"
+    ):
+        model_pointer.promote(operator.clients, operator.case, four, "x")
+    assert model_pointer.promote(operator.clients, operator.case, four, "x", repair=True).generation == 44
 
 
 def test_the_commands_name_what_is_broken_and_go_on(operator: Operator) -> None:
@@ -357,7 +360,7 @@ def test_the_commands_name_what_is_broken_and_go_on(operator: Operator) -> None:
     operator.case = "flights"  # the one in lunation.toml
     one, two = operator.model("x1"), operator.model("x2")
     for version in (one, two):
-        moves.promote(operator.clients, "flights", version, "test", repair=True)
+        model_pointer.promote(operator.clients, "flights", version, "test", repair=True)
     newest = operator.pointer().generation
     key = ModelPromotion.key_name("flights", newest - 1)
     break_(operator, "ModelPromotion", key, reason=7)
@@ -388,7 +391,7 @@ def test_models_says_what_serves_by_what_an_instance_says(operator: Operator, mo
     """It serves since when the instance has it; else what serves in its place, what is being loaded, and why."""
     operator.case = "flights"
     version = operator.model("asked")
-    moves.promote(operator.clients, "flights", version, "test", repair=True, trial=blindly)
+    model_pointer.promote(operator.clients, "flights", version, "test", repair=True, trial=blindly)
     generation = operator.pointer().generation
 
     def says(**report: Any) -> Result:

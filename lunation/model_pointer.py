@@ -31,10 +31,10 @@ from schemas.shapes import unindexed
 MOST_GENERATIONS = 10**10
 """A history row's key has ten digits for it."""
 Try = Callable[[str, ModelFolder], None]
-"""Tries a model of a use case; raises :class:`MoveRefused` if no instance could serve it."""
+"""Tries a model of a use case; raises :class:`MoveRefusedError` if no instance could serve it."""
 
 
-class MoveRefused(ValueError):
+class MoveRefusedError(ValueError):
     """The pointer was not moved; the text says why and what to do."""
 
 
@@ -54,7 +54,7 @@ def serves_it(use_case: str, found: ModelFolder, memory: int = INSTANCE_BYTES) -
     """Try a model as an instance with so many bytes of memory would serve it.
 
     Raises:
-        MoveRefused: no instance could, or the trial could not be held here.
+        MoveRefusedError: no instance could, or the trial could not be held here.
     """
     named = found.named
     try:
@@ -63,9 +63,9 @@ def serves_it(use_case: str, found: ModelFolder, memory: int = INSTANCE_BYTES) -
                 use_case_called(use_case), Folder(named.model_version, named.manifest_sha256, found.files)
             )
     except TrialError as error:
-        raise MoveRefused(f"{named.model_version} could not be tried, so nothing was changed: {error}") from error
+        raise MoveRefusedError(f"{named.model_version} could not be tried, so nothing was changed: {error}") from error
     if refusal is not None:
-        raise MoveRefused(
+        raise MoveRefusedError(
             f"no instance could serve {named.model_version}: {refusal}. So nothing was changed: promote another model, "
             "or make one by `lunation retrain --force`"
         )
@@ -87,13 +87,13 @@ def promote(
         repair: replace a pointer that cannot be read, too, by a generation above all that there is a trace of.
 
     Raises:
-        MoveRefused: it serves already, no instance could serve it, the gate rejected it, the pointer cannot be read, or
-            somebody else moved the pointer meanwhile.
-        lunation.model_folder.FolderRefused: its folder is not what it should be.
+        MoveRefusedError: it serves already, no instance could serve it, the gate rejected it, the pointer cannot be
+            read, or somebody else moved the pointer meanwhile.
+        lunation.model_folder.FolderRefusedError: its folder is not what it should be.
     """
     before, mended = _repaired(clients, use_case) if repair else (_standing(clients, use_case), "")
     if before.pointer is not None and before.pointer.model_version == model_version:
-        raise MoveRefused(f"{model_version} serves already, since generation {before.pointer.generation}")
+        raise MoveRefusedError(f"{model_version} serves already, since generation {before.pointer.generation}")
     named = _accepted(clients, use_case, model_version, despite_verdict, trial)
     return _move(clients, use_case, before, "PROMOTE", reason + mended, named, _kept_shadow(before, named), None)
 
@@ -115,20 +115,20 @@ def rollback(
         broken: is told of a history row that cannot be read; the others count.
 
     Raises:
-        MoveRefused: there is none, no instance could serve it, or somebody else moved the pointer meanwhile.
-        lunation.model_folder.FolderRefused: its folder is no longer what it was.
+        MoveRefusedError: there is none, no instance could serve it, or somebody else moved the pointer meanwhile.
+        lunation.model_folder.FolderRefusedError: its folder is no longer what it was.
         lunation.query.BrokenEntityError: a history row cannot be read, and nobody is there to be told.
     """
     before = _standing(clients, use_case)
     if before.pointer is None:
-        raise MoveRefused(f"no model of {use_case} has been promoted yet, so there is none to go back to")
+        raise MoveRefusedError(f"no model of {use_case} has been promoted yet, so there is none to go back to")
     history = query.promotions(clients.datastore, use_case, None, broken)
     older = _generation(history, to) if to is not None else _one_before(history)
     if older.model_version == before.pointer.model_version:
-        raise MoveRefused(f"generation {older.generation} is {older.model_version}, which serves now")
+        raise MoveRefusedError(f"generation {older.generation} is {older.model_version}, which serves now")
     found = model_folder.check(clients.storage, models_bucket(clients.target), older.model_version, use_case)
     if found.named.manifest_sha256 != older.manifest_sha256:
-        raise MoveRefused(
+        raise MoveRefusedError(
             f"{older.uri}/manifest.json is not the one that served as generation {older.generation}: "
             f"its SHA-256 is {found.named.manifest_sha256}, not {older.manifest_sha256}"
         )
@@ -143,9 +143,9 @@ def shadow(
     """Score ``model_version`` beside the served model without serving it; None ends that.
 
     Raises:
-        MoveRefused: nothing serves yet, it serves itself, no instance could score by it, or somebody else moved the
-            pointer meanwhile.
-        lunation.model_folder.FolderRefused: its folder is not what it should be.
+        MoveRefusedError: nothing serves yet, it serves itself, no instance could score by it, or somebody else moved
+            the pointer meanwhile.
+        lunation.model_folder.FolderRefusedError: its folder is not what it should be.
     """
     before, served = _serving(clients, use_case, model_version)
     # A model that the gate rejected may be looked at: nobody gets its answers.
@@ -166,9 +166,9 @@ def canary(
     """Let ``model_version`` answer ``share`` of the record ids; None ends that.
 
     Raises:
-        MoveRefused: nothing serves yet, it serves itself, the gate rejected it, no instance could serve it, or somebody
-            else moved the pointer.
-        lunation.model_folder.FolderRefused: its folder is not what it should be.
+        MoveRefusedError: nothing serves yet, it serves itself, the gate rejected it, no instance could serve it, or
+            somebody else moved the pointer.
+        lunation.model_folder.FolderRefusedError: its folder is not what it should be.
     """
     before, served = _serving(clients, use_case, model_version)
     named = None
@@ -188,7 +188,7 @@ def _standing(clients: Clients, use_case: str) -> Standing:
     wrong: list[query.Broken] = []
     pointer = query.read(ModelPointer, entity, wrong.append)
     if pointer is None:
-        raise MoveRefused(
+        raise MoveRefusedError(
             f"{'; '.join(map(str, wrong))}. Where it stands cannot be told, so nothing was changed: `lunation promote "
             "--repair MODEL_VERSION --reason …` replaces it"
         )
@@ -236,16 +236,18 @@ def _last_generation(clients: Clients, use_case: str) -> int:
 def _serving(clients: Clients, use_case: str, model_version: str | None) -> tuple[Standing, ModelPointer]:
     before = _standing(clients, use_case)
     if before.pointer is None:
-        raise MoveRefused(f"no model of {use_case} serves yet, so there is none to compare with: promote one first")
+        raise MoveRefusedError(
+            f"no model of {use_case} serves yet, so there is none to compare with: promote one first"
+        )
     if before.pointer.model_version == model_version:
-        raise MoveRefused(f"{model_version} is the model that serves; a candidate is another one")
+        raise MoveRefusedError(f"{model_version} is the model that serves; a candidate is another one")
     return before, before.pointer
 
 
 def _accepted(clients: Clients, use_case: str, model_version: str, despite_verdict: bool, trial: Try) -> NamedModel:
     found = model_folder.check(clients.storage, models_bucket(clients.target), model_version, use_case)
     if found.manifest.verdict is Verdict.REJECT and not despite_verdict:
-        raise MoveRefused(
+        raise MoveRefusedError(
             f"the gate rejected {model_version}: {'; '.join(found.manifest.reasons)}. "
             "To let it answer nevertheless, say --despite-verdict"
         )
@@ -262,7 +264,7 @@ def _generation(history: list[ModelPromotion], generation: int) -> ModelPromotio
     for row in history:
         if row.generation == generation:
             return row
-    raise MoveRefused(f"there was no generation {generation}; `lunation models` lists them")
+    raise MoveRefusedError(f"there was no generation {generation}; `lunation models` lists them")
 
 
 def _one_before(history: list[ModelPromotion]) -> ModelPromotion:
@@ -275,7 +277,7 @@ def _one_before(history: list[ModelPromotion]) -> ModelPromotion:
         if not pile or pile[-1].model_version != row.model_version:
             pile.append(row)
     if len(pile) < 2:
-        raise MoveRefused("there is no model before the one that serves; `lunation models` shows the history")
+        raise MoveRefusedError("there is no model before the one that serves; `lunation models` shows the history")
     return pile[-2]
 
 
@@ -331,12 +333,12 @@ def _move(
             return row
         if isinstance(error, FailedPrecondition | AlreadyExists | Aborted):
             if found is not None and _look(clients, use_case)[1] == before.version:
-                raise MoveRefused(
+                raise MoveRefusedError(
                     f"ModelPromotion {found.key.name} is there already, and the pointer stands at generation "
                     f"{before.generation}, so nothing was changed: somebody wrote one of the two by hand. `lunation "
                     "promote --repair MODEL_VERSION --reason …` goes on above both"
                 ) from error
-            raise MoveRefused(
+            raise MoveRefusedError(
                 "somebody else moved the pointer at the same time, so nothing was changed: look at "
                 "`lunation models`, and decide again"
             ) from error

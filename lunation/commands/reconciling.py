@@ -10,7 +10,7 @@ from lunation.commands.printing import err, fail, out, plain, print_json, print_
 from lunation.commands.session import session
 
 if TYPE_CHECKING:
-    from lunation.verify import Account
+    from lunation.verify import Reconciliation
 
 DayOption = Annotated[
     datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="Only records of this event date (UTC).")
@@ -46,12 +46,12 @@ def verify(
     each); of the answers it reads the keys. What is in the subscriptions it does not see: a record that no consumer has
     taken is in none of the three.
     """
-    from lunation import verify as accounting
+    from lunation import verify as reconciliation
     from lunation.commands.findings import tell_broken, tell_skipped
 
     begin, end = _span(day, first, last, days)
     with session(target) as (settings, clients), err.status("reading …") as status:
-        found = accounting.verify(
+        found = reconciliation.verify(
             settings,
             clients,
             first=begin,
@@ -94,7 +94,7 @@ def replay(
     are nowhere to be had; 1: an error.
     """
     from lunation import replay as again
-    from lunation import verify as accounting
+    from lunation import verify as reconciliation
     from lunation.commands.findings import tell_broken, tell_skipped
     from lunation.ledger import Tally, archived_objects
     from schemas import use_case
@@ -106,14 +106,14 @@ def replay(
         case = use_case(settings.use_case)
         if everything:
             wanted = None
-            bucket = accounting.archive_bucket(clients.target)
+            bucket = reconciliation.archive_bucket(clients.target)
             sizes = [blob.size for blob in archived_objects(clients.storage, bucket, "records", begin, end)]
             what = f"all records {span}: {len(sizes):,} objects, {sum(sizes) / 1e6:,.1f} MB"
             nothing = not sizes
             messages = again.archived(clients, case, begin, end, skipped.add)
         else:
             with err.status("reading …") as status:
-                found = accounting.verify(
+                found = reconciliation.verify(
                     settings,
                     clients,
                     first=begin,
@@ -164,7 +164,7 @@ def _describe(first: date, last: date | None) -> str:
     return f"from {first} on" if last is None else f"of {first} to {last}"
 
 
-def _document(found: "Account", limit: int) -> dict[str, Any]:
+def _document(found: "Reconciliation", limit: int) -> dict[str, Any]:
     from lunation.commands.findings import broken_json, skipped_json
 
     return {
@@ -195,7 +195,7 @@ def _document(found: "Account", limit: int) -> dict[str, Any]:
     }
 
 
-def _print(found: "Account", limit: int, grace: float) -> None:
+def _print(found: "Reconciliation", limit: int, grace: float) -> None:
     besides = {
         "archive": {
             "of history only": found.history,

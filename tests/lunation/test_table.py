@@ -16,10 +16,12 @@ from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.images import Image
+from lunation.deploy.names import SCHEDULER_JOB, WORKFLOW, template_image
 from lunation.deploy.plan import Change, apply, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import APIS, SCHEDULER_JOB, WORKFLOW, resources, template_image
-from lunation.deploy.units import UNITS
+from lunation.deploy.stack import UNITS
+from lunation.deploy.stack.project import APIS
+from lunation.deploy.table import resources
 from lunation.deploy.workflows import Workflow
 from lunation.settings import Schedule, Settings, load
 from rehearsal.judge import Judge
@@ -200,6 +202,32 @@ def test_every_grant_says_why_and_ends_at_the_smallest_resource(planned: Planned
                 roles = [grant.role for grant in row.grants]
                 assert all(role in predefined or isinstance(role, CustomRole) for role in roles)
                 assert not [role for role in predefined if "storage." in role or "pubsub." in role]
+
+
+def test_what_a_unit_may_do_is_granted_where_its_module_says(planned: Planned) -> None:
+    """Each permit, on the access row of its resource: one that names no such row would be granted nowhere."""
+    project, target = planned.clients.project, planned.clients.target
+    access = {row.name: row for row in planned.rows if isinstance(row, Access)}
+    stated = 0
+    for unit in UNITS.values():
+        member = f"serviceAccount:lunation-{unit.name}@{project}.iam.gserviceaccount.com"
+        for address, permit in unit.permits(target).items():
+            assert address in access, f"{unit.name}: no row grants anything on {address}"
+            granted = [
+                (grant.role.name if isinstance(grant.role, CustomRole) else grant.role, grant.why, grant.condition)
+                for grant in access[address].grants
+                if grant.member == member
+            ]
+            assert (permit.role, permit.why, permit.condition) in granted, address
+            stated += 1
+    assert stated > 20
+
+
+def test_the_policy_of_the_project_knows_every_unit(planned: Planned) -> None:
+    """Also those that it grants nothing: whatever their accounts have there by hand is too much."""
+    (access,) = [row for row in planned.rows if row.address == "access/project"]
+    assert isinstance(access, Access)
+    assert access.policy.units == tuple(UNITS)
 
 
 LAUNCHES = ("image", "function", "dataflow-job", "workflow", "scheduler-job")

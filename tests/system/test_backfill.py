@@ -13,8 +13,9 @@ from lunation import ledger, query, runs
 from lunation.backfill import backfill
 from lunation.clients import Clients
 from lunation.deploy import staging
+from lunation.deploy.names import archive_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import archive_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import load
 from tests.dataflow.conftest import record
 from tests.support import eventually

@@ -22,8 +22,9 @@ from lunation import ledger
 from lunation.cli import app
 from lunation.clients import Clients
 from lunation.deploy import staging
+from lunation.deploy.names import archive_bucket, models_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import archive_bucket, models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.ledger import archived_objects
 from lunation.settings import load
 from schemas import use_case

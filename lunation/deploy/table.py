@@ -8,16 +8,17 @@ The rows are made by the modules of :mod:`lunation.deploy.stack`, one a unit; on
 a service that the target does not have is left out: a laptop has no IAM, no monitoring, no builds.
 """
 
-from lunation.deploy import watch
 from lunation.deploy.releases import Release, staged
-from lunation.deploy.resource import Resource, owned
+from lunation.deploy.resource import Resource
 from lunation.deploy.stack import (
     UNITS,
+    alerts,
     archive,
     build,
     callers,
     classify,
     classify_http,
+    dashboard,
     database,
     ingest_fast,
     project,
@@ -39,7 +40,8 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
         shipped: what is deployed. None: what is staged now from the sources, under ``build/``.
     """
     of = Deployment(settings.of(target), target, shipped or staged(), Grants(target, list(UNITS.values())))
-    rows = [*_who(of), *_kept(of), *_launched(of), *owned("project", *watch.rows(of.settings))]
+    watched = (*alerts.alerts(of.settings.monitoring), *dashboard.dashboard())
+    rows = [*_who(of), *_kept(of), *_launched(of), *watched]
     return [row for row in rows if target.serves(row.service)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from laptop.errors import ServiceError
 from lunation.clients import Clients
-from lunation.deploy import costs, deployer, staging, watch
+from lunation.deploy import costs, deployer, staging
 from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
@@ -19,7 +19,7 @@ from lunation.deploy.images import Image
 from lunation.deploy.names import SCHEDULER_JOB, WORKFLOW, template_image
 from lunation.deploy.plan import Change, apply, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.stack import UNITS
+from lunation.deploy.stack import UNITS, alerts, dashboard
 from lunation.deploy.stack.project import APIS
 from lunation.deploy.table import resources
 from lunation.deploy.workflows import Workflow
@@ -188,7 +188,7 @@ def test_whoever_deploys_by_the_guide_may_make_every_alert(tmp_path: Path) -> No
     """One that looks at the log is a rule of Cloud Logging, too, which no role of Monitoring gives."""
     with rehearsed(tmp_path, Documented()) as (stage, clients):
         stage.project.lacks = {"logging.notificationRules.create"}
-        rows = watch.rows(load())
+        rows = [*alerts.alerts(load().monitoring), *dashboard.dashboard()]
         assert {change.action for change in apply(rows, clients)} == {"create"}
 
 
@@ -348,14 +348,14 @@ def test_nobody_is_everybody(planned: Planned) -> None:
 def test_what_an_alert_waits_for_in_a_log_is_what_is_logged() -> None:
     """A text that changes in the function changes the alert."""
     source = (ROOT / "functions" / "classify" / "serving.py").read_text()
-    for text in (watch.POINTER_NOT_FOLLOWED, watch.MODEL_NOT_SERVED):
+    for text in (alerts.POINTER_NOT_FOLLOWED, alerts.MODEL_NOT_SERVED):
         assert f'"{text}"' in source
 
 
 def test_the_alerts_of_the_rhythm_watch_what_is_deployed() -> None:
     """The workflow and the job by the names that the table gives them."""
-    assert f'workflow_id = "{WORKFLOW}"' in watch.WORKFLOW
-    assert f'job_id = "{SCHEDULER_JOB}"' in watch.SCHEDULER
+    assert f'workflow_id = "{WORKFLOW}"' in alerts.WORKFLOW
+    assert f'job_id = "{SCHEDULER_JOB}"' in alerts.SCHEDULER
 
 
 def test_the_workflow_gets_the_rhythm_of_the_settings(planned: Planned) -> None:

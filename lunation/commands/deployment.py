@@ -188,8 +188,8 @@ def stage(
     as_json: JsonOption = False,
 ) -> None:
     """Build what would be shipped, under build/, and list it with the hash of its bytes."""
+    from lunation.deploy.artefacts import contents
     from lunation.deploy.releases import staged
-    from lunation.deploy.staging import contents
 
     made = staged()
     if part is not None:

@@ -11,7 +11,7 @@ import pytest
 
 from laptop.errors import ServiceError
 from lunation.clients import Clients
-from lunation.deploy import costs, deployer, staging
+from lunation.deploy import artefacts, costs, deployer
 from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
@@ -49,7 +49,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planned]:
     """Planned once."""
     settings = load(monitoring={"email": "team@example.com"})
     with pytest.MonkeyPatch.context() as patch, empty_project(settings.target("production")) as target:
-        patch.setattr(staging, "BUILD", tmp_path_factory.mktemp("table"))
+        patch.setattr(artefacts, "BUILD", tmp_path_factory.mktemp("table"))
         for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
             patch.setenv(variable, "")
         yield Planned(settings, Clients(target))

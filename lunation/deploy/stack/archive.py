@@ -3,6 +3,7 @@
 import json
 
 from lunation.deploy.access import BucketPolicy, subscription_policy, topic_policy
+from lunation.deploy.artefacts import read_entry
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.names import (
     ARCHIVE_JOB,
@@ -16,7 +17,6 @@ from lunation.deploy.pubsub import Subscription
 from lunation.deploy.resource import SYSTEM, Resource, owned
 from lunation.deploy.stack.deployment import Deployment
 from lunation.deploy.stack.unit import Permit, Unit
-from lunation.deploy.staging import read_entry
 from lunation.deploy.storage import Bucket, StagedFile
 from lunation.settings import Target
 

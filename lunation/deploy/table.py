@@ -39,47 +39,47 @@ def resources(settings: Settings, target: Target, shipped: Release | None = None
     Args:
         shipped: what is deployed. None: what is staged now from the sources, under ``build/``.
     """
-    of = Deployment(settings.of(target), target, shipped or staged(), Grants(target, list(UNITS.values())))
-    watched = (*alerts.alerts(of.settings.monitoring), *dashboard.dashboard())
-    rows = [*_who(of), *_kept(of), *_launched(of), *watched]
+    deployment = Deployment(settings.of(target), target, shipped or staged(), Grants(target, list(UNITS.values())))
+    watched = (*alerts.alerts(deployment.settings.monitoring), *dashboard.dashboard())
+    rows = [*_identities(deployment), *_kept(deployment), *_launched(deployment), *watched]
     return [row for row in rows if target.serves(row.service)]
 
 
-def _who(of: Deployment) -> list[Resource]:
+def _identities(deployment: Deployment) -> list[Resource]:
     """The APIs, the accounts and roles, and what is granted on the whole project."""
-    return [*project.apis(), *of.grants.identities(), *project.access(of)]
+    return [*project.apis(), *deployment.grants.identities(), *project.access(deployment)]
 
 
-def _kept(of: Deployment) -> list[Resource]:
+def _kept(deployment: Deployment) -> list[Resource]:
     """What is kept, each with who may do what there."""
     return [
-        *archive.bucket(of),
-        *train.bucket(of),
-        *build.shipped(of),
-        *archive.spec(of),
-        *topics.topics(of),
-        *classify.topics_access(of),
-        *submit.topics_access(of),
-        *archive.subscriptions(of),
+        *archive.bucket(deployment),
+        *train.bucket(deployment),
+        *build.shipped(deployment),
+        *archive.spec(deployment),
+        *topics.topics(deployment),
+        *classify.topics_access(deployment),
+        *submit.topics_access(deployment),
+        *archive.subscriptions(deployment),
         *topics.review_subscriptions(),
-        *callers.push_account_access(of),
-        *train.account_access(of),
+        *callers.push_account_access(deployment),
+        *train.account_access(deployment),
         *database.database(),
     ]
 
 
-def _launched(of: Deployment) -> list[Resource]:
+def _launched(deployment: Deployment) -> list[Resource]:
     """What runs as somebody. Records are pushed to a function when it is there and may be called."""
     return [
-        *build.image(of),
-        *ingest_fast.function(of),
-        *classify.function(of),
-        *submit.function(of),
-        *classify_http.function(of),
-        *ingest_fast.pushes(of),
-        *classify.pushes(of),
-        *archive.job(of),
-        *train.template(of),
-        *retrain.workflow(of),
-        *scheduler.job(of),
+        *build.image(deployment),
+        *ingest_fast.function(deployment),
+        *classify.function(deployment),
+        *submit.function(deployment),
+        *classify_http.function(deployment),
+        *ingest_fast.pushes(deployment),
+        *classify.pushes(deployment),
+        *archive.job(deployment),
+        *train.template(deployment),
+        *retrain.workflow(deployment),
+        *scheduler.job(deployment),
     ]

@@ -64,18 +64,18 @@ def _permits(target: Target) -> dict[str, Permit]:
 UNIT = Unit("archive", "files every message in the archive", platform=DATAFLOW_WORKER, permits=_permits)
 
 
-def bucket(of: Deployment) -> tuple[Resource, ...]:
+def bucket(deployment: Deployment) -> tuple[Resource, ...]:
     """The bucket with every record and label, and who may do what there."""
-    name = of.archive_bucket
-    return owned(UNIT.name, Bucket(name, versioned=True), of.grants.on(BucketPolicy(name), first=UNIT.name))
+    name = deployment.archive_bucket
+    return owned(UNIT.name, Bucket(name, versioned=True), deployment.grants.on(BucketPolicy(name), first=UNIT.name))
 
 
-def spec(of: Deployment) -> tuple[Resource, ...]:
+def spec(deployment: Deployment) -> tuple[Resource, ...]:
     """What tells Dataflow where the pipeline's image is, and which parameters it takes."""
-    shipped, build = of.release.artefacts.dataflow, of.build_bucket
+    shipped, build = deployment.release.artefacts.dataflow, deployment.build_bucket
     content = {
         # A laptop's Dataflow takes the zip that the image would be built from.
-        "image": template_image(of.target, shipped.label) or f"gs://{build}/{shipped.object_name}",
+        "image": template_image(deployment.target, shipped.label) or f"gs://{build}/{shipped.object_name}",
         "sdkInfo": {"language": "PYTHON"},
         "metadata": json.loads(read_entry(shipped, "dataflow/metadata.json")),
     }
@@ -83,36 +83,40 @@ def spec(of: Deployment) -> tuple[Resource, ...]:
     return owned(UNIT.name, file)
 
 
-def subscriptions(of: Deployment) -> tuple[Resource, ...]:
+def subscriptions(deployment: Deployment) -> tuple[Resource, ...]:
     """What it reads, who may read that, and who may add to the dead letters."""
     return owned(
         UNIT.name,
-        of.grants.on(topic_policy("dead-letters")),
+        deployment.grants.on(topic_policy("dead-letters")),
         *(Subscription(f"{topic}-archive", topic) for topic in FILED),
-        *(of.grants.on(subscription_policy(f"{topic}-archive")) for topic in FILED),
+        *(deployment.grants.on(subscription_policy(f"{topic}-archive")) for topic in FILED),
     )
 
 
-def job(of: Deployment) -> tuple[Resource, ...]:
+def job(deployment: Deployment) -> tuple[Resource, ...]:
     """The streaming job."""
-    project, settings, source = of.target.project, of.settings.archive, of.release.artefacts.dataflow.label
+    project, settings, source = (
+        deployment.target.project,
+        deployment.settings.archive,
+        deployment.release.artefacts.dataflow.label,
+    )
     window_seconds = str(settings.window_seconds)
     made = StreamingJob(
         ARCHIVE_JOB,
-        spec=f"gs://{of.build_bucket}/{template_spec(source)}",
+        spec=f"gs://{deployment.build_bucket}/{template_spec(source)}",
         parameters={
             "records_subscription": f"projects/{project}/subscriptions/records-archive",
             "labels_subscription": f"projects/{project}/subscriptions/labels-archive",
             "dead_letters_subscription": f"projects/{project}/subscriptions/dead-letters-archive",
             "comparisons_subscription": f"projects/{project}/subscriptions/comparisons-archive",
             "dead_letters_topic": f"projects/{project}/topics/dead-letters",
-            "archive_bucket": of.archive_bucket,
-            "use_case": of.settings.use_case,
+            "archive_bucket": deployment.archive_bucket,
+            "use_case": deployment.settings.use_case,
             "window_seconds": window_seconds,
         },
         labels={**SYSTEM, "source": source, "window-seconds": window_seconds},
-        service_account=of.runs_as(UNIT.name),
-        image=template_image(of.target, source),
+        service_account=deployment.runs_as(UNIT.name),
+        image=template_image(deployment.target, source),
         max_workers=settings.max_workers,
     )
     return owned(UNIT.name, made)

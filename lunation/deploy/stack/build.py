@@ -28,35 +28,35 @@ UNIT = Unit(
 )
 
 
-def _image_name(of: Deployment) -> str:
-    return f"archive:{of.release.artefacts.dataflow.label}"
+def _image_name(deployment: Deployment) -> str:
+    return f"archive:{deployment.release.artefacts.dataflow.label}"
 
 
-def _repository(of: Deployment) -> Repository:
-    return Repository(REPOSITORY, running=(_image_name(of),))
+def _repository(deployment: Deployment) -> Repository:
+    return Repository(REPOSITORY, running=(_image_name(deployment),))
 
 
-def shipped(of: Deployment) -> tuple[Resource, ...]:
+def shipped(deployment: Deployment) -> tuple[Resource, ...]:
     """The bucket and the repository, each with who may do what there, and every artefact of the release."""
-    bucket, release = of.build_bucket, of.release
+    bucket, release = deployment.build_bucket, deployment.release
     return owned(
         UNIT.name,
         Bucket(bucket, keeps_data=False),
-        of.grants.on(BucketPolicy(bucket), first=UNIT.name),
-        _repository(of),
-        of.grants.on(repository_policy(REPOSITORY), first=UNIT.name),
+        deployment.grants.on(BucketPolicy(bucket), first=UNIT.name),
+        _repository(deployment),
+        deployment.grants.on(repository_policy(REPOSITORY), first=UNIT.name),
         *(StagedFile.of(bucket, one) for one in release.artefacts.all()),
         StagedFile(bucket, release.object_name, release.to_bytes()),
     )
 
 
-def image(of: Deployment) -> tuple[Resource, ...]:
+def image(deployment: Deployment) -> tuple[Resource, ...]:
     """The archive pipeline's image, built by Cloud Build."""
     made = Image(
-        _image_name(of),
-        repository=_repository(of),
-        source=(of.build_bucket, of.release.artefacts.dataflow.object_name),
-        build_account=of.runs_as(UNIT.name),
-        copied_from=of.release.image,
+        _image_name(deployment),
+        repository=_repository(deployment),
+        source=(deployment.build_bucket, deployment.release.artefacts.dataflow.object_name),
+        build_account=deployment.runs_as(UNIT.name),
+        copied_from=deployment.release.image,
     )
     return owned(UNIT.name, made)

@@ -23,7 +23,7 @@ PUSH = Unit("push", "is whom Pub/Sub calls the functions as", permits=_pushed_to
 CALLER = Unit("caller", "may submit records and ask for classifications over HTTP", permits=_open_to_callers)
 
 
-def push_account_access(of: Deployment) -> tuple[Resource, ...]:
+def push_account_access(deployment: Deployment) -> tuple[Resource, ...]:
     """Who may push as :data:`PUSH`: Pub/Sub itself."""
     signs = Grant(
         "roles/iam.serviceAccountOpenIdTokenCreator",

@@ -30,32 +30,36 @@ UNIT = Unit(
 )
 
 
-def environment(of: Deployment, clients: Clients) -> dict[str, str]:
+def environment(deployment: Deployment, clients: Clients) -> dict[str, str]:
     """The variables of what serves a model."""
-    return {**of.function_environment(clients), "MODELS_BUCKET": of.models_bucket}
+    return {**deployment.function_environment(clients), "MODELS_BUCKET": deployment.models_bucket}
 
 
-def _function(of: Deployment) -> Function:
-    return of.function(
+def _function(deployment: Deployment) -> Function:
+    return deployment.function(
         UNIT.name,
         entry_point="classify_push",
         folder="classify",
-        size=of.settings.functions.classify,
-        environment=lambda clients: environment(of, clients),
+        size=deployment.settings.functions.classify,
+        environment=lambda clients: environment(deployment, clients),
     )
 
 
-def topics_access(of: Deployment) -> tuple[Resource, ...]:
+def topics_access(deployment: Deployment) -> tuple[Resource, ...]:
     """Who publishes answers, and comparisons of two models' answers."""
-    return owned(UNIT.name, of.grants.on(topic_policy("classifications")), of.grants.on(topic_policy("comparisons")))
+    return owned(
+        UNIT.name,
+        deployment.grants.on(topic_policy("classifications")),
+        deployment.grants.on(topic_policy("comparisons")),
+    )
 
 
-def function(of: Deployment) -> tuple[Resource, ...]:
+def function(deployment: Deployment) -> tuple[Resource, ...]:
     """The function, and who may call it."""
-    return owned(UNIT.name, _function(of), of.grants.on(function_policy(UNIT.name)))
+    return owned(UNIT.name, _function(deployment), deployment.grants.on(function_policy(UNIT.name)))
 
 
-def pushes(of: Deployment) -> tuple[Resource, ...]:
+def pushes(deployment: Deployment) -> tuple[Resource, ...]:
     """What pushes records to it."""
-    push_to, push_as = _function(of).url, of.runs_as("push")
+    push_to, push_as = _function(deployment).url, deployment.runs_as("push")
     return owned(UNIT.name, Subscription("records-classify", "records", push_to=push_to, push_as=push_as))

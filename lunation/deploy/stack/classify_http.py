@@ -22,14 +22,14 @@ UNIT = Unit(
 )
 
 
-def function(of: Deployment) -> tuple[Resource, ...]:
+def function(deployment: Deployment) -> tuple[Resource, ...]:
     """The function, and who may call it."""
-    made = of.function(
+    made = deployment.function(
         UNIT.name,
         entry_point="classify_http",
         folder="classify",
-        size=of.settings.functions.classify,
-        environment=lambda clients: classify.environment(of, clients),
+        size=deployment.settings.functions.classify,
+        environment=lambda clients: classify.environment(deployment, clients),
         internal=False,
     )
-    return owned(UNIT.name, made, of.grants.on(function_policy(UNIT.name)))
+    return owned(UNIT.name, made, deployment.grants.on(function_policy(UNIT.name)))

@@ -23,25 +23,28 @@ UNIT = Unit(
 )
 
 
-def _function(of: Deployment) -> Function:
+def _function(deployment: Deployment) -> Function:
     def environment(clients: Clients) -> dict[str, str]:
-        return {**of.function_environment(clients), "RECORD_TTL_DAYS": str(of.settings.records.ttl_days)}
+        return {
+            **deployment.function_environment(clients),
+            "RECORD_TTL_DAYS": str(deployment.settings.records.ttl_days),
+        }
 
-    return of.function(
+    return deployment.function(
         UNIT.name,
         entry_point="ingest_fast",
         folder="ingest_fast",
-        size=of.settings.functions.ingest_fast,
+        size=deployment.settings.functions.ingest_fast,
         environment=environment,
     )
 
 
-def function(of: Deployment) -> tuple[Resource, ...]:
+def function(deployment: Deployment) -> tuple[Resource, ...]:
     """The function, and who may call it."""
-    return owned(UNIT.name, _function(of), of.grants.on(function_policy(UNIT.name)))
+    return owned(UNIT.name, _function(deployment), deployment.grants.on(function_policy(UNIT.name)))
 
 
-def pushes(of: Deployment) -> tuple[Resource, ...]:
+def pushes(deployment: Deployment) -> tuple[Resource, ...]:
     """What pushes records to it."""
-    push_to, push_as = _function(of).url, of.runs_as("push")
+    push_to, push_as = _function(deployment).url, deployment.runs_as("push")
     return owned(UNIT.name, Subscription("records-ingest-fast", "records", push_to=push_to, push_as=push_as))

@@ -45,6 +45,6 @@ def apis() -> tuple[Resource, ...]:
     return owned("project", *switched_on, ServiceAgents("google"))
 
 
-def access(of: Deployment) -> tuple[Resource, ...]:
+def access(deployment: Deployment) -> tuple[Resource, ...]:
     """What only a project can grant."""
-    return owned("project", of.grants.on_project())
+    return owned("project", deployment.grants.on_project())

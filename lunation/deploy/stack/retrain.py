@@ -55,9 +55,9 @@ def _first_cycle_week(schedule: Schedule, deployed: str | None) -> str:
     return deployed or str(int(time.time()) // WEEK_SECONDS)
 
 
-def made_of(of: Deployment) -> Workflow:
+def workflow_row(deployment: Deployment) -> Workflow:
     """The workflow, as the row that whoever starts it refers to."""
-    settings = of.settings
+    settings = deployment.settings
 
     def variables(clients: Clients, current: dict[str, str]) -> dict[str, str]:
         return {
@@ -65,10 +65,10 @@ def made_of(of: Deployment) -> Workflow:
             "DATAPROC_ENDPOINT": clients.url("dataproc"),
             "STORAGE_ENDPOINT": clients.url("storage"),
             "EXECUTIONS_ENDPOINT": clients.url("workflows"),
-            "REGION": of.target.region,
+            "REGION": deployment.target.region,
             "TEMPLATE": TEMPLATE,
-            "ARCHIVE_BUCKET": of.archive_bucket,
-            "MODELS_BUCKET": of.models_bucket,
+            "ARCHIVE_BUCKET": deployment.archive_bucket,
+            "MODELS_BUCKET": deployment.models_bucket,
             "USE_CASE": settings.use_case,
             "FIRST_CYCLE_WEEK": _first_cycle_week(settings.schedule, current.get("FIRST_CYCLE_WEEK")),
             "CYCLE_WEEKS": str(settings.schedule.cycle_weeks),
@@ -76,12 +76,12 @@ def made_of(of: Deployment) -> Workflow:
 
     return Workflow(
         WORKFLOW,
-        of.release.artefacts.workflow,
-        service_account=of.runs_as(UNIT.name),
+        deployment.release.artefacts.workflow,
+        service_account=deployment.runs_as(UNIT.name),
         variables=variables,
     )
 
 
-def workflow(of: Deployment) -> tuple[Resource, ...]:
+def workflow(deployment: Deployment) -> tuple[Resource, ...]:
     """The workflow."""
-    return owned(UNIT.name, made_of(of))
+    return owned(UNIT.name, workflow_row(deployment))

@@ -10,13 +10,13 @@ from lunation.deploy.workflows import SchedulerJob
 UNIT = Unit("scheduler", "starts the retraining workflow", uses=("workflows.executions.create",))
 
 
-def job(of: Deployment) -> tuple[Resource, ...]:
+def job(deployment: Deployment) -> tuple[Resource, ...]:
     """The job."""
     made = SchedulerJob(
         SCHEDULER_JOB,
-        cron=of.settings.schedule.cron,
-        workflow=retrain.made_of(of),
+        cron=deployment.settings.schedule.cron,
+        workflow=retrain.workflow_row(deployment),
         argument={},
-        service_account=of.runs_as(UNIT.name),
+        service_account=deployment.runs_as(UNIT.name),
     )
     return owned(UNIT.name, made)

@@ -20,19 +20,19 @@ UNIT = Unit(
 )
 
 
-def topics_access(of: Deployment) -> tuple[Resource, ...]:
+def topics_access(deployment: Deployment) -> tuple[Resource, ...]:
     """Who of ours publishes records."""
-    return owned(UNIT.name, of.grants.on(topic_policy("records")))
+    return owned(UNIT.name, deployment.grants.on(topic_policy("records")))
 
 
-def function(of: Deployment) -> tuple[Resource, ...]:
+def function(deployment: Deployment) -> tuple[Resource, ...]:
     """The function, and who may call it."""
-    made = of.function(
+    made = deployment.function(
         UNIT.name,
         entry_point="submit",
         folder="submit",
-        size=of.settings.functions.submit,
-        environment=of.function_environment,
+        size=deployment.settings.functions.submit,
+        environment=deployment.function_environment,
         internal=False,
     )
-    return owned(UNIT.name, made, of.grants.on(function_policy(UNIT.name)))
+    return owned(UNIT.name, made, deployment.grants.on(function_policy(UNIT.name)))

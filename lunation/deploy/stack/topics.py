@@ -10,9 +10,9 @@ from schemas.shapes import proto_definition
 TOPICS = ("records", "labels", "classifications", "dead-letters", "comparisons")
 
 
-def topics(of: Deployment) -> tuple[Resource, ...]:
+def topics(deployment: Deployment) -> tuple[Resource, ...]:
     """The topics, after the schemas of what may be published to them."""
-    record = USE_CASES[of.settings.use_case].record
+    record = USE_CASES[deployment.settings.use_case].record
     return owned(
         "project",
         MessageSchema(f"{PREFIX}record", proto_definition(record, "Record")),

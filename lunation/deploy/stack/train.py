@@ -48,36 +48,36 @@ UNIT = Unit(
 )
 
 
-def bucket(of: Deployment) -> tuple[Resource, ...]:
+def bucket(deployment: Deployment) -> tuple[Resource, ...]:
     """The bucket with the models, and who may do what there."""
-    name = of.models_bucket
-    return owned(UNIT.name, Bucket(name, versioned=True), of.grants.on(BucketPolicy(name), first=UNIT.name))
+    name = deployment.models_bucket
+    return owned(UNIT.name, Bucket(name, versioned=True), deployment.grants.on(BucketPolicy(name), first=UNIT.name))
 
 
-def account_access(of: Deployment) -> tuple[Resource, ...]:
+def account_access(deployment: Deployment) -> tuple[Resource, ...]:
     """Who may start something that runs as it."""
-    return owned(UNIT.name, of.grants.on(account_policy(UNIT.name)))
+    return owned(UNIT.name, deployment.grants.on(account_policy(UNIT.name)))
 
 
-def template(of: Deployment) -> tuple[Resource, ...]:
+def template(deployment: Deployment) -> tuple[Resource, ...]:
     """The workflow template that starts the cluster with its jobs, and ends it."""
-    settings = of.settings
-    code = of.release.artefacts.spark[0].object_name.rsplit("/", 1)[0]
+    settings = deployment.settings
+    code = deployment.release.artefacts.spark[0].object_name.rsplit("/", 1)[0]
 
     def parameters(clients: Clients) -> dict[str, str]:
         return {
-            "PROJECT": of.target.project,
-            "REGION": of.target.region,
-            "ARCHIVE_BUCKET": of.archive_bucket,
-            "MODELS_BUCKET": of.models_bucket,
-            "BUILD_BUCKET": of.build_bucket,
-            "SPARK_CODE": f"gs://{of.build_bucket}/{code}",
+            "PROJECT": deployment.target.project,
+            "REGION": deployment.target.region,
+            "ARCHIVE_BUCKET": deployment.archive_bucket,
+            "MODELS_BUCKET": deployment.models_bucket,
+            "BUILD_BUCKET": deployment.build_bucket,
+            "SPARK_CODE": f"gs://{deployment.build_bucket}/{code}",
             "USE_CASE": settings.use_case,
             "CHECKS": settings.checks.model_dump_json(),
             "EVALUATION_DAYS": str(settings.schedule.evaluation_days),
             "INSTANCE_MIB": str(settings.functions.classify.memory_mib),
-            "SERVICE_ACCOUNT": of.runs_as(UNIT.name),
-            "METRICS_ENDPOINT": of.metrics_endpoint(clients),
+            "SERVICE_ACCOUNT": deployment.runs_as(UNIT.name),
+            "METRICS_ENDPOINT": deployment.metrics_endpoint(clients),
         }
 
-    return owned(UNIT.name, WorkflowTemplate(TEMPLATE, of.release.artefacts.template, parameters))
+    return owned(UNIT.name, WorkflowTemplate(TEMPLATE, deployment.release.artefacts.template, parameters))

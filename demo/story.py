@@ -23,8 +23,9 @@ from laptop.supervisor import Supervisor
 from lunation import query, runs
 from lunation.backfill import backfill
 from lunation.clients import Clients
+from lunation.deploy.names import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import Settings, load
 from schemas import ModelManifest, UseCase, Verdict, use_case
 

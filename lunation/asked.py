@@ -10,8 +10,8 @@ from pydantic_core import from_json
 
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
+from lunation.deploy.names import CLASSIFY_HTTP
 from lunation.deploy.resource import if_found
-from lunation.deploy.table import CLASSIFY_HTTP
 
 PATH = "/v1/model"
 SECONDS = 60.0

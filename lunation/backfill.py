@@ -9,7 +9,7 @@ from pathlib import Path
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
 from lunation.deploy.dataflow import complaints, launch, running_jobs, wait_for
-from lunation.deploy.table import ARCHIVE_JOB, archive_bucket, build_bucket, template_image, template_spec
+from lunation.deploy.names import ARCHIVE_JOB, archive_bucket, build_bucket, template_image, template_spec
 from lunation.settings import Settings
 from schemas.storage_uri import SCHEME
 

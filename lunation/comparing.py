@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from lunation import scoring
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.ledger import Tell, archived_lines, documents
 from lunation.scoring import Outcome, Score
 from schemas import Comparison, Label, UseCase

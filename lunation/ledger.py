@@ -21,7 +21,7 @@ from requests.exceptions import ContentDecodingError
 
 from lunation import query
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from schemas import DeadLetter, RecordId
 from schemas.archive_objects import PAYLOADS, days_of, why_not
 from schemas.dead_letter import explain

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from functions.classify.trial import INSTANCE_BYTES, Folder, Trial, TrialError, room
 from lunation import model_folder, query
 from lunation.clients import Clients
-from lunation.deploy.table import models_bucket
+from lunation.deploy.names import models_bucket
 from lunation.model_folder import ModelFolder
 from schemas import Canary, ModelPointer, ModelPromotion, NamedModel, Verdict
 from schemas import use_case as use_case_called

@@ -9,7 +9,7 @@ from typing import Any
 
 from lunation import query, scoring, trained
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.ledger import Tally, archived_lines, documents, why
 from lunation.query import Broken
 from lunation.scoring import Errors, Outcome, Score

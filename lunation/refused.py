@@ -11,7 +11,7 @@ from typing import Literal
 from google.api_core.exceptions import NotFound
 
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.ledger import Tally, archived_objects, contents, documents, id_in, lines_of
 from schemas import DeadLetter
 from schemas.archive_objects import days_of

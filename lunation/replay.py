@@ -7,7 +7,7 @@ from datetime import date
 from itertools import islice
 
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.ledger import Skipped, Tell, archived_objects, contents, lines_of, why
 from lunation.verify import Reconciliation
 from schemas import UseCase

@@ -11,7 +11,7 @@ from google.api_core.exceptions import NotFound
 from google.cloud.workflows.executions_v1 import Execution
 
 from lunation.clients import Clients
-from lunation.deploy.table import WORKFLOW
+from lunation.deploy.names import WORKFLOW
 
 _EXECUTION_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 from lunation import query
 from lunation.clients import Clients
 from lunation.deploy.monitoring import AlertPolicy
+from lunation.deploy.names import archive_bucket
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import archive_bucket
 from lunation.ledger import archived_objects, contents
 from lunation.settings import Settings
 from schemas import DeadLetter, use_case

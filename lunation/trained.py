@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lunation import query, runs
 from lunation.clients import Clients
-from lunation.deploy.table import models_bucket
+from lunation.deploy.names import models_bucket
 from schemas import ModelManifest, RunState, TrainingRun
 from schemas.dead_letter import explain
 

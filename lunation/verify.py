@@ -10,7 +10,7 @@ from google.cloud import storage  # type: ignore[attr-defined]
 from lunation import query
 from lunation.asked import ask
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.ledger import Skipped, Tally, archived_objects, contents, documents, id_in, lines_of, why
 from lunation.query import Broken
 from lunation.refused import payload_of

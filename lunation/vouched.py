@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from lunation import query
 from lunation.clients import Clients
-from lunation.deploy.table import models_bucket
+from lunation.deploy.names import models_bucket
 from schemas import ModelManifest, ModelPointer, ModelPromotion
 
 VERDICT = "verdict.json"

@@ -19,7 +19,7 @@ from google.type import expr_pb2
 
 from laptop.errors import ServiceError, invalid
 from lunation.deploy.accounts import account
-from lunation.deploy.units import UNITS
+from lunation.deploy.stack import UNITS
 from rehearsal import agents, documented
 from rehearsal.judge import Judge
 from rehearsal.needs import Need, UnknownMethodError, needs, storage_path

@@ -12,10 +12,11 @@ from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.monitoring import Dashboard
+from lunation.deploy.names import models_bucket
 from lunation.deploy.pubsub import Subscription
 from lunation.deploy.resource import Resource
 from lunation.deploy.storage import Bucket
-from lunation.deploy.table import models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import Settings
 
 WAS = "as it was"

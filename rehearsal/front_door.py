@@ -30,8 +30,9 @@ from laptop.supervisor import Supervisor
 from lunation import model_pointer
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
+from lunation.deploy.names import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import CLASSIFY_HTTP, SCHEDULER_JOB, models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import Settings, load
 from rehearsal import small_model
 from rehearsal.handshakes import SlowHandshakes

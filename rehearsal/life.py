@@ -12,9 +12,10 @@ from typing import Any
 
 from laptop.supervisor import Supervisor
 from lunation.clients import Clients
+from lunation.deploy.names import archive_bucket, models_bucket
 from lunation.deploy.plan import ApplyError, Change, apply, destroy, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import archive_bucket, models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import Settings, load
 from rehearsal import documented, privileges, weeks
 from rehearsal.authority import Authority, summary

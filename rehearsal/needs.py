@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from lunation.deploy.units import UNITS
+from lunation.deploy.stack import UNITS
 from rehearsal.agents import AGENTS
 from rehearsal.project import NUMBER
 from rehearsal.recorder import Call

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lunation.deploy.accounts import account
 from lunation.deploy.deployer import PERMISSIONS
-from lunation.deploy.units import UNITS
+from lunation.deploy.stack import UNITS
 from rehearsal.authority import Authority, holds
 from rehearsal.needs import Need, needs
 from rehearsal.predefined import ROLES

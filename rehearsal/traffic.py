@@ -30,8 +30,8 @@ from laptop.surface import Rpc
 from lunation import model_pointer, query
 from lunation.clients import Clients
 from lunation.deploy.accounts import account
-from lunation.deploy.staging import stage_dataflow
-from lunation.deploy.table import CLASSIFY_HTTP, SCHEDULER_JOB, WORKFLOW, archive_bucket, models_bucket
+from lunation.deploy.artefacts import stage_dataflow
+from lunation.deploy.names import CLASSIFY_HTTP, SCHEDULER_JOB, WORKFLOW, archive_bucket, models_bucket
 from lunation.settings import ROOT, Settings
 from rehearsal import small_model
 from rehearsal.recorder import Call

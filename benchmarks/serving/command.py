@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmarks.serving import contenders, http, load, memory, model, push, start
 from benchmarks.serving.bench import Bench, Row
 from benchmarks.serving.cloud import laptop
-from lunation.deploy.staging import BUILD, stage_function
+from lunation.deploy.artefacts import BUILD, stage_function
 
 Peer = StrEnum("Peer", {name: name for name in (*contenders.NAMES, "thread")})  # type: ignore[misc]  # as many as there are contenders
 RECORDS = 5000

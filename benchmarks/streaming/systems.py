@@ -25,7 +25,7 @@ from google.cloud import datastore, storage  # type: ignore[attr-defined]
 from benchmarks.streaming.train import VERSIONS
 from laptop.dataproc.java import java_home
 from laptop.supervisor import Supervisor
-from lunation.deploy.staging import stage_function
+from lunation.deploy.artefacts import stage_function
 from lunation.settings import ROOT
 
 PROJECT = "local-dev"

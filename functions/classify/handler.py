@@ -160,7 +160,7 @@ def _failed(error: Exception) -> Response:
 
 
 def _say_no_probability(error: NoProbability) -> None:
-    """The record waits for a model that has an answer to it: an alert waits for the line (lunation/deploy/watch.py)."""
+    """The record waits for a model that has an answer to it; lunation/deploy/stack/alerts.py alerts of the line."""
     log("ERROR", "the model gave no probability", reason=str(error))
 
 

@@ -168,7 +168,7 @@ def destroy(target: TargetOption = None, yes: YesOption = False, delete_data: Da
 def releases(target: TargetOption = None, as_json: JsonOption = False) -> None:
     """List what was deployed to a target, newest first, and which of it runs now."""
     from lunation.deploy import releases as kept
-    from lunation.deploy.table import build_bucket
+    from lunation.deploy.names import build_bucket
 
     with session(target) as (_, clients):
         found = list(kept.known(clients, build_bucket(clients.target)))
@@ -188,8 +188,8 @@ def stage(
     as_json: JsonOption = False,
 ) -> None:
     """Build what would be shipped, under build/, and list it with the hash of its bytes."""
+    from lunation.deploy.artefacts import contents
     from lunation.deploy.releases import staged
-    from lunation.deploy.staging import contents
 
     made = staged()
     if part is not None:
@@ -215,7 +215,7 @@ def _shipped(settings: Settings, clients: "Clients", release: str | None, origin
     from lunation.clients import Clients
     from lunation.deploy import releases as kept
     from lunation.deploy.images import Image, Repository
-    from lunation.deploy.table import REPOSITORY, build_bucket
+    from lunation.deploy.names import REPOSITORY, build_bucket
 
     if release is None:
         return kept.staged()

@@ -18,7 +18,6 @@ from lunation.clients import Clients
 from lunation.deploy.accounts import PREFIX, CustomRole, ServiceAccount, account
 from lunation.deploy.errors import unless_off
 from lunation.deploy.resource import Resource, State
-from lunation.deploy.units import UNITS
 
 ACCOUNT = "serviceAccount:"
 DELETED = "deleted:"
@@ -58,6 +57,8 @@ class Policy(ABC):
 
     exclusive = True
     """Whether the resource is ours alone."""
+    units: tuple[str, ...] = ()
+    """Of a resource that is not ours alone, the units whose accounts are ours there, whatever they have."""
 
     def __init__(self, address: str, service: str, api: str, managed_with: str) -> None:
         self.address = address
@@ -97,11 +98,13 @@ class RpcPolicy(Policy):
         client: Callable[[Clients], Any],
         resource: Callable[[Clients], str],
         exclusive: bool = True,
+        units: Iterable[str] = (),
     ) -> None:
         super().__init__(address, service, api, managed_with)
         self._client = client
         self._resource = resource
         self.exclusive = exclusive
+        self.units = tuple(units)
 
     def get(self, clients: Clients) -> policy_pb2.Policy:
         """Read it, conditions included."""
@@ -224,7 +227,7 @@ class Access(Resource):
         if self.policy.exclusive:
             return lambda member: not member.startswith(CONVENIENCE)
         own = {_member(grant, clients) for grant in self.grants}
-        own |= {f"{ACCOUNT}{account(clients.project, unit)}" for unit in UNITS}
+        own |= {f"{ACCOUNT}{account(clients.project, unit)}" for unit in self.policy.units}
         # And those that an earlier release had, as long as they are there and carry our mark.
         nothing: list[str] = []
         marked = unless_off(lambda: [row.name for row in ServiceAccount.ours(clients)], nothing)
@@ -341,8 +344,12 @@ def repository_policy(name: str) -> Policy:
     )
 
 
-def project_policy() -> Policy:
-    """The policy of the project, which is not ours alone."""
+def project_policy(units: Iterable[str] = ()) -> Policy:
+    """The policy of the project, which is not ours alone.
+
+    Args:
+        units: those whose accounts have there what is declared, and nothing else.
+    """
     return RpcPolicy(
         "project",
         "resourcemanager",
@@ -351,6 +358,7 @@ def project_policy() -> Policy:
         client=lambda clients: clients.projects,
         resource=lambda clients: f"projects/{clients.project}",
         exclusive=False,
+        units=units,
     )
 
 

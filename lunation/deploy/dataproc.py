@@ -9,8 +9,8 @@ from google.cloud.dataproc_v1 import types
 from google.protobuf import json_format
 
 from lunation.clients import Clients
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, state_of
-from lunation.deploy.staging import Artefact
 
 
 class WorkflowTemplate(Resource):

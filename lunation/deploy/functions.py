@@ -7,9 +7,9 @@ from typing import Any
 from google.cloud.functions_v2 import types
 
 from lunation.clients import Clients
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
 from lunation.deploy.settling import UNDER_WAY, NotYetError
-from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
 
 DEPLOYED = ("build_config", "service_config", "labels")

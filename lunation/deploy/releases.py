@@ -11,8 +11,8 @@ from typing import Any
 from google.api_core.exceptions import NotFound
 
 from lunation.clients import Clients
-from lunation.deploy import staging
-from lunation.deploy.staging import Artefact, Artefacts
+from lunation.deploy import artefacts
+from lunation.deploy.artefacts import Artefact, Artefacts
 
 PREFIX = "releases/"
 
@@ -65,7 +65,7 @@ class Known:
 
 def staged() -> Release:
     """The release that the sources make now."""
-    return Release(staging.stage())
+    return Release(artefacts.stage())
 
 
 def known(clients: Clients, bucket: str) -> Iterator[Known]:
@@ -95,7 +95,7 @@ def fetch(clients: Clients, bucket: str, release_id: str, image: str | None = No
         ids = ", ".join(one.id for one in known(clients, bucket)) or "none"
         raise NoSuchRelease(f"there is no release {release_id} in gs://{bucket}; there are: {ids}") from None
     listed = _read(f"gs://{bucket}/{PREFIX}{release_id}.json", content)
-    folder = staging.BUILD / "releases" / release_id
+    folder = artefacts.BUILD / "releases" / release_id
 
     def fetched(entry: dict[str, Any]) -> Artefact:
         try:

@@ -7,9 +7,9 @@ from typing import Any
 from google.cloud.exceptions import Conflict, Forbidden, NotFound
 
 from lunation.clients import Clients
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.errors import api_is_off
 from lunation.deploy.resource import SYSTEM, Resource, State
-from lunation.deploy.staging import Artefact
 
 DAY = 24 * 3600
 

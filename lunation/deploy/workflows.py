@@ -8,8 +8,8 @@ from typing import Any
 from google.cloud import scheduler_v1, workflows_v1
 
 from lunation.clients import Clients
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.resource import SYSTEM, Resource, State, if_found, message_of, state_of
-from lunation.deploy.staging import Artefact
 
 
 class Workflow(Resource):

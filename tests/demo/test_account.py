@@ -10,7 +10,7 @@ from google.cloud import datastore
 from demo.account import UNITS, Sent, account
 from demo.report import Report
 from lunation.clients import Clients
-from lunation.deploy.table import archive_bucket
+from lunation.deploy.names import archive_bucket
 from lunation.settings import load
 from schemas import DeadLetter
 from tests.support import ServerProcess

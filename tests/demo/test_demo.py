@@ -160,8 +160,8 @@ def test_ctrl_c_in_mid_story_leaves_no_process(tmp_path: Path) -> None:
         "import signal, sys; from pathlib import Path; import demo.__main__ as command\n"
         # A shell that runs the tests in its background has Ctrl-C ignored by all of them.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from lunation.deploy import staging\n"
-        "command.STATE, staging.BUILD = Path(sys.argv[1]) / 'state', Path(sys.argv[1]) / 'build'\n"
+        "from lunation.deploy import artefacts\n"
+        "command.STATE, artefacts.BUILD = Path(sys.argv[1]) / 'state', Path(sys.argv[1]) / 'build'\n"
         "command.app(['--sample', '20'])"
     )
     with (tmp_path / "out").open("wb") as out:

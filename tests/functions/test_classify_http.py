@@ -15,7 +15,7 @@ from functions.classify.model import load_model
 from functions.classify.reasons import Reasons
 from functions.classify.serving import Serving
 from functions.openapi import documents
-from lunation.deploy.watch import NO_PROBABILITY
+from lunation.deploy.stack.alerts import NO_PROBABILITY
 from schemas import Classification, ModelPointer, use_case
 from tests.functions.doubles import models
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from functions.classify.trial import Folder, Row, Trial, TrialError, made_up
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from schemas import use_case
 from tests.functions.doubles import models
 
@@ -122,8 +122,8 @@ def test_rows_are_made_of_what_the_class_takes() -> None:
 
 def test_the_jobs_of_spark_find_it_in_their_zip(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster has the staged zip and the packages: nothing else is on the path, of the trial's process either."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
-    package = {one.path.name: one for one in staging.stage_spark()}["lunation_spark.zip"].path
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
+    package = {one.path.name: one for one in artefacts.stage_spark()}["lunation_spark.zip"].path
     files = models.folder(CASE)
     pointer = models.pointer(files, 1)
     program = (

@@ -193,6 +193,16 @@ def test_on_the_project_only_the_tables_accounts_and_what_carries_our_mark_are_o
         assert [change.action for change in plan(rows, clients)] == ["unchanged", "unchanged"]
 
 
+def test_a_unit_that_is_granted_nothing_on_the_project_has_nothing_there() -> None:
+    """Even if its account was deleted, so that nothing tells it by its mark: the policy knows the units by name."""
+    left = "deleted:serviceAccount:lunation-push@p.iam.gserviceaccount.com?uid=1"
+    policy = InMemory(exclusive=False)
+    policy.units = tuple(project_policy(["push"]).units)
+    policy.policy.bindings.add(role="roles/b", members=[left, THEIRS])
+    apply([Access(policy, Grant("roles/a", OURS, "why"))], CLIENTS)
+    assert policy.has() == {"roles/b": [THEIRS], "roles/a": [OURS]}
+
+
 def test_a_policy_that_changes_meanwhile_is_not_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written carries the etag of what was read."""
     policy = InMemory()

@@ -10,7 +10,7 @@ from google.cloud.storage import Blob
 
 from lunation.backfill import BackfillError, _in_bucket
 from lunation.clients import Clients
-from lunation.deploy.table import build_bucket
+from lunation.deploy.names import build_bucket
 from lunation.settings import load
 from tests.support import ServerProcess
 

@@ -18,7 +18,7 @@ from laptop.supervisor import Supervisor
 from lunation import query, smoke
 from lunation.cli import app
 from lunation.clients import Clients
-from lunation.deploy import job_files, staging
+from lunation.deploy import artefacts, job_files
 from lunation.ledger import archived_objects
 from lunation.settings import load
 from schemas import ModelPointer
@@ -65,7 +65,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     """Deployed once."""
     folder = tmp_path_factory.mktemp("deploy")
     with pytest.MonkeyPatch.context() as patch, Supervisor(folder / "state") as servers:
-        patch.setattr(staging, "BUILD", folder / "build")
+        patch.setattr(artefacts, "BUILD", folder / "build")
         for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
             patch.setenv(variable, "")  # the clients set them; they are put back afterwards
         servers.wait_ready()
@@ -164,10 +164,10 @@ def test_a_release_can_be_deployed_again(
     listed = json.loads(deployment.run("releases", "--json").stdout)
     (first,) = [one["id"] for one in listed]
     assert {"function/classify", "dataflow-job/lunation-archive", "workflow/retrain"} <= set(listed[0]["runs"])
-    for folder in ("functions", *staging.SHARED, "dataflow", "spark", "workflows"):
-        shutil.copytree(staging.ROOT / folder, tmp_path / folder)
+    for folder in ("functions", *artefacts.SHARED, "dataflow", "spark", "workflows"):
+        shutil.copytree(artefacts.ROOT / folder, tmp_path / folder)
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "ROOT", tmp_path)
+        patch.setattr(artefacts, "ROOT", tmp_path)
         main = tmp_path / "functions" / "ingest_fast" / "main.py"
         main.write_text(main.read_text() + "# changed\n")
         before = deployment.revisions()

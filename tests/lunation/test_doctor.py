@@ -9,7 +9,7 @@ from google.cloud.firestore_admin_v1.types import Database
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from laptop.errors import ServiceError
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from lunation.deploy.apis import Api
 from lunation.deploy.deployer import PERMISSIONS
 from lunation.deploy.place import PlaceError
@@ -43,7 +43,7 @@ TAKEN = TakenBucket()
 @pytest.fixture
 def patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Project, Patient]]:
     """An empty project in which a deployment would succeed."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     monkeypatch.setattr(TAKEN, "taken", "")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from google.cloud.functions_v2 import types
 
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.functions import Function
 from lunation.deploy.plan import compare
 from lunation.deploy.settling import UNDER_WAY, NotYetError
-from lunation.deploy.staging import Artefact
 from lunation.settings import FunctionSize
 from tests.lunation.google import PROJECT, Functions, Google, Rewriting, google
 

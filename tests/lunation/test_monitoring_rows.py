@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lunation.deploy import watch
 from lunation.deploy.monitoring import NotificationChannel
 from lunation.deploy.plan import compare, left_over
+from lunation.deploy.stack import alerts, dashboard
 from lunation.settings import load
 from tests.lunation.google import PROJECT, Google, Rewriting, google
 
@@ -29,8 +29,8 @@ def _channels(told: Any) -> None:
 
 def _dashboards(told: Any) -> None:
     """Computed at any depth: monitoringDashboardDiffSuppress of the same."""
-    for dashboard in told.dashboards:
-        for tile in dashboard.mosaic_layout.tiles:
+    for one in told.dashboards:
+        for tile in one.mosaic_layout.tiles:
             tile.widget.xy_chart.chart_options.mode = 1
             for data_set in tile.widget.xy_chart.data_sets:
                 data_set.target_axis = 1
@@ -48,7 +48,7 @@ def test_what_monitoring_adds_is_no_change(cloud: Google) -> None:
     """All that is watched, made and compared again."""
     settings = load()
     monitoring = settings.monitoring.model_copy(update={"email": "team@example.com"})
-    rows = watch.rows(settings.model_copy(update={"monitoring": monitoring}))
+    rows = [*alerts.alerts(monitoring), *dashboard.dashboard()]
     for row in rows:
         row.create(cloud.clients)
     assert [compare(row, cloud.clients).action for row in rows] == ["unchanged"] * len(rows)

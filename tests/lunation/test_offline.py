@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from laptop.errors import ServiceError
 from laptop.surface import Rpc
 from lunation.cli import app
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from rehearsal import stage
 from rehearsal.project import Empty
 
@@ -19,7 +19,7 @@ from rehearsal.project import Empty
 @pytest.fixture(autouse=True)
 def _nothing_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of its own to stage in; no credentials; the clients' variables are put back."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("HOME", "/nowhere")

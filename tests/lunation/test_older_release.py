@@ -12,6 +12,7 @@ from google.cloud.dataflow_v1beta3.types import JobState
 from google.cloud.datastore_admin_v1.types import Index
 from google.cloud.functions_v2 import types as functions_v2
 
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.datastore import CompositeIndex, Database, TimeToLive
 from lunation.deploy.functions import Function
@@ -19,7 +20,6 @@ from lunation.deploy.message_schemas import MessageSchema
 from lunation.deploy.plan import apply, plan
 from lunation.deploy.pubsub import Subscription, Topic
 from lunation.deploy.resource import Resource
-from lunation.deploy.staging import Artefact
 from lunation.deploy.storage import Bucket
 from lunation.settings import FunctionSize
 from tests.lunation.google import PROJECT, Functions, Google, Indexes, google

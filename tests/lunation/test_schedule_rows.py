@@ -9,8 +9,8 @@ from google.cloud.scheduler_v1.types import Job
 from google.cloud.workflows_v1.types import Workflow as WorkflowMessage
 from google.protobuf.message import Message
 
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.plan import compare
-from lunation.deploy.staging import Artefact
 from lunation.deploy.workflows import SchedulerJob, Workflow
 from rehearsal.judge import Judge
 from rehearsal.recorder import Call

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from lunation.deploy.dataproc import WorkflowTemplate
 from lunation.deploy.functions import Function
 from lunation.deploy.resource import Resource
@@ -34,7 +34,7 @@ def file(tmp_path: Path, text: str) -> Path:
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is staged goes into the test's own folder."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
 
 
 def row(settings: Settings, target: str, kind: type[Resource], name: str = "") -> Any:

@@ -11,15 +11,17 @@ import pytest
 
 from laptop.errors import ServiceError
 from lunation.clients import Clients
-from lunation.deploy import costs, deployer, staging, watch
+from lunation.deploy import artefacts, costs, deployer
 from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
 from lunation.deploy.images import Image
+from lunation.deploy.names import SCHEDULER_JOB, WORKFLOW, template_image
 from lunation.deploy.plan import Change, apply, plan
 from lunation.deploy.resource import Resource
-from lunation.deploy.table import APIS, SCHEDULER_JOB, WORKFLOW, resources, template_image
-from lunation.deploy.units import UNITS
+from lunation.deploy.stack import UNITS, alerts, dashboard
+from lunation.deploy.stack.project import APIS
+from lunation.deploy.table import resources
 from lunation.deploy.workflows import Workflow
 from lunation.settings import Schedule, Settings, load
 from rehearsal.judge import Judge
@@ -47,7 +49,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planned]:
     """Planned once."""
     settings = load(monitoring={"email": "team@example.com"})
     with pytest.MonkeyPatch.context() as patch, empty_project(settings.target("production")) as target:
-        patch.setattr(staging, "BUILD", tmp_path_factory.mktemp("table"))
+        patch.setattr(artefacts, "BUILD", tmp_path_factory.mktemp("table"))
         for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
             patch.setenv(variable, "")
         yield Planned(settings, Clients(target))
@@ -186,7 +188,7 @@ def test_whoever_deploys_by_the_guide_may_make_every_alert(tmp_path: Path) -> No
     """One that looks at the log is a rule of Cloud Logging, too, which no role of Monitoring gives."""
     with rehearsed(tmp_path, Documented()) as (stage, clients):
         stage.project.lacks = {"logging.notificationRules.create"}
-        rows = watch.rows(load())
+        rows = [*alerts.alerts(load().monitoring), *dashboard.dashboard()]
         assert {change.action for change in apply(rows, clients)} == {"create"}
 
 
@@ -200,6 +202,32 @@ def test_every_grant_says_why_and_ends_at_the_smallest_resource(planned: Planned
                 roles = [grant.role for grant in row.grants]
                 assert all(role in predefined or isinstance(role, CustomRole) for role in roles)
                 assert not [role for role in predefined if "storage." in role or "pubsub." in role]
+
+
+def test_what_a_unit_may_do_is_granted_where_its_module_says(planned: Planned) -> None:
+    """Each permit, on the access row of its resource: one that names no such row would be granted nowhere."""
+    project, target = planned.clients.project, planned.clients.target
+    access = {row.name: row for row in planned.rows if isinstance(row, Access)}
+    stated = 0
+    for unit in UNITS.values():
+        member = f"serviceAccount:lunation-{unit.name}@{project}.iam.gserviceaccount.com"
+        for address, permit in unit.permits(target).items():
+            assert address in access, f"{unit.name}: no row grants anything on {address}"
+            granted = [
+                (grant.role.name if isinstance(grant.role, CustomRole) else grant.role, grant.why, grant.condition)
+                for grant in access[address].grants
+                if grant.member == member
+            ]
+            assert (permit.role, permit.why, permit.condition) in granted, address
+            stated += 1
+    assert stated > 20
+
+
+def test_the_policy_of_the_project_knows_every_unit(planned: Planned) -> None:
+    """Also those that it grants nothing: whatever their accounts have there by hand is too much."""
+    (access,) = [row for row in planned.rows if row.address == "access/project"]
+    assert isinstance(access, Access)
+    assert access.policy.units == tuple(UNITS)
 
 
 LAUNCHES = ("image", "function", "dataflow-job", "workflow", "scheduler-job")
@@ -320,14 +348,14 @@ def test_nobody_is_everybody(planned: Planned) -> None:
 def test_what_an_alert_waits_for_in_a_log_is_what_is_logged() -> None:
     """A text that changes in the function changes the alert."""
     source = (ROOT / "functions" / "classify" / "serving.py").read_text()
-    for text in (watch.POINTER_NOT_FOLLOWED, watch.MODEL_NOT_SERVED):
+    for text in (alerts.POINTER_NOT_FOLLOWED, alerts.MODEL_NOT_SERVED):
         assert f'"{text}"' in source
 
 
 def test_the_alerts_of_the_rhythm_watch_what_is_deployed() -> None:
     """The workflow and the job by the names that the table gives them."""
-    assert f'workflow_id = "{WORKFLOW}"' in watch.WORKFLOW
-    assert f'job_id = "{SCHEDULER_JOB}"' in watch.SCHEDULER
+    assert f'workflow_id = "{WORKFLOW}"' in alerts.WORKFLOW
+    assert f'job_id = "{SCHEDULER_JOB}"' in alerts.SCHEDULER
 
 
 def test_the_workflow_gets_the_rhythm_of_the_settings(planned: Planned) -> None:

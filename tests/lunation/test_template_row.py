@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from lunation.deploy.artefacts import Artefact
 from lunation.deploy.dataproc import WorkflowTemplate
 from lunation.deploy.resource import State
-from lunation.deploy.staging import Artefact
 from lunation.settings import ROOT
 
 CLIENTS: Any = None

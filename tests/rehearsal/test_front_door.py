@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from functions.openapi import documents
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from rehearsal import front_door
 
 
@@ -29,7 +29,7 @@ def test_every_operation_is_asked_with_each_id_that_its_document_allows() -> Non
 def test_the_functions_hold_behind_googles_front_doors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every path is reached, no sleeper killed, a slow handshake waited for, a failed start of a cycle made again, and
     a push that comes again answered once; the variables of this process stay as they are."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "somebody:1")
     said: list[str] = []
     assert front_door.front_door(tmp_path / "door", said.append) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from google.cloud import storage  # type: ignore[attr-defined]
 
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from rehearsal.project import Project
 from rehearsal.stage import Stage
 from tests.support import ServerProcess, eventually
@@ -25,11 +25,11 @@ def test_the_launcher_submits_a_streaming_job_that_dataflow_would_take(
 ) -> None:
     """The staged launcher, with nothing else on the path: its job passes the judge, runs our image as our account, and
     the pipeline that it names lies in the bucket."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     server = serve("storage")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.http)
     bucket = storage.Client(project=PROJECT).create_bucket(f"{PROJECT}-build")
-    with zipfile.ZipFile(staging.stage_dataflow().path) as staged:
+    with zipfile.ZipFile(artefacts.stage_dataflow().path) as staged:
         staged.extractall(tmp_path / "unit")
     with Stage(Project(PROJECT)) as stage:
         endpoint = stage.admit("deployer", ("dataflow",))["dataflow"]["http"].replace("127.0.0.1", "localhost")

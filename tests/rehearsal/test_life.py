@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from rehearsal.life import Report, rehearse, rehearse_kills
 from tests.support import ROOT
 
@@ -24,8 +24,8 @@ REPORTED = {
 LUNATION = """
 import sys
 from pathlib import Path
-from lunation.deploy import staging
-staging.BUILD = Path(sys.argv.pop(1))
+from lunation.deploy import artefacts
+artefacts.BUILD = Path(sys.argv.pop(1))
 from lunation.cli import app
 app(prog_name="lunation")
 """
@@ -34,7 +34,7 @@ app(prog_name="lunation")
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """``lunation``, staging into a folder of its own: other tests stage at the same time."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     return sys.executable, "-c", LUNATION, str(tmp_path / "build-of-runs")

@@ -14,7 +14,7 @@ from google.cloud.dataproc_v1 import WorkflowTemplateServiceClient, types
 from google.cloud.storage import Client as StorageClient
 from google.protobuf import json_format
 
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from spark.job import Job, JobFailed
 from spark.watched import watched
 from tests.functions.doubles import models
@@ -65,13 +65,13 @@ def test_what_a_job_of_the_template_measured_arrives(
 ) -> None:
     """From the endpoint that deploy puts into the template, by the cluster's environment, through the staged driver's
     own process, over OTLP: first of a run that fails, then of one that is done, and no record with it."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     storage = serve("storage")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.http)
     client = StorageClient(project="acme", credentials=AnonymousCredentials())
     for bucket in ("acme-archive", "acme-models", "acme-build"):
         client.create_bucket(bucket)
-    for artefact in staging.stage_spark():
+    for artefact in artefacts.stage_spark():
         client.bucket("acme-build").blob(f"spark/abc/{artefact.path.name}").upload_from_filename(artefact.path)
     kind: Any = WorkflowTemplateServiceClient
     transport = kind.get_transport_class("rest")(host=serve("dataproc").http, credentials=AnonymousCredentials())

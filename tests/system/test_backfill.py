@@ -12,9 +12,10 @@ from laptop.supervisor import Supervisor
 from lunation import ledger, query, runs
 from lunation.backfill import backfill
 from lunation.clients import Clients
-from lunation.deploy import staging
+from lunation.deploy import artefacts
+from lunation.deploy.names import archive_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import archive_bucket, resources
+from lunation.deploy.table import resources
 from lunation.settings import load
 from tests.dataflow.conftest import record
 from tests.support import eventually
@@ -25,7 +26,7 @@ def test_what_a_file_holds_beside_documents_stops_no_other(tmp_path: Path, monke
     """A byte order mark, lines that end as on Windows, packing, an array of 11 MB, UTF-16, an upload that was cut,
     nothing, a folder: one job files every document there is, and each thing that is none is told once, with its file
     and line, in the archive's dead letters. A training that comes before it says that the archive is empty."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     history = tmp_path / "history"

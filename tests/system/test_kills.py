@@ -21,9 +21,10 @@ from laptop.supervisor import SERVICES, Supervisor
 from lunation import ledger
 from lunation.cli import app
 from lunation.clients import Clients
-from lunation.deploy import staging
+from lunation.deploy import artefacts
+from lunation.deploy.names import archive_bucket, models_bucket
 from lunation.deploy.plan import apply
-from lunation.deploy.table import archive_bucket, models_bucket, resources
+from lunation.deploy.table import resources
 from lunation.ledger import archived_objects
 from lunation.settings import load
 from schemas import use_case
@@ -75,7 +76,7 @@ class Stream:
 @pytest.fixture
 def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     """All of them."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
     for variable in ("PUBSUB_EMULATOR_HOST", "DATASTORE_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"):
         monkeypatch.setenv(variable, "")  # the clients set them; they are put back afterwards
     with Supervisor(tmp_path / "state") as running:

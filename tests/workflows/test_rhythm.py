@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from lunation.deploy import watch
+from lunation.deploy.stack import alerts
 from schemas import RunState
 from tests.workflows.retrain_support import SOURCE, WEEK, Loop
 
@@ -167,4 +167,4 @@ def test_a_line_that_cannot_be_written_does_not_stop_the_training(loop: Loop) ->
 def test_the_alert_waits_for_what_the_workflow_says() -> None:
     """The words of the line, and those in the alert's filter."""
     (said,) = re.findall(r"json: \{message: ([a-z ]+), ", SOURCE.read_text())
-    assert said == watch.CYCLE_OVERDUE
+    assert said == alerts.CYCLE_OVERDUE

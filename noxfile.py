@@ -24,6 +24,7 @@ CHECKED = (
     "schemas",
     "telemetry",
     "dataflow",
+    "datasets",
     "functions",
     "spark",
     "lunation",

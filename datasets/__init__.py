@@ -1,5 +1,5 @@
-"""Readers of real data sets, which the demo, the backtest and the benchmarks replay. Nothing that is deployed imports
-them. Another data set is a file beside this one and a row here."""
+"""The table of data sets: real records, which the demo, the backtest and the benchmarks replay. Nothing that is
+deployed imports it. Another data set is a file beside this one and a row here."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class DataSetError(LookupError):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Real records of a use case, with the outcomes that became known."""
+    """Real records of a use case, with their outcomes where these became known."""
 
     use_case: str
     """The use case's name in ``schemas/use_cases/``."""
@@ -44,7 +44,7 @@ def data_set(use_case: str) -> DataSet:
         return DATA_SETS[use_case]
     except KeyError:
         raise DataSetError(
-            f"use case {use_case} has no data set to replay; there are some of: {', '.join(sorted(DATA_SETS))}. Write "
-            f"history(until) in a file of its own in datasets/, and a row DataSet({use_case!r}, ...) in DATA_SETS in "
-            "datasets/__init__.py: docs/use-cases.md"
+            f"use case {use_case} has no data set to replay; these have one: {', '.join(sorted(DATA_SETS))}. Add a "
+            f"file with history(until) to datasets/, and the row DataSet({use_case!r}, ...) to DATA_SETS in "
+            "datasets/__init__.py; docs/use-cases.md shows both"
         ) from None

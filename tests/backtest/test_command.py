@@ -48,7 +48,7 @@ def test_a_use_case_without_a_data_set_is_refused_with_what_to_add() -> None:
     environment = {**os.environ, "COLUMNS": "1000", "TERM": "dumb"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "use case parcels has no data set to replay; there are some of: flights, weather" in done.stderr
+    assert "use case parcels has no data set to replay; these have one: flights, weather" in done.stderr
 
 
 @pytest.mark.parametrize(("weeks", "begins", "window"), [(4, ["01-01", "01-29"], 28), (1, ["01-01", "01-08"], 7)])

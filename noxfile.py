@@ -28,6 +28,7 @@ CHECKED = (
     "schemas",
     "telemetry",
     "dataflow",
+    "datasets",
     "functions",
     "spark",
     "lunation",

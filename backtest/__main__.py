@@ -11,6 +11,7 @@ from rich.markup import escape
 from backtest import summary
 from backtest.cycles import ARCHIVE, FEWEST, MODELS, BacktestError, Cycle, run
 from backtest.machine import machine
+from datasets import DATA_SETS, DataSetError, data_set
 from lunation.commands.printing import fail
 from lunation.settings import SettingsError, load
 from schemas.use_cases import USE_CASES, use_case
@@ -24,7 +25,7 @@ app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option
 @app.command(epilog="Example: nox -s backtest -- --use-case weather --json weather.json")
 def backtest(
     use_case_name: Annotated[
-        str, typer.Option("--use-case", help=f"One of {', '.join(sorted(USE_CASES))}.")
+        str, typer.Option("--use-case", help=f"One of {', '.join(sorted(DATA_SETS))}.")
     ] = "flights",
     cycles: Annotated[
         int | None, typer.Option(min=FEWEST, help="How many cycles.", show_default="those of a year")
@@ -35,6 +36,10 @@ def backtest(
     """Train each cycle of a real year by the jobs that are deployed, and compare with never training again."""
     if use_case_name not in USE_CASES:
         raise typer.BadParameter(f"there is no {use_case_name!r}; there are: {', '.join(sorted(USE_CASES))}")
+    try:
+        data = data_set(use_case_name)
+    except DataSetError as error:
+        raise typer.BadParameter(str(error)) from None
     try:
         schedule = load().schedule
     except SettingsError as error:
@@ -50,7 +55,7 @@ def backtest(
     done: list[Cycle] = []
     try:
         with machine((ARCHIVE, MODELS)) as here:
-            for cycle in run(here, use_case(use_case_name), number, schedule):
+            for cycle in run(here, use_case(use_case_name), data.history(None), number, schedule):
                 done.append(cycle)
                 errors.print(f"[bold]{escape(_line(cycle))}[/]")
         if sum(cycle.retrained is not None for cycle in done) < FEWEST - 1:

@@ -5,17 +5,15 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from datasets import Document, Example
 from schemas.archive_objects import object_name
-
-Document = dict[str, Any]
 
 
 class History:
     """Records by their own time and labels by the time when they were known."""
 
-    def __init__(self, examples: Iterable[tuple[Document, Document | None]]) -> None:
+    def __init__(self, examples: Iterable[Example]) -> None:
         self._objects: dict[tuple[str, datetime], list[str]] = defaultdict(list)
         for record, label in examples:
             self._add("records", record)

@@ -1,13 +1,14 @@
 """The cycles, one after the other, by the jobs that are deployed: convert, train, evaluate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from backtest.archive import Document, History
+from backtest.archive import History
 from backtest.machine import Machine
+from datasets import Example
 from lunation.settings import Schedule
 from schemas.model_manifest import ModelManifest, Verdict
 from schemas.use_cases import UseCase
@@ -79,23 +80,25 @@ class Cycle:
     evaluate_seconds: float = 0.0
 
 
-def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Iterator[Cycle]:
+def run(
+    machine: Machine, case: UseCase, history: Iterable[Example], number: int, schedule: Schedule
+) -> Iterator[Cycle]:
     """Let ``number`` cycles of the schedule's length pass, from the day of the first record, or as many as have begun
     when the history ends; gives each when it is over.
 
     Raises:
         BacktestError: the history is too short for a comparison, or a job failed that once had enough to learn from.
     """
-    examples = list(case.history(None))
+    examples = list(history)
     begin, number = _span(case, examples, number, schedule)
-    history = History(examples)
+    archive = History(examples)
     del examples
     frozen: ServedModel | None = None
     champion: str | None = None
     models: dict[str, ServedModel] = {}
     for cycle in range(1, number + 1):
         end = begin + timedelta(days=schedule.cycle_days)
-        history.file(machine.buckets / ARCHIVE, begin if cycle > 1 else datetime.min.replace(tzinfo=UTC), end)
+        archive.file(machine.buckets / ARCHIVE, begin if cycle > 1 else datetime.min.replace(tzinfo=UTC), end)
         run_id = f"cycle-{cycle:02d}"
         job = Job(
             case,
@@ -131,9 +134,7 @@ def run(machine: Machine, case: UseCase, number: int, schedule: Schedule) -> Ite
         begin = end
 
 
-def _span(
-    case: UseCase, examples: Sequence[tuple[Document, Document | None]], number: int, schedule: Schedule
-) -> tuple[datetime, int]:
+def _span(case: UseCase, examples: Sequence[Example], number: int, schedule: Schedule) -> tuple[datetime, int]:
     """When the first cycle begins, and how many of ``number`` have records."""
     if not examples:
         raise BacktestError(f"the history of use case {case.name} has no record: its history() gives none")

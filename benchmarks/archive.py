@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from datasets import data_set
 from laptop import secret
 from laptop.supervisor import Supervisor
 from lunation.settings import ROOT
-from schemas import use_case
 from schemas.archive_objects import SUFFIX
 
 PROJECT = "local-dev"
@@ -63,7 +63,7 @@ def main(
         raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--json")
     documents = [
         json.dumps(record, separators=(",", ":")).encode()
-        for record, _ in use_case("flights").history(datetime(2013, 1, 31, tzinfo=UTC))
+        for record, _ in data_set("flights").history(datetime(2013, 1, 31, tzinfo=UTC))
     ]
     ours: list[Run] = []
     theirs: list[Run] = []

@@ -31,6 +31,7 @@ from backtest import summary
 from backtest.archive import History
 from backtest.cycles import ARCHIVE, MODELS, Cycle, run
 from backtest.machine import Machine, machine
+from datasets import data_set
 from lunation.settings import ROOT, Schedule
 from schemas.archive_objects import SUFFIX
 from schemas.storage_uri import StorageUri
@@ -115,7 +116,7 @@ def model(_: int) -> Iterator[Row]:
     theirs: list[float] = []
     done: list[Cycle] = []
     with machine((ARCHIVE, MODELS)) as here:
-        for cycle in run(here, case, 13, RHYTHM):
+        for cycle in run(here, case, data_set(case.name).history(None), 13, RHYTHM):
             done.append(cycle)
             if cycle.retrained is not None:
                 theirs.append(boosted(here, case, cycle))
@@ -187,7 +188,7 @@ def _ends(cycle: Cycle) -> str:
 def conversion(rounds: int) -> Iterator[Row]:
     """Objects an hour of a year, and the last four weeks of them on top of the rest; DuckDB does the same."""
     case = use_case("flights")
-    history = History(case.history(None))
+    history = History(data_set(case.name).history(None))
     begin, end = YEAR
     last = end - timedelta(days=NEW_DAYS)
     year: list[tuple[float, float]] = []
@@ -302,7 +303,7 @@ def training(rounds: int) -> Iterator[Row]:
     """The whole job on a year, against the same fit on the same table, cached; and the job once more."""
     case = use_case("flights")
     with machine((ARCHIVE, MODELS)) as here:
-        History(case.history(None)).file(here.buckets / ARCHIVE, *YEAR)
+        History(data_set(case.name).history(None)).file(here.buckets / ARCHIVE, *YEAR)
         job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", "year", "2014-01-01", None)
         convert(here.spark, here.storage, job)
         with fits() as seen:
@@ -405,7 +406,7 @@ def tenfold(_: int) -> Iterator[Row]:
 
 def file_resampled(times: int, bucket: Path) -> None:
     """Put twelve weeks, each record so many times, into the bucket's folder."""
-    examples = list(use_case("flights").history(YEAR[0] + timedelta(weeks=EXAMPLE_WEEKS)))
+    examples = list(data_set("flights").history(YEAR[0] + timedelta(weeks=EXAMPLE_WEEKS)))
     History(resampled(examples, times)).file(bucket, *YEAR)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from google.api_core.exceptions import GoogleAPIError
 
+from datasets import DataSetError
 from demo.history import HistoryError
 from demo.machine import why
 from demo.narrator import Narrator
@@ -74,7 +75,7 @@ def demo(
         told = tell(STATE, Scale(sample=sample), narrator, lambda: make_room(STATE, may_delete, narrator.say))
         if report is not None:
             report.write_text(json.dumps(told.to_json(), indent=2) + "\n")
-    except (SettingsError, HistoryError) as error:
+    except (SettingsError, DataSetError, HistoryError) as error:
         fail(str(error))
     except (StoryError, SupervisorError, BackfillError, ApplyError) as error:
         fail(f"{error}{_logs()}")

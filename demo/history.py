@@ -8,10 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from datasets import Document, Example
 from schemas import UseCase
-
-Document = dict[str, Any]
-Example = tuple[Document, Document | None]
 
 
 class HistoryError(Exception):

@@ -2,11 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 
+from datasets import Example
 from demo.history import HistoryError, Part, cut, moment
 from schemas import UseCase
 from schemas.dead_letter import explain
@@ -51,10 +52,11 @@ class _Window:
     """Rows to learn from, by label."""
 
 
-def take(case: UseCase, sample: int, evaluation_days: int) -> Parts:
+def take(case: UseCase, history: Iterable[Example], sample: int, evaluation_days: int) -> Parts:
     """The parts of the story, from the day of the history's first record on.
 
     Args:
+        history: all of the use case's data set.
         sample: take one record in so many.
         evaluation_days: how long the window is on which a cycle's model is judged.
 
@@ -62,7 +64,7 @@ def take(case: UseCase, sample: int, evaluation_days: int) -> Parts:
         HistoryError: there is too little for the gate to promote a model, or it is none that the use case reads; the
             text says how much is needed.
     """
-    examples = iter(case.history(None))
+    examples = iter(history)
     example = next(examples, None)
     if example is None:
         raise HistoryError(f"the history of use case {case.name} has no record: its history() gives none")

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.cloud.workflows.executions_v1 import Execution
 
+from datasets import data_set
 from demo.account import Sent, account
 from demo.history import Part, malformed, write
 from demo.interrupt import Interrupt
@@ -62,6 +63,7 @@ def tell(
 
     Raises:
         lunation.settings.SettingsError: the settings cannot be used.
+        datasets.DataSetError: the use case has no data set; nothing was started.
         demo.history.HistoryError: the use case's history is none that can be told; nothing was started.
         StoryError: the disk has no room, or a training did not end as it should; the text says where to look.
         laptop.supervisor.SupervisorError: somebody works on ``state``, or a server does not start.
@@ -70,12 +72,12 @@ def tell(
     tale = narrator or Narrator()
     settings = load()
     settings = settings.of(settings.target("laptop"))
-    case = use_case(settings.use_case)
+    case, data = use_case(settings.use_case), data_set(settings.use_case)
     report = Report(use_case=case.name)
     _check_place(state)
     with MemoryWatch() as memory, tempfile.TemporaryDirectory(prefix="lunation-demo-") as scratch:
         with tale.step(f"Cut the history of {case.name} into the parts of the story") as step:
-            parts = take(case, scale.sample, settings.schedule.evaluation_days)
+            parts = take(case, data.history(None), scale.sample, settings.schedule.evaluation_days)
             step.outcome = f"{parts.count:,} records from {parts.first.records[0]['event_time'][:10]} on"
         make_room()
         interrupt = Interrupt(tale.say)

@@ -1,7 +1,7 @@
 """A smoke test of a deployment: one marked record goes in, is seen everywhere that it should be, and is taken away.
 
-The record is the first one of the use case's data set under an id and a time of its own: no real record is of that day,
-so what the archive files of it lies in a folder of its own, and can be taken away without touching anything else.
+The record has the use case's example features under an id and a time of its own: no real record is of that day, so
+what the archive files of it lies in a folder of its own, and can be taken away without touching anything else.
 """
 
 import contextlib
@@ -134,11 +134,10 @@ class _Marked:
         Raises:
             google.api_core.exceptions.GoogleAPICallError: Pub/Sub refuses them.
         """
-        example, _ = next(iter(self._case.history(None)))
         document = {
-            **example,
             "record_id": self.record_id,
             "event_time": f"{DAY}T00:00:00Z",
+            "features": self._case.example_features,
         }
         topic = f"projects/{self._clients.project}/topics/records"
         send = self._clients.publisher.publish

@@ -98,7 +98,11 @@ class _Door:
         self._identity = Identity(state)
         self._say = say
         self._case = use_case(settings.use_case)
-        self._record = next(iter(self._case.history(None)))[0]
+        self._record: dict[str, Any] = {
+            "record_id": "rehearsal",
+            "event_time": "2013-01-01T10:15:00Z",
+            "features": dict(self._case.example_features),
+        }
         self._urls: dict[str, str] = {}
 
     def judge(self) -> Faults:

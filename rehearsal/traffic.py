@@ -62,7 +62,11 @@ class Traffic:
         self._state = state
         self._scratch = scratch
         self._case = use_case(settings.use_case)
-        self._record = next(iter(self._case.history(None)))[0]
+        self._record: dict[str, Any] = {
+            "record_id": "rehearsal",
+            "event_time": "2013-01-01T10:15:00Z",
+            "features": dict(self._case.example_features),
+        }
         self._published: list[str] = []
         self._failure: str | None = None
         """What the next training fails with."""

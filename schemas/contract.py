@@ -1,6 +1,7 @@
 """What a use case may be, so that every part can keep it: the door, the archive, Spark, Parquet, the model's input,
 Datastore, Pub/Sub's schema, and the names of resources."""
 
+import json
 import math
 import re
 import types
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import SchemaValidator
 
+from schemas.dead_letter import explain
 from schemas.features import Features
 from schemas.label import LABEL_LENGTH
 from schemas.rate import BLOCK_DAYS, Step
@@ -41,7 +43,7 @@ def check_use_case(case: "UseCase") -> None:
     mistakes = [*_name(case.name), *_labels(case.labels), *_class(case.features), *_lists(case)]
     mistakes += [*_fields(case.features), *_names(list(case.features.model_fields))]
     if not mistakes:  # else these would only repeat them
-        mistakes += [*_defaults(case.features), *_rates(case)]
+        mistakes += [*_defaults(case.features), *_rates(case), *_example(case)]
     if mistakes:
         raise UseCaseError(f"use case {case.name} cannot be kept by all parts: " + "; ".join(mistakes))
 
@@ -203,3 +205,11 @@ def _rates(case: "UseCase") -> Iterator[str]:
                 yield f"the rate {rate.name} is by {name}: text comes by its name, a number as Step({name!r}, width)"
             elif isinstance(part, Step) and not (part.width > 0 and math.isfinite(part.width)):
                 yield f"the rate {rate.name} has a step of {part.width!r}: expected a width above 0"
+
+
+def _example(case: "UseCase") -> Iterator[str]:
+    document = {"record_id": "example", "event_time": "1970-01-02T00:00:00Z", "features": case.example_features}
+    try:
+        case.read_record(json.dumps(document).encode())
+    except Exception as error:  # a validator of the class may raise what it likes
+        yield f"its example_features are refused ({explain(error)}): write those of one good record, as JSON has them"

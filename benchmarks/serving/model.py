@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets import data_set
 from rehearsal.manifest import untrained
 from schemas import GoldenRow, use_case
 from schemas.rate import Step
@@ -31,7 +32,7 @@ DATE = "2013-03-01"
 
 def documents(count: int) -> list[dict[str, Any]]:
     """The first ``count`` real flights, as records. A week of them is read: there are 6,000."""
-    history = CASE.history(datetime(2013, 1, 8, tzinfo=UTC))
+    history = data_set(CASE.name).history(datetime(2013, 1, 8, tzinfo=UTC))
     return [record for record, _ in history][:count]
 
 

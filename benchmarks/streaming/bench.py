@@ -16,11 +16,11 @@ from rich.console import Console
 from benchmarks.streaming import charts, cost
 from benchmarks.streaming.measure import Pace, start, switch
 from benchmarks.streaming.systems import Function, StreamingJob, System
+from datasets import data_set
 from laptop.dataproc.java import java_home
 from laptop.supervisor import Supervisor
 from lunation.commands.printing import print_table
 from lunation.settings import ROOT
-from schemas import use_case
 
 PACES = (1.0, 100.0, 1000.0)
 SWITCH_PACE = 100.0
@@ -43,7 +43,7 @@ def main(
             _train(folder)
         documents = [
             json.dumps({**record, "record_id": "RECORD_ID"}, separators=(",", ":")).encode()
-            for record, _ in use_case("flights").history(datetime(2013, 1, 5, tzinfo=UTC))
+            for record, _ in data_set("flights").history(datetime(2013, 1, 5, tzinfo=UTC))
         ]
         with Supervisor(folder / "servers", ["datastore", "storage"]) as servers:
             servers.wait_ready()

@@ -13,6 +13,7 @@ from pyspark.ml.classification import GBTClassifier
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql.functions import col
 
+from datasets import data_set
 from rehearsal.manifest import untrained
 from schemas import GoldenRow, use_case
 from schemas.shapes import model_inputs
@@ -30,7 +31,7 @@ def main(folder: Path) -> None:
     case = use_case("flights")
     history = folder / "history.ndjson"
     with history.open("w") as lines:
-        for record, label in case.history(UNTIL):
+        for record, label in data_set(case.name).history(UNTIL):
             if label is not None:
                 lines.write(json.dumps({**record, "label": label["label"]}) + "\n")
     spark = start("streaming benchmark")

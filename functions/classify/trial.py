@@ -94,8 +94,8 @@ class Trial:
         Raises:
             TrialError: the process could not be started.
         """
-        # By its fields: what a use case has derived of them need not be fit for pickling, nor what it replays.
-        given = {field.name: getattr(case, field.name) for field in fields(case) if field.name != "history"}
+        # By its fields: what a use case has derived of them need not be fit for pickling.
+        given = {field.name: getattr(case, field.name) for field in fields(case)}
         self._await_ready()
         try:
             out, err = self._process.communicate(pickle.dumps((given, folder, rows)), timeout=self._seconds)
@@ -162,7 +162,7 @@ def main(argv: Sequence[str]) -> int:
     with suppress(ValueError, OSError):  # should the parent be killed before it kills this
         resource.setrlimit(resource.RLIMIT_CPU, (used + seconds + 1, used + seconds + 2))
     try:
-        case = UseCase(**given, history=lambda until: iter(()))
+        case = UseCase(**given)
         model = load_model(case, folder.model_version, folder.manifest_sha256, folder.files.__getitem__)
         refusal = _first_wrong(case, model, folder, rows)
     except ModelRefused as error:

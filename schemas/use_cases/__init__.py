@@ -1,8 +1,8 @@
-"""The table of use cases. Another use case is a file beside this one and a row here."""
+"""The table of use cases. Another use case is a file beside this one and a row here; real records of it, for the demo
+and the backtest, are a file and a row in ``datasets/``."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +17,6 @@ from schemas.use_cases import flights, weather
 
 _read_label = finite(TypeAdapter(Label).validator.validate_json)
 
-Example = tuple[dict[str, Any], dict[str, Any] | None]
-"""A record's document and its label's document (None if the outcome was never known)."""
-
 
 @dataclass(frozen=True)
 class UseCase:
@@ -30,8 +27,8 @@ class UseCase:
     """The model's features. Spark, Parquet, model-input and Datastore shapes are derived from it."""
     labels: tuple[str, str]
     """``(negative, positive)``."""
-    history: Callable[[datetime | None], Iterator[Example]]
-    """The real data set that the demo replays, in order of the records' event time, up to a time or whole."""
+    example_features: Mapping[str, Any] = field(compare=False, repr=False)
+    """Features of one good record, as JSON has them: what a smoke test sends."""
     rates: tuple[Rate, ...] = ()
     """History features, computed in training and carried by the artefact."""
 
@@ -89,14 +86,14 @@ USE_CASES: dict[str, UseCase] = {
             name="flights",
             features=flights.FlightFeatures,
             labels=flights.LABELS,
-            history=flights.history,
+            example_features=flights.EXAMPLE,
             rates=flights.RATES,
         ),
         UseCase(
             name="weather",
             features=weather.WeatherFeatures,
             labels=weather.LABELS,
-            history=weather.history,
+            example_features=weather.EXAMPLE,
         ),
     )
 }

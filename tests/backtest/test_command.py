@@ -38,6 +38,19 @@ def test_more_cycles_than_a_year_has_are_refused(arguments: tuple[str, ...], wee
     assert words in done.stderr
 
 
+def test_a_use_case_without_a_data_set_is_refused_with_what_to_add() -> None:
+    """Before anything starts; it is a use case all the same."""
+    program = (
+        "import runpy; from schemas import USE_CASES; from tests.use_cases.parcels import PARCELS; "
+        "USE_CASES['parcels'] = PARCELS; runpy.run_module('backtest', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, "--use-case", "parcels"]
+    environment = {**os.environ, "COLUMNS": "1000", "TERM": "dumb"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "use case parcels has no data set to replay; these have one: flights, weather" in done.stderr
+
+
 @pytest.mark.parametrize(("weeks", "begins", "window"), [(4, ["01-01", "01-29"], 28), (1, ["01-01", "01-08"], 7)])
 def test_a_cycle_has_the_weeks_of_the_schedule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weeks: int, begins: list[str], window: int
@@ -51,9 +64,9 @@ def test_a_cycle_has_the_weeks_of_the_schedule(
 
     monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
     examples = [({"record_id": day, "event_time": f"2024-{day}T10:00:00Z"}, None) for day in ("01-01", "02-28")]
-    case: Any = SimpleNamespace(name="case", history=lambda _: examples)
+    case: Any = SimpleNamespace(name="case")
     machine: Any = SimpleNamespace(buckets=tmp_path, spark=None, storage=None)
-    found = list(cycles.run(machine, case, 2, Schedule(cycle_weeks=weeks)))
+    found = list(cycles.run(machine, case, examples, 2, Schedule(cycle_weeks=weeks)))
     assert [one.begins for one in found] == [f"2024-{day}" for day in begins]
     assert [job.evaluation_days for job in jobs] == [window, window]
 
@@ -61,8 +74,8 @@ def test_a_cycle_has_the_weeks_of_the_schedule(
 def replayed(machine: Any, days: list[str], number: int = 13) -> list[Cycle]:
     """The cycles of a history with a record at noon, UTC, of each of these days."""
     examples = [({"record_id": day, "event_time": f"{day}T12:00:00Z"}, None) for day in days]
-    case: Any = SimpleNamespace(name="parcels", history=lambda _: examples)
-    return list(cycles.run(machine, case, number, Schedule()))
+    case: Any = SimpleNamespace(name="parcels")
+    return list(cycles.run(machine, case, examples, number, Schedule()))
 
 
 def test_a_history_that_ends_ends_the_cycles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from tests.support import ROOT
 
 PROGRAM = """
 import runpy, sys
+from datasets import DATA_SETS
 from schemas.use_cases import USE_CASES
-from tests.use_cases.parcels import PARCELS
-USE_CASES["parcels"] = PARCELS
+from tests.use_cases.parcels import PARCELS, PARCELS_DATA
+USE_CASES["parcels"], DATA_SETS["parcels"] = PARCELS, PARCELS_DATA
 runpy.run_module("backtest", run_name="__main__")
 """
 

@@ -18,7 +18,9 @@ from demo.narrator import Narrator
 from demo.report import Report
 from demo.story import Scale, StoryError
 from laptop.supervisor import Supervisor
+from schemas import USE_CASES
 from tests.support import ROOT, eventually
+from tests.use_cases.parcels import PARCELS
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -78,6 +80,22 @@ def test_too_little_history_is_told_before_anything_starts(tmp_path: Path, monke
     assert "error: the history of use case weather, from 2013-01-01 to 2013-03-28, is too little" in printed
     assert "of them have a label, the gate needs 1,000" in printed
     assert "Start the servers" not in printed
+    assert (tmp_path / "state" / "storage").exists()
+
+
+def test_a_use_case_without_a_data_set_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to add and where; what an earlier run left is where it was."""
+    monkeypatch.setitem(USE_CASES, PARCELS.name, PARCELS)
+    monkeypatch.setenv("LUNATION_USE_CASE", PARCELS.name)
+    monkeypatch.setattr(command, "STATE", tmp_path / "state")
+    (tmp_path / "state" / "storage").mkdir(parents=True)
+    code, printed = run("--yes")
+    assert code == 1
+    assert "error: use case parcels has no data set to replay" in printed
+    assert "DATA_SETS in datasets/__init__.py" in printed
+    assert "Traceback" not in printed
     assert (tmp_path / "state" / "storage").exists()
 
 

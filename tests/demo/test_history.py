@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from dataflow.reading import READERS
+from datasets import data_set
 from demo.history import HistoryError, cut, malformed, write
 from functions.runtime.push import read_record
 from functions.runtime.rpc import Refused
@@ -67,7 +68,7 @@ def test_documents_are_written_one_a_line(tmp_path: Path) -> None:
 def test_every_malformed_kind_is_refused_by_every_unit(name: str) -> None:
     """One declaration decides, whoever reads: else a message would be archived here and refused there."""
     case = use_case(name)
-    documents = [record for record, _ in itertools.islice(case.history(datetime(2013, 1, 2, tzinfo=UTC)), 1)]
+    documents = [record for record, _ in itertools.islice(data_set(name).history(datetime(2013, 1, 2, tzinfo=UTC)), 1)]
     assert documents, "the data set begins later than that day"
     kinds = list(malformed(case, documents[0]))
     assert len(set(kinds)) == len(kinds) >= 15
@@ -91,7 +92,7 @@ def test_what_a_use_case_allows_is_no_spoiling() -> None:
         express: bool | None = None
         depot: str
 
-    case = UseCase(name="lenient", features=Lenient, labels=("no", "yes"), history=lambda _: iter(()))
+    case = UseCase(name="lenient", features=Lenient, labels=("no", "yes"), example_features={"depot": "LYS1"})
     document = {
         "record_id": "r1",
         "event_time": "2026-01-03T08:00:00+02:00",

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from datasets import Example, data_set
 from demo.history import HistoryError
 from demo.parts import take
 from schemas import UseCase, use_case
 
-Example = tuple[dict[str, Any], dict[str, Any] | None]
 BEGIN = datetime(2026, 1, 3, 8, tzinfo=UTC)
 
 
@@ -37,14 +36,12 @@ def examples(days: float, a_day: int = 48, rare: int = 3, first: datetime = BEGI
         )
 
 
-def case_of(history: Iterator[Example]) -> UseCase:
-    """A use case with such a history."""
-    return UseCase(name="parcels", features=Features, labels=("in_time", "late"), history=lambda _: history)
+CASE = UseCase(name="parcels", features=Features, labels=("in_time", "late"), example_features={"items": 3})
 
 
 def test_the_parts_begin_with_the_first_day_of_the_data() -> None:
     """Whatever year it is of, and whatever time of day: eight weeks, three days, four weeks, and what there is more."""
-    parts = take(case_of(examples(90)), 1, 28)
+    parts = take(CASE, examples(90), 1, 28)
     begin = datetime(2026, 1, 3, tzinfo=UTC)
     for part, first, last in (
         (parts.first, BEGIN, begin + timedelta(days=56)),
@@ -60,7 +57,7 @@ def test_the_parts_begin_with_the_first_day_of_the_data() -> None:
 
 def test_a_shipped_history_is_enough() -> None:
     """The smaller one is taken whole, from New Year 2013 on."""
-    parts = take(use_case("weather"), 1, 28)
+    parts = take(use_case("weather"), data_set("weather").history(None), 1, 28)
     assert parts.first.records[0]["event_time"].startswith("2013-01-01")
     assert parts.count > 7000
 
@@ -99,7 +96,7 @@ def test_a_shipped_history_is_enough() -> None:
 def test_too_little_is_told_with_how_much_is_needed(history: Iterator[Example], says: list[str]) -> None:
     """All of it at once, in the terms of the data: its days, its labels, what the gate asks for."""
     with pytest.raises(HistoryError) as told:
-        take(case_of(history), 1, 28)
+        take(CASE, history, 1, 28)
     for sentence in says:
         assert sentence in str(told.value)
 
@@ -107,10 +104,10 @@ def test_too_little_is_told_with_how_much_is_needed(history: Iterator[Example], 
 def test_a_sample_that_leaves_too_little_is_refused_with_one_that_does_not() -> None:
     """What it names is taken."""
     with pytest.raises(HistoryError, match="one record in 40 is taken; --sample 6 or less would do"):
-        take(case_of(examples(90, a_day=240)), 40, 28)
-    assert take(case_of(examples(90, a_day=240)), 6, 28).count == 90 * 40
+        take(CASE, examples(90, a_day=240), 40, 28)
+    assert take(CASE, examples(90, a_day=240), 6, 28).count == 90 * 40
     with pytest.raises(HistoryError) as told:
-        take(case_of(examples(90, a_day=24)), 2, 28)
+        take(CASE, examples(90, a_day=24), 2, 28)
     assert "would do" not in str(told.value), "nothing less than all would, and all is too little"
 
 
@@ -125,9 +122,9 @@ def test_a_document_that_the_use_case_refuses_is_told() -> None:
             yield record, {**label, "label": "lost"} if number == 7 else label
 
     with pytest.raises(HistoryError) as told:
-        take(case_of(spoilt()), 1, 28)
+        take(CASE, spoilt(), 1, 28)
     assert "3 documents of the history are refused by use case parcels" in str(told.value)
     assert "record r5: features.items: Input should be a valid integer" in str(told.value)
-    typed = case_of(iter([({"record_id": "r1", "event_time": BEGIN, "features": {}}, None)]))
+    typed: list[Example] = [({"record_id": "r1", "event_time": BEGIN, "features": {}}, None)]
     with pytest.raises(HistoryError, match=r"has no event_time with a zone, such as .*: .*r1"):
-        take(typed, 1, 28)
+        take(CASE, typed, 1, 28)

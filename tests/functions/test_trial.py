@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -36,15 +35,6 @@ def test_a_model_that_answers_everything_passes() -> None:
     old = models.FEATURES | {"weekday": 99.0}
     rows: list[Row] = [(models.FEATURES, 0.25), (models.FEATURES | {"carrier": "new"}, 0.25), (old, 0.9)]
     assert tried(models.folder(CASE), rows) is None
-
-
-def test_what_a_use_case_replays_need_not_travel() -> None:
-    """Only the demo asks for it: a row of the table may have written it on the spot."""
-    files = models.folder(CASE)
-    pointer = models.pointer(files, 1)
-    with Trial() as trial:
-        folder = Folder(pointer.model_version, pointer.manifest_sha256, files)
-        assert trial.refusal(replace(CASE, history=lambda until: iter(())), folder) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A use case that some part could not keep is refused when it is loaded, with the field and the fix."""
 
-from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -23,14 +22,10 @@ class Colour(Enum):
     RED = "red"
 
 
-def no_history(_: datetime | None) -> Iterator[Any]:
-    """None."""
-    return iter(())
-
-
 def case(features: type[BaseModel] = PARCELS.features, **other: Any) -> UseCase:
     """A use case of this class."""
-    return UseCase(**{"name": "odd", "features": features, "labels": ("no", "yes"), "history": no_history} | other)
+    given = {"name": "odd", "features": features, "labels": ("no", "yes"), "example_features": PARCELS.example_features}
+    return UseCase(**given | other)
 
 
 def declared(annotation: Any, field: Any = ..., name: str = "odd") -> type[Features]:
@@ -63,19 +58,19 @@ def test_a_field_that_is_no_text_number_or_boolean_is_refused_with_what_to_use(a
 
 
 @pytest.mark.parametrize(
-    ("annotation", "field"),
+    ("annotation", "field", "value"),
     [
-        (Optional[Annotated[int, Field(ge=0)]], None),  # noqa: UP045  # the older way to write it
-        (Annotated[str, Field(max_length=3)], "abc"),
-        (bool | None, None),
-        (float, 0),
-        (float, Field(default=1.5, gt=0)),
-        (int, Field(ge=0)),
+        (Optional[Annotated[int, Field(ge=0)]], None, 3),  # noqa: UP045  # the older way to write it
+        (Annotated[str, Field(max_length=3)], "abc", "ab"),
+        (bool | None, None, True),
+        (float, 0, 1.5),
+        (float, Field(default=1.5, gt=0), 2),
+        (int, Field(ge=0), 0),
     ],
 )
-def test_other_ways_to_write_a_type_are_taken(annotation: Any, field: Any) -> None:
+def test_other_ways_to_write_a_type_are_taken(annotation: Any, field: Any, value: Any) -> None:
     """All shapes can be derived from them."""
-    odd = case(declared(annotation, field))
+    odd = case(declared(annotation, field), example_features={"odd": value})
     check_use_case(odd)
     (found,) = model_inputs(odd)
     assert found.name == "odd"
@@ -248,6 +243,22 @@ def test_a_rate_is_of_fields_that_are_there(rate: Rate, reason: str) -> None:
     """Training would fail on it, a cluster later."""
     with pytest.raises(UseCaseError, match=reason):
         check_use_case(case(rates=(rate,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"weight": -1.0}, r"features\.weight: Input should be greater than 0"),
+        ({"weight": float("nan")}, r"features\.weight: Input should be a finite number"),
+        ({"depot": b"LYS1"}, "not JSON serializable"),
+        ({"depot": None}, r"features\.depot: Input should be a valid string"),
+    ],
+)
+def test_an_example_is_a_record_that_every_part_takes(changes: dict[str, Any], reason: str) -> None:
+    """A smoke test sends it: one that the class refuses would be told as a deployment that does not work."""
+    example = {**PARCELS.example_features, **changes}
+    with pytest.raises(UseCaseError, match=rf"its example_features are refused \(.*{reason}.*write those of one good"):
+        check_use_case(case(example_features=example))
 
 
 def test_whoever_takes_a_use_case_from_the_table_is_told_every_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 
 import pytest
 from pydantic import ValidationError
@@ -146,27 +145,3 @@ def test_every_use_case_derives_its_shapes() -> None:
         assert all(f"`{name}`" in features_ddl(case) for name in names)
         schema = json_schema(case)
         assert set(next(iter(schema["$defs"].values()))["properties"]) == set(names)
-
-
-def test_the_history_is_real_ordered_and_valid() -> None:
-    """The first thousand flights validate as they are, are in order of time, and some were late."""
-    examples = list(islice(CASE.history(datetime(2013, 1, 3, tzinfo=UTC)), 1000))
-    times = [record["event_time"] for record, _ in examples]
-    assert times == sorted(times)
-    assert len({record["record_id"] for record, _ in examples}) == 1000
-    late = 0
-    for record, label in examples:
-        CASE.read_record(json.dumps(record).encode())
-        if label is not None:
-            read_label = CASE.check_label(Label.model_validate(label))
-            assert read_label.event_time >= datetime.fromisoformat(record["event_time"])
-            late += read_label.label == "late"
-    assert 100 < late < 500
-
-
-def test_the_history_stops_where_it_is_told() -> None:
-    """Nothing that departs at ``until`` or later."""
-    until = datetime(2013, 1, 2, 12, 30, tzinfo=UTC)
-    times = [datetime.fromisoformat(record["event_time"]) for record, _ in CASE.history(until)]
-    assert max(times) < until
-    assert len(times) > 800

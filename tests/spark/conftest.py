@@ -35,13 +35,9 @@ class ShopFeatures(Features):
     returning: bool
 
 
-def no_history(until: datetime | None = None) -> Iterator[Any]:
-    """The shop has no data set of its own: tests make its records."""
-    return iter(())
-
-
 RATES = (Rate("by_coupon", by=("country", "coupon"), days=28), Rate("by_price", by=(Step("price", 5.0),)))
-SHOP = UseCase(name="shop", features=ShopFeatures, labels=("kept", "returned"), history=no_history, rates=RATES)
+EXAMPLE = {"country": "FR", "items": 1, "price": 9.5, "returning": False}
+SHOP = UseCase(name="shop", features=ShopFeatures, labels=("kept", "returned"), example_features=EXAMPLE, rates=RATES)
 
 
 class FolderStorage:

@@ -71,7 +71,7 @@ SENSORS = UseCase(
     name="sensors",
     features=SensorFeatures,
     labels=("ran", "failed"),
-    history=readings,
+    example_features={"plant": "north", "part": "p1", "kind": None, "heat": 50.0, "hours": 3, "serviced": False},
     rates=(Rate("failed_by_part", by=("part",), days=28),),
 )
 

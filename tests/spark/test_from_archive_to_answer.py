@@ -10,13 +10,14 @@ import pytest
 from pydantic import Field
 
 from backtest.archive import History
+from datasets import data_set
 from functions.classify.model import load_model
 from schemas import USE_CASES, Features
 from schemas.model_manifest import ModelManifest
 from spark import training
 from spark.conversion import convert
 from spark.evaluation import evaluate
-from tests.use_cases.parcels import PARCELS, ParcelFeatures
+from tests.use_cases.parcels import PARCELS, PARCELS_DATA, ParcelFeatures
 
 pytestmark = pytest.mark.spark
 
@@ -67,13 +68,13 @@ def check_every_row(desk, manifest, documents):
 
 def parcels(days=70):
     """The first weeks of the third use case."""
-    return list(PARCELS.history(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=days)))
+    return list(PARCELS_DATA.history(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=days)))
 
 
 def test_weather_is_served_as_it_was_trained(desk):
     """The shipped use case with a strict whole number and nothing but fields that drift."""
     case = USE_CASES["weather"]
-    documents = list(case.history(datetime(2013, 2, 20, tzinfo=UTC)))
+    documents = list(data_set("weather").history(datetime(2013, 2, 20, tzinfo=UTC)))
     manifest = cycle(desk, case, documents)
     check_every_row(desk, manifest, documents)
     golden = desk.json(f"{desk.job.model}/golden.json")

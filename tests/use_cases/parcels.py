@@ -4,10 +4,10 @@ a default that is not None, bounds on all of them. Invented, and the same on eve
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import Field
 
+from datasets import DataSet, Document, Example
 from schemas import UseCase
 from schemas.features import Features
 
@@ -16,8 +16,6 @@ FIRST = datetime(2025, 1, 1, tzinfo=UTC)
 DAYS = 365
 A_DAY = 48
 DEPOTS = {"LYS1": -0.8, "MRS2": 0.0, "CDG3": 0.5, "BOD4": 1.2}
-
-Document = dict[str, Any]
 
 
 class ParcelFeatures(Features):
@@ -33,7 +31,7 @@ class ParcelFeatures(Features):
     attempts: int | None = Field(default=None, ge=0)
 
 
-def history(until: datetime | None = None) -> Iterator[tuple[Document, Document | None]]:
+def history(until: datetime | None = None) -> Iterator[Example]:
     """A year of parcels in order of time, a parcel each half hour; one of twenty is never heard of again.
 
     Whole numbers are written as 3 and as 3.0; what may be left out is sometimes left out, and sometimes null.
@@ -49,7 +47,7 @@ def history(until: datetime | None = None) -> Iterator[tuple[Document, Document 
         yield _parcel(draw, number, when)
 
 
-def _parcel(draw: random.Random, number: int, when: datetime) -> tuple[Document, Document | None]:
+def _parcel(draw: random.Random, number: int, when: datetime) -> Example:
     depot = draw.choice(list(DEPOTS))
     weight = round(draw.lognormvariate(0.5, 0.8), 2) + 0.01
     items, express = min(int(draw.expovariate(0.2)), 500), draw.random() < 0.3
@@ -76,5 +74,8 @@ def _text(when: datetime) -> str:
     return when.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
-PARCELS = UseCase(name="parcels", features=ParcelFeatures, labels=LABELS, history=history)
+EXAMPLE = {"depot": "LYS1", "weight": 2.4, "items": 3, "express": False}
+PARCELS = UseCase(name="parcels", features=ParcelFeatures, labels=LABELS, example_features=EXAMPLE)
 """What would be its row in the table of use cases."""
+PARCELS_DATA = DataSet("parcels", history)
+"""What would be its row in the table of data sets."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from datasets import nycflights13, weather
 from schemas import Label, use_case
-from schemas.use_cases import nycflights13, weather
 
 CASE = use_case("weather")
 UNTIL = datetime(2013, 2, 1, tzinfo=UTC)
@@ -15,7 +15,7 @@ UNTIL = datetime(2013, 2, 1, tzinfo=UTC)
 
 def test_the_history_is_real_ordered_and_valid() -> None:
     """A month of hours at three airports validates as it is, in order of time, up to where it is told."""
-    examples = list(CASE.history(UNTIL))
+    examples = list(weather.history(UNTIL))
     times = [record["event_time"] for record, _ in examples]
     assert times == sorted(times)
     assert datetime.fromisoformat(times[-1]) < UNTIL
@@ -30,7 +30,7 @@ def test_the_history_is_real_ordered_and_valid() -> None:
 def test_a_record_knows_nothing_of_the_hours_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other weather after a time changes labels, and no record of that time or before."""
     then = datetime(2013, 1, 15, 12, tzinfo=UTC)
-    first = list(CASE.history(UNTIL))
+    first = list(weather.history(UNTIL))
     real = nycflights13.rows
 
     def stormy(name: str):
@@ -39,7 +39,7 @@ def test_a_record_knows_nothing_of_the_hours_ahead(monkeypatch: pytest.MonkeyPat
             yield row | {"precip": "1.0", "temp": "99", "pressure": "NA"} if later else row
 
     monkeypatch.setattr(weather, "rows", stormy)
-    again = list(CASE.history(UNTIL))
+    again = list(weather.history(UNTIL))
 
     def before(examples: list) -> list:
         return [record for record, _ in examples if datetime.fromisoformat(record["event_time"]) <= then]
@@ -55,7 +55,7 @@ def test_a_label_says_whether_one_of_the_next_six_hours_was_wet() -> None:
     for row in nycflights13.rows("weather.csv"):
         wet[row["origin"]][datetime.fromisoformat(row["time_hour"])] = float(row["precip"]) > 0
     unknown = 0
-    for record, label in CASE.history(UNTIL):
+    for record, label in weather.history(UNTIL):
         now = datetime.fromisoformat(record["event_time"])
         ahead = [wet[record["features"]["airport"]].get(now + timedelta(hours=step)) for step in range(6)]
         if any(ahead):

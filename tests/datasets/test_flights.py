@@ -1,11 +1,14 @@
-"""Promises of the flights' features: what a record says was known two hours before the departure, and nothing later."""
+"""Promises of the flights' records: what one says was known two hours before the departure, and nothing later."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 
-from schemas.use_cases.flights import PUBLISHED_BEFORE, examples
-from schemas.use_cases.nycflights13 import rows
+from datasets.flights import PUBLISHED_BEFORE, examples, history
+from datasets.nycflights13 import rows
+from schemas import Label, use_case
 
 NOW = datetime(2013, 1, 6, 20, 30, tzinfo=UTC)
 
@@ -14,6 +17,30 @@ NOW = datetime(2013, 1, 6, 20, 30, tzinfo=UTC)
 def flights() -> list[dict[str, str]]:
     """The first nine days of the year."""
     return [row for row in rows("flights.csv.zip") if row["time_hour"] < "2013-01-10"]
+
+
+def test_the_history_is_real_ordered_and_valid() -> None:
+    """The first thousand flights validate as they are, are in order of time, and some were late."""
+    examples = list(islice(history(datetime(2013, 1, 3, tzinfo=UTC)), 1000))
+    times = [record["event_time"] for record, _ in examples]
+    assert times == sorted(times)
+    assert len({record["record_id"] for record, _ in examples}) == 1000
+    late, case = 0, use_case("flights")
+    for record, label in examples:
+        case.read_record(json.dumps(record).encode())
+        if label is not None:
+            read_label = case.check_label(Label.model_validate(label))
+            assert read_label.event_time >= datetime.fromisoformat(record["event_time"])
+            late += read_label.label == "late"
+    assert 100 < late < 500
+
+
+def test_the_history_stops_where_it_is_told() -> None:
+    """Nothing that departs at ``until`` or later."""
+    until = datetime(2013, 1, 2, 12, 30, tzinfo=UTC)
+    times = [datetime.fromisoformat(record["event_time"]) for record, _ in history(until)]
+    assert max(times) < until
+    assert len(times) > 800
 
 
 def published(document: dict) -> datetime:

@@ -31,7 +31,7 @@ OBJECTS_IN_FLIGHT = 8
 NAMED = 1000
 """So many of the skipped are kept with their names, however many there are."""
 PAYLOADS = "archive/dead-letters/payloads/"
-"""Where the archive keeps what is too large for a dead letter (``dataflow/set_aside.py``)."""
+"""Where the archive keeps what is too large for a dead letter (``dataflow/oversized_dead_letters.py``)."""
 T = TypeVar("T")
 
 

@@ -16,29 +16,29 @@ def answer(case: UseCase, served: Served, record: Record[Any]) -> Answer:
     """Classify one record.
 
     Raises:
-        NoProbability: the model gave something that is no probability.
+        NoProbabilityError: the model gave something that is no probability.
     """
     probability = served.model.probability(record.features)
-    return _shaped(case, served, record, probability, datetime.now(UTC))
+    return _to_answer(case, served, record, probability, datetime.now(UTC))
 
 
 def answers(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> list[Answer]:
     """Classify ``records`` by one model, in one run.
 
     Raises:
-        NoProbability: the model gave something that is no probability.
+        NoProbabilityError: the model gave something that is no probability.
     """
     if not records:
         return []
     now = datetime.now(UTC)
     probabilities = served.model.probabilities([record.features for record in records])
     return [
-        _shaped(case, served, record, probability, now)
+        _to_answer(case, served, record, probability, now)
         for record, probability in zip(records, probabilities, strict=True)
     ]
 
 
-def _shaped(case: UseCase, served: Served, record: Record[Any], probability: float, now: datetime) -> Answer:
+def _to_answer(case: UseCase, served: Served, record: Record[Any], probability: float, now: datetime) -> Answer:
     return {
         "record_id": record.record_id,
         "label": case.labels[probability >= served.threshold],

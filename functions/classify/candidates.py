@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from functions.runtime.log import log
@@ -22,18 +21,8 @@ if TYPE_CHECKING:
 
 RETRY_PAUSE_SECONDS = (2.0, 60.0)
 """First and longest pause before a candidate that failed is tried again."""
-CHECKED_SECONDS = 1.0
+STILL_NAMED_CHECK_SECONDS = 1.0
 """Between two looks whether a candidate that loads is still named."""
-IDS = 2**64
-
-
-def falls_to(model_version: str, share: float, record_id: str) -> bool:
-    """Whether a canary of this share answers this record: always the same for an id, and for a larger share too.
-
-    Another canary takes other ids, so that no publisher is always the first to try.
-    """
-    digest = blake2b(f"{model_version} {record_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < share * IDS
 
 
 @dataclass(slots=True)
@@ -106,10 +95,11 @@ class Candidates:
         return [
             named
             for sha256, named in self._named.items()
-            if sha256 not in self._models and (sha256 not in self._failures or self._again(self._failures[sha256], now))
+            if sha256 not in self._models
+            and (sha256 not in self._failures or self._may_retry(self._failures[sha256], now))
         ]
 
-    def _again(self, failure: _Failure, now: float) -> bool:
+    def _may_retry(self, failure: _Failure, now: float) -> bool:
         return failure.retry_at <= now and (failure.load is None or not failure.load.running)
 
     async def _load_due(self) -> None:
@@ -118,7 +108,7 @@ class Candidates:
                 named = due[0]
                 load = self._current = Load(self._load, named, self._load_seconds)
                 try:
-                    while not await load.ended(CHECKED_SECONDS) and named.manifest_sha256 in self._named:
+                    while not await load.ended(STILL_NAMED_CHECK_SECONDS) and named.manifest_sha256 in self._named:
                         pass
                     if load.running:
                         continue  # given up by :meth:`follow`: the pointer has moved on meanwhile

@@ -6,10 +6,10 @@ from typing import Any
 
 from schemas import NamedModel
 
-from .model import ModelRefused
+from .model import ModelRefusedError
 
-SECONDS_A_REQUEST = 10.0
-SECONDS_A_FILE = 20.0
+REQUEST_SECONDS = 10.0
+FILE_SECONDS = 20.0
 """With its retries."""
 
 
@@ -24,11 +24,11 @@ class Folders:
         """A function that gives a file of the model's folder by its name.
 
         Raises:
-            ModelRefused: it lies in another bucket; so does the returned function for a file that is missing.
+            ModelRefusedError: it lies in another bucket; so does the returned function for a file that is missing.
         """
         home = f"gs://{self._bucket_name}/"
         if not named.uri.startswith(home):
-            raise ModelRefused(f"the pointer names {named.uri}; models are served from {home} only")
+            raise ModelRefusedError(f"the pointer names {named.uri}; models are served from {home} only")
         folder = named.uri.removeprefix(home).rstrip("/")
         return lambda name: self._read(f"{folder}/{name}")
 
@@ -39,10 +39,10 @@ class Folders:
 
         try:
             content: bytes = self._bucket.blob(path).download_as_bytes(
-                timeout=SECONDS_A_REQUEST, retry=DEFAULT_RETRY.with_timeout(SECONDS_A_FILE)
+                timeout=REQUEST_SECONDS, retry=DEFAULT_RETRY.with_timeout(FILE_SECONDS)
             )
         except NotFound:
-            raise ModelRefused(f"there is no gs://{self._bucket_name}/{path}") from None
+            raise ModelRefusedError(f"there is no gs://{self._bucket_name}/{path}") from None
         return content
 
     @cached_property

@@ -12,7 +12,7 @@ from schemas import NamedModel
 from .model import Model, Stop
 
 SECONDS = 60.0
-"""Longest that a model may take: three files of up to 20 s each (``folder.SECONDS_A_FILE``), of which a real one takes
+"""Longest that a model may take: three files of up to 20 s each (``folder.FILE_SECONDS``), of which a real one takes
 one tenth, and its checks. What is promoted was tried in less."""
 SLICE_SECONDS = 1.0
 """An instance may be put to sleep in the middle of a load: a slice that it slept through counts as one, not as many."""
@@ -21,7 +21,7 @@ Loader = Callable[[NamedModel, Stop], Model]
 """Loads a model in a thread; raises whatever keeps it from serving."""
 
 
-class LoadGivenUp(Exception):
+class LoadGivenUpError(Exception):
     """The model did not load in time, or while somebody wanted it."""
 
 
@@ -35,7 +35,7 @@ class Load:
         self._given_up = False
         self._seconds = seconds
         self._task: asyncio.Future[Model] | None = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
-        self._task.add_done_callback(_seen)
+        self._task.add_done_callback(_retrieve_exception)
 
     @property
     def running(self) -> bool:
@@ -51,7 +51,7 @@ class Load:
         """Wait so long for it; whether it has ended.
 
         Raises:
-            LoadGivenUp: its time is up. It is ended then.
+            LoadGivenUpError: its time is up. It is ended then.
         """
         while seconds > 0 and self.running:
             step = min(SLICE_SECONDS, seconds, self._left)
@@ -65,7 +65,7 @@ class Load:
             self._left -= step
             if self.running and self._left <= 0:
                 self.give_up()
-                raise LoadGivenUp(
+                raise LoadGivenUpError(
                     f"it had not loaded and reproduced its golden rows within {self._seconds:g} s, and was given up; "
                     "`lunation rollback` goes back to the model before"
                 )
@@ -75,22 +75,22 @@ class Load:
         """The model, once it has ended; to be asked once.
 
         Raises:
-            LoadGivenUp: it was given up before.
+            LoadGivenUpError: it was given up before.
             Exception: whatever kept it from loading.
         """
         # Let go of it: an error's trace holds all that was loaded, and the frame that holds this. In a circle with the
-        # task it would stay, for the collector hardly ever comes (functions/runtime/collector.py).
+        # task it would stay, for the collector hardly ever comes (functions/runtime/garbage_collection.py).
         task, self._task = self._task, None
         assert task is not None
         try:
             if self._given_up:
-                raise LoadGivenUp("it was given up, because nobody asked for it any more")
+                raise LoadGivenUpError("it was given up, because nobody asked for it any more")
             return task.result()
         finally:
             del task
 
 
-def _seen(task: "asyncio.Future[Model]") -> None:
+def _retrieve_exception(task: "asyncio.Future[Model]") -> None:
     """That a load failed which nobody waits for any more is no news."""
     if not task.cancelled():
         task.exception()

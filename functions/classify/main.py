@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
-from functions.runtime.collector import settle
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.garbage_collection import freeze_gc
+from functions.runtime.instruments import start_telemetry
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import NamedModel, use_case
 
 from .folder import Folders
@@ -22,8 +22,8 @@ from .serving import Serving
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
-watch("classify", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("classify", SETTINGS)
+disable_worker_timeout(os.environ)
 
 # What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
 
@@ -39,7 +39,7 @@ def _serving() -> Serving:
 
     def load(named: NamedModel, stop: Stop) -> Model:
         model = load_model(case, named.model_version, named.manifest_sha256, _folders().reader(named), stop)
-        settle()
+        freeze_gc()
         return model
 
     channel = open_channel(SETTINGS.datastore_endpoint)

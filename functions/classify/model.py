@@ -1,6 +1,5 @@
 """A model that is loaded, and the checks that it passes before it may answer anything."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas import GoldenRow, ModelManifest, UseCase
 from schemas.dead_letter import explain
+from schemas.file_hash import hash_mismatch
 from schemas.shapes import MISSING, model_inputs
 
 FATAL = 4
@@ -23,11 +23,11 @@ GOLDEN_TOLERANCE = 1e-9
 _GOLDEN_ROWS = TypeAdapter(list[GoldenRow])
 
 
-class ModelRefused(Exception):
+class ModelRefusedError(Exception):
     """The model may not serve; the text says which check it failed."""
 
 
-class NoProbability(ArithmeticError):
+class NoProbabilityError(ArithmeticError):
     """The model gave something that is no probability; the text says what."""
 
 
@@ -84,7 +84,7 @@ class Model:
         """The probability of the positive label.
 
         Raises:
-            NoProbability: the model gave something that is none.
+            NoProbabilityError: the model gave something that is none.
         """
         self._input[0] = self.row(features.__dict__)
         self._run_bound()
@@ -97,7 +97,7 @@ class Model:
         """The probability of the positive label for each of ``features``, in one run of the session.
 
         Raises:
-            NoProbability: the model gave something that is none.
+            NoProbabilityError: the model gave something that is none.
         """
         rows = [self.row(item.__dict__) for item in features]
         # None becomes NaN here, which is what a missing number is to the trees.
@@ -108,8 +108,8 @@ class Model:
         probabilities: list[float] = answer.ravel().tolist()
         return probabilities
 
-    def _no_probability(self, answer: float) -> NoProbability:
-        return NoProbability(f"model {self.manifest.model_version} answered {answer}, which is no probability")
+    def _no_probability(self, answer: float) -> NoProbabilityError:
+        return NoProbabilityError(f"model {self.manifest.model_version} answered {answer}, which is no probability")
 
     def row(self, values: Mapping[str, Any]) -> list[Any]:
         """The model's inputs, from a record's features by name."""
@@ -149,23 +149,23 @@ def load_model(
         stop: for another thread to end it by.
 
     Raises:
-        ModelRefused: a check failed.
+        ModelRefusedError: a check failed.
     """
     manifest = _read_manifest(case, model_version, manifest_sha256, read("manifest.json"))
     listed = {file.name: file.sha256 for file in manifest.files}
     files = {}
     for name in ("model.onnx", "golden.json"):
         if name not in listed:
-            raise ModelRefused(f"manifest.json lists no {name}")
+            raise ModelRefusedError(f"manifest.json lists no {name}")
         files[name] = _verified(name, listed[name], read(name))
     stop = stop or Stop()
     session = open_session(files["model.onnx"], stop.session)
-    _check_ends(session)
+    _check_signature(session)
     try:
         model = Model(manifest, session, stop.run)
     except Exception as error:
         # onnxruntime's errors have no common base; a graph that cannot be run is not to be served.
-        raise ModelRefused(f"model.onnx does not take {len(manifest.inputs)} inputs: {error}") from error
+        raise ModelRefusedError(f"model.onnx does not take {len(manifest.inputs)} inputs: {error}") from error
     _check_golden_rows(case, model, files["golden.json"])
     return model
 
@@ -175,26 +175,25 @@ def _read_manifest(case: UseCase, model_version: str, manifest_sha256: str, cont
     try:
         manifest = ModelManifest.model_validate_json(content)
     except ValidationError as error:
-        raise ModelRefused(f"manifest.json cannot be read: {explain(error)}") from None
+        raise ModelRefusedError(f"manifest.json cannot be read: {explain(error)}") from None
     if manifest.use_case != case.name:
-        raise ModelRefused(f"the model is for use case {manifest.use_case}, not {case.name}")
+        raise ModelRefusedError(f"the model is for use case {manifest.use_case}, not {case.name}")
     if manifest.model_version != model_version:
-        raise ModelRefused(f"the folder holds model {manifest.model_version}, not {model_version}")
+        raise ModelRefusedError(f"the folder holds model {manifest.model_version}, not {model_version}")
     kinds = {item.name: item.kind for item in model_inputs(case)}
     if len(manifest.inputs) != len(manifest.input_kinds):
-        raise ModelRefused("manifest.json: inputs and input_kinds differ in length")
+        raise ModelRefusedError("manifest.json: inputs and input_kinds differ in length")
     for name, kind in zip(manifest.inputs, manifest.input_kinds, strict=True):
         if kinds.get(name) != kind:
-            raise ModelRefused(f"input {name} is a {kind}; in {case.features.__name__} it is {kinds.get(name)}")
+            raise ModelRefusedError(f"input {name} is a {kind}; in {case.features.__name__} it is {kinds.get(name)}")
         if kind == "category" and name not in manifest.categories:
-            raise ModelRefused(f"manifest.json has no categories for input {name}")
+            raise ModelRefusedError(f"manifest.json has no categories for input {name}")
     return manifest
 
 
 def _verified(name: str, sha256: str, content: bytes) -> bytes:
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ModelRefused(f"{name} has SHA-256 {found}; expected {sha256}")
+    if mismatch := hash_mismatch(name, content, sha256):
+        raise ModelRefusedError(mismatch)
     return content
 
 
@@ -202,7 +201,7 @@ def open_session(graph: bytes, options: onnxruntime.SessionOptions | None = None
     """A session as models are served by.
 
     Raises:
-        ModelRefused: onnxruntime does not load the graph.
+        ModelRefusedError: onnxruntime does not load the graph.
     """
     options = options or onnxruntime.SessionOptions()
     # One request is 10 µs of work: a thread pool would cost more than it gives, and take the other core.
@@ -216,16 +215,16 @@ def open_session(graph: bytes, options: onnxruntime.SessionOptions | None = None
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # onnxruntime's errors have no common base; whatever it is, the graph is not to be served.
-        raise ModelRefused(f"onnxruntime does not load model.onnx: {error}") from error
+        raise ModelRefusedError(f"onnxruntime does not load model.onnx: {error}") from error
     return session
 
 
-def _check_ends(session: onnxruntime.InferenceSession) -> None:
+def _check_signature(session: onnxruntime.InferenceSession) -> None:
     inputs = {item.name: item.type for item in session.get_inputs()}
     if inputs != {"features": "tensor(double)"}:
-        raise ModelRefused(f"model.onnx has inputs {inputs}; expected one, features: tensor(double)")
+        raise ModelRefusedError(f"model.onnx has inputs {inputs}; expected one, features: tensor(double)")
     if "probability" not in {item.name for item in session.get_outputs()}:
-        raise ModelRefused("model.onnx has no output called probability")
+        raise ModelRefusedError("model.onnx has no output called probability")
 
 
 def _check_golden_rows(case: UseCase, model: Model, content: bytes) -> None:
@@ -233,17 +232,17 @@ def _check_golden_rows(case: UseCase, model: Model, content: bytes) -> None:
         rows = _GOLDEN_ROWS.validate_json(content)
         features = [case.read_features(row.features) for row in rows]
     except ValidationError as error:
-        raise ModelRefused(f"golden.json cannot be read: {explain(error)}") from None
+        raise ModelRefusedError(f"golden.json cannot be read: {explain(error)}") from None
     if not rows:
-        raise ModelRefused("golden.json has no rows, so nothing shows that the model is what was trained")
+        raise ModelRefusedError("golden.json has no rows, so nothing shows that the model is what was trained")
     try:
         together = model.probabilities(features)
         alone = [model.probability(item) for item in features]
     except Exception as error:
-        raise ModelRefused(f"the model fails on its golden rows: {error}") from error
+        raise ModelRefusedError(f"the model fails on its golden rows: {error}") from error
     for number, (row, *given) in enumerate(zip(rows, together, alone, strict=True)):
         if not all(math.isclose(row.probability, p, rel_tol=0, abs_tol=GOLDEN_TOLERANCE) for p in given):
-            raise ModelRefused(
+            raise ModelRefusedError(
                 f"golden row {number} gives {given[0]!r}, Spark gave {row.probability!r}; "
                 f"more than {GOLDEN_TOLERANCE} apart"
             )

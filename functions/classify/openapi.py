@@ -5,12 +5,11 @@ from typing import Any
 from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
+from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
+from functions.runtime.responses import NDJSON
 from schemas import Classification, UseCase
 
-from . import lines
-from .handler import MAX_BODY_BYTES, MAX_RECORDS
-from .reasons import MAX_RECORDS as MAX_EXPLAINED
-from .reasons import METHOD
+from .reasons import MAX_EXPLAINED_RECORDS, METHOD
 
 CANDIDATE: dict[str, Any] = {
     "type": ["object", "null"],
@@ -90,16 +89,19 @@ def document(case: UseCase) -> dict[str, Any]:
     many = {"type": "array", "items": ref("Answer")}
     given = answer("In the order of the records.", {"oneOf": [ref("Answer"), many]})
     reasons = parameter(
-        "reasons", "query", {"type": "boolean"}, f"Say why, for up to {MAX_EXPLAINED} records: each answer has reasons."
+        "reasons",
+        "query",
+        {"type": "boolean"},
+        f"Say why, for up to {MAX_EXPLAINED_RECORDS} records: each answer has reasons.",
     )
-    given["content"][lines.MEDIA_TYPE] = {"schema": {"type": "string", "description": "One on each line."}}
+    given["content"][NDJSON] = {"schema": {"type": "string", "description": "One on each line."}}
     paths = {
         "/v1/classify": {
             "post": {
                 "operationId": "classify",
                 "summary": "What the model says of one record or more. Nothing is kept.",
                 "parameters": [reasons],
-                "requestBody": body("Record", MAX_RECORDS, lines.MEDIA_TYPE),
+                "requestBody": body("Record", MAX_RECORDS, NDJSON),
                 "responses": {
                     "200": given,
                     **problems(

@@ -14,11 +14,11 @@ ATTEMPTS = 2
 out that the connection is gone."""
 
 
-class PointerAway(Exception):
+class PointerUnavailableError(Exception):
     """Datastore could not be asked."""
 
 
-class PointerBroken(Exception):
+class PointerUnreadableError(Exception):
     """The pointer is there and cannot be read."""
 
 
@@ -33,33 +33,33 @@ class Pointers:
         """The pointer as it stands, or None before the first promotion.
 
         Raises:
-            PointerAway: Datastore is out of reach.
-            PointerBroken: its properties do not fit.
+            PointerUnavailableError: Datastore is out of reach.
+            PointerUnreadableError: its properties do not fit.
         """
         try:
             found = await self._lookup.one("ModelPointer", self._use_case)
         except RpcError as error:
-            raise PointerAway(f"Datastore is out of reach: {error}") from None
+            raise PointerUnavailableError(f"Datastore is out of reach: {error}") from None
         except TypeError as error:
-            raise PointerBroken(f"ModelPointer {self._use_case}: {error}") from None
+            raise PointerUnreadableError(f"ModelPointer {self._use_case}: {error}") from None
         if found is None:
             return None
         try:
             return ModelPointer.model_validate(found)
         except ValidationError as error:
-            raise PointerBroken(f"ModelPointer {self._use_case}: {explain(error)}") from None
+            raise PointerUnreadableError(f"ModelPointer {self._use_case}: {explain(error)}") from None
 
     async def at(self, generation: int) -> ModelPointer | None:
         """The pointer as it stood at an older generation, from its history; None if that has no row.
 
         Raises:
-            PointerAway, PointerBroken: as :meth:`now`.
+            PointerUnavailableError, PointerUnreadableError: as :meth:`now`.
         """
         name = ModelPromotion.key_name(self._use_case, generation)
         try:
             found = await self._lookup.one("ModelPromotion", name)
             return None if found is None else ModelPointer.model_validate(found)
         except RpcError as error:
-            raise PointerAway(f"Datastore is out of reach: {error}") from None
+            raise PointerUnavailableError(f"Datastore is out of reach: {error}") from None
         except (TypeError, ValidationError) as error:
-            raise PointerBroken(f"ModelPromotion {name}: {explain(error)}") from None
+            raise PointerUnreadableError(f"ModelPromotion {name}: {explain(error)}") from None

@@ -11,7 +11,6 @@ are null players. A forest's value is the sum over its leaves, and so are Shaple
 """
 
 import asyncio
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -21,19 +20,20 @@ import numpy as np
 import onnxruntime
 
 from schemas import NamedModel, Record
+from schemas.file_hash import hash_mismatch
 
 from .answer import Answer
 from .serving import Served
 
 FILE = "reasons.onnx"
 METHOD = "tree_shap_path_dependent"
-MAX_RECORDS = 100
+MAX_EXPLAINED_RECORDS = 100
 """A person's question, not a stream's."""
 TOLERANCE = 1e-9
 """Largest difference between the model's probability and that of the contributions' sum."""
 
 
-class NoReasons(Exception):
+class NoReasonsError(Exception):
     """This model's answers cannot be explained; the text says why."""
 
 
@@ -155,7 +155,7 @@ class Reasons:
         """Put ``reasons`` into each of ``answers``.
 
         Raises:
-            NoReasons: a model's folder has none, or they do not add up.
+            NoReasonsError: a model's folder has none, or they do not add up.
         """
         models = {served.model_version: served}
         if served.canary is not None:
@@ -182,12 +182,11 @@ class Reasons:
     def _load(self, model: Served) -> Explainer:
         listed = {file.name: file.sha256 for file in model.model.manifest.files}
         if FILE not in listed:
-            raise NoReasons(f"model {model.model_version} was made without {FILE}")
+            raise NoReasonsError(f"model {model.model_version} was made without {FILE}")
         named = NamedModel(model_version=model.model_version, uri=model.uri, manifest_sha256=model.manifest_sha256)
         content = self._reader(named)(FILE)
-        found = hashlib.sha256(content).hexdigest()
-        if found != listed[FILE]:
-            raise NoReasons(f"{FILE} of model {model.model_version} has SHA-256 {found}; expected {listed[FILE]}")
+        if mismatch := hash_mismatch(f"{FILE} of model {model.model_version}", content, listed[FILE]):
+            raise NoReasonsError(mismatch)
         return Explainer(content)
 
 
@@ -195,7 +194,7 @@ def _explained(explainer: Explainer, row: Sequence[Any], probability: float) -> 
     contributions = explainer.contributions(row)
     log_odds = explainer.base + math.fsum(contributions.values())
     if abs(1.0 / (1.0 + math.exp(-log_odds)) - probability) > TOLERANCE:
-        raise NoReasons(f"the contributions give log-odds of {log_odds}, the model a probability of {probability}")
+        raise NoReasonsError(f"the contributions give log-odds of {log_odds}, the model a probability of {probability}")
     ordered = sorted(contributions.items(), key=lambda one: -abs(one[1]))
     return {
         "method": METHOD,

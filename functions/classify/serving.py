@@ -17,23 +17,23 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+from functions.runtime.instruments import LOADS
 from functions.runtime.log import log
-from functions.runtime.watched import LOADS
 from schemas import ModelPointer, NamedModel
 
 from .candidates import Candidates
 from .loading import SECONDS as LOAD_SECONDS
 from .loading import Load, Loader
 from .model import Model
-from .pointer import PointerAway, PointerBroken
+from .pointer import PointerUnavailableError, PointerUnreadableError
 
 SOFT_SECONDS = 2.0
 HARD_SECONDS = 30.0
 WAIT_SECONDS = 20.0
 """Longest that a request waits for a refresh, loading included."""
-AWAY_PAUSE_SECONDS = 1.0
+UNAVAILABLE_PAUSE_SECONDS = 1.0
 """Between two attempts to reach Datastore."""
-AWAY_MEMORY_SECONDS = 5.0
+UNAVAILABLE_HOLD_SECONDS = 5.0
 """After a failed attempt no request waits for another one this long: it would wait in vain, and so would all."""
 RELOAD_PAUSE_SECONDS = (2.0, 60.0)
 """First and longest pause before a model that failed to load is tried again."""
@@ -42,7 +42,7 @@ OLDER_GENERATIONS = 5
 HISTORY = 20
 
 
-class NoModel(Exception):
+class NoModelError(Exception):
     """There is no model to answer with; the text says why."""
 
 
@@ -98,7 +98,7 @@ class _Failure:
     """What is perhaps still at work in its thread."""
 
 
-class _Moved(Exception):
+class _PointerMovedError(Exception):
     """The pointer has moved to another model, while the one that it named before was being loaded."""
 
     def __init__(self, pointer: ModelPointer, began: float) -> None:
@@ -130,7 +130,7 @@ class Serving:
         self._load_seconds = load_seconds
         self._clock = clock
         self._loading: NamedModel | None = None
-        self._candidates = Candidates(load, self._attach, clock, load_seconds)
+        self._candidates = Candidates(load, self._attach_candidates, clock, load_seconds)
         self._pointer: ModelPointer | None = None  # as it was last read
         self._served: Served | None = None
         self._confirmed = float("-inf")  # when the read began that last showed nothing newer to serve
@@ -142,25 +142,25 @@ class Serving:
         self._trouble: str | None = "the model has not been looked for yet"
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
 
-    def fresh(self) -> Served | None:
-        """The model, if the pointer was read within the soft bound; else None: then :meth:`take` it."""
+    def current_if_fresh(self) -> Served | None:
+        """The model, if the pointer was read within the soft bound; else None: then :meth:`get` it."""
         return self._served if self._clock() - self._confirmed <= self._soft else None
 
-    async def take(self) -> Served:
+    async def get(self) -> Served:
         """The model to answer one request with; keeps to the two bounds.
 
         Raises:
-            NoModel: none is loaded, and none could be within the longest wait.
+            NoModelError: none is loaded, and none could be within the longest wait.
         """
         now = self._clock()
         age = now - self._confirmed
         if age > self._soft:
-            self._begin(now)
-        if (self._served is None or age > self._hard) and now - self._failed > AWAY_MEMORY_SECONDS:
+            self._start_refresh(now)
+        if (self._served is None or age > self._hard) and now - self._failed > UNAVAILABLE_HOLD_SECONDS:
             await self._wait(now)
         served = self._served
         if served is None:
-            raise NoModel(self._trouble or "the model is being loaded")
+            raise NoModelError(self._trouble or "the model is being loaded")
         return replace(served, stale=True) if self.stale() else served
 
     def stale(self) -> bool:
@@ -190,20 +190,20 @@ class Serving:
         share = {"share": named.share} if role == "canary" else {}
         return {**self._candidates.report(named), **share}
 
-    def look(self) -> None:
+    def start_refresh_if_due(self) -> None:
         """Start a refresh if one is due, without waiting."""
         now = self._clock()
         if now - self._confirmed > self._soft:
-            self._begin(now)
+            self._start_refresh(now)
 
-    def _begin(self, now: float) -> None:
-        if self._refreshing is None and now - self._failed > AWAY_PAUSE_SECONDS:
+    def _start_refresh(self, now: float) -> None:
+        if self._refreshing is None and now - self._failed > UNAVAILABLE_PAUSE_SECONDS:
             self._began = now
             self._wait_until = None
             self._refreshing = asyncio.create_task(self._refresh(now))
-            self._refreshing.add_done_callback(self._ended)
+            self._refreshing.add_done_callback(self._refresh_ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _refresh_ended(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None
         if not task.cancelled() and (error := task.exception()):
             self._failed = self._clock()
@@ -213,17 +213,17 @@ class Serving:
 
     async def _wait(self, now: float) -> None:
         began = self._began
-        await self._join()
-        if now - began > AWAY_MEMORY_SECONDS and now - self._confirmed > self._hard:
+        await self._wait_for_refresh()
+        if now - began > UNAVAILABLE_HOLD_SECONDS and now - self._confirmed > self._hard:
             # It was begun long before this request, by an instance that was then put to sleep: its deadline passed
             # without a chance, or its answer is as old as that. This request deserves a try of its own, which it
             # shares with those that waited with it.
             if self._refreshing is None:
                 self._failed = float("-inf")
-                self._begin(self._clock())
-            await self._join()
+                self._start_refresh(self._clock())
+            await self._wait_for_refresh()
 
-    async def _join(self) -> None:
+    async def _wait_for_refresh(self) -> None:
         """Wait for the refresh that is under way, up to the longest wait after the first that waited for it."""
         if self._refreshing is None:
             return
@@ -236,47 +236,47 @@ class Serving:
     async def _refresh(self, began: float) -> None:
         try:
             pointer = await self._pointers.now()
-        except PointerAway as error:
+        except PointerUnavailableError as error:
             self._failed = self._clock()
-            self._set_trouble(str(error))
+            self._report_trouble(str(error))
             return
-        except PointerBroken as error:
+        except PointerUnreadableError as error:
             self._confirmed = began
-            self._set_trouble(str(error))
+            self._report_trouble(str(error))
             return
         failure_before = self._failure
         while True:
             self._pointer = pointer
             try:
                 if pointer is None:
-                    self._set_trouble("no model has been promoted yet")
+                    self._report_trouble("no model has been promoted yet")
                 elif await self._follow(pointer):
-                    self._set_trouble(None)
+                    self._report_trouble(None)
                 else:
                     assert self._failure is not None
                     self._trouble = self._failure.reason
                     if self._served is None and self._failure is not failure_before:
-                        await self._step_back(pointer)
-            except _Moved as moved:
+                        await self._serve_older_generation(pointer)
+            except _PointerMovedError as moved:
                 pointer, began = moved.pointer, moved.began
                 continue
             break
         # While a model loads, its candidates' moves are seen, too.
         if self._pointer is not None:
             self._candidates.follow(self._pointer)
-            self._attach()
+            self._attach_candidates()
         self._confirmed = began
 
     async def _follow(self, pointer: ModelPointer) -> bool:
         """Serve what ``pointer`` names. False if it does not load: then what serves is left as it is.
 
         Raises:
-            _Moved: the pointer names another model by now.
+            _PointerMovedError: the pointer names another model by now.
         """
         served = self._served
         if served is not None and served.manifest_sha256 == pointer.manifest_sha256:
             if served.generation != pointer.generation:
-                self._swap(served.model, pointer, seconds=0.0)
+                self._serve(served.model, pointer, seconds=0.0)
             return True
         failure = self._failure
         if failure is not None and failure.manifest_sha256 == pointer.manifest_sha256:
@@ -292,14 +292,14 @@ class Serving:
             if model is None:
                 load = Load(self._load, pointer, self._load_seconds)
                 model = await self._loaded(load, again=failure is not None)
-        except _Moved:
+        except _PointerMovedError:
             raise
         except Exception as error:
             # Whatever it was, this model does not serve, and an event says so.
             self._note_failure(pointer, failure, f"{type(error).__name__}: {error}", load)
             return False
         self._failure = None
-        self._swap(model, pointer, seconds=self._clock() - started)
+        self._serve(model, pointer, seconds=self._clock() - started)
         return True
 
     async def _loaded(self, load: Load, *, again: bool) -> Model:
@@ -309,7 +309,7 @@ class Serving:
             again: it has failed before, so what serves goes on, and no request need wait for this attempt.
 
         Raises:
-            _Moved: the pointer names another model by now; this load is given up.
+            _PointerMovedError: the pointer names another model by now; this load is given up.
             Exception: whatever kept it from loading.
         """
         named = self._pointer
@@ -319,29 +319,29 @@ class Serving:
                 began = self._clock()
                 try:
                     pointer = await self._pointers.now()
-                except (PointerAway, PointerBroken):
+                except (PointerUnavailableError, PointerUnreadableError):
                     continue
                 if pointer is not None and named is not None and pointer.manifest_sha256 != named.manifest_sha256:
                     load.give_up()
-                    raise _Moved(pointer, began)
+                    raise _PointerMovedError(pointer, began)
                 if again:
                     self._confirmed = began
             return load.result()
         finally:
             self._loading = None
 
-    async def _step_back(self, pointer: ModelPointer) -> None:
+    async def _serve_older_generation(self, pointer: ModelPointer) -> None:
         """A new instance whose model fails its checks serves the one before, as the older instances do.
 
         Raises:
-            _Moved: the pointer names another model by now.
+            _PointerMovedError: the pointer names another model by now.
         """
         failure = self._failure
         oldest = max(1, pointer.generation - OLDER_GENERATIONS)
         for generation in range(pointer.generation - 1, oldest - 1, -1):
             try:
                 older = await self._pointers.at(generation)
-            except (PointerAway, PointerBroken):
+            except (PointerUnavailableError, PointerUnreadableError):
                 break
             if older is not None and older.manifest_sha256 != pointer.manifest_sha256:
                 self._failure = None
@@ -352,7 +352,7 @@ class Serving:
                 if followed:
                     break
 
-    def _swap(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
+    def _serve(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
         self._served = Served(
             model=model,
             model_version=pointer.model_version,
@@ -362,7 +362,7 @@ class Serving:
             manifest_sha256=pointer.manifest_sha256,
             since=datetime.now(UTC),
         )
-        self._remember(pointer, "serving", seconds)
+        self._add_to_history(pointer, "serving", seconds)
         LOADS.add(outcome="serves", model_version=pointer.model_version)
         log(
             "INFO",
@@ -372,7 +372,7 @@ class Serving:
             load_seconds=round(seconds, 3),
         )
 
-    def _attach(self) -> None:
+    def _attach_candidates(self) -> None:
         """Put the candidates that are loaded beside the served model, if it is the one that the pointer names."""
         served, pointer = self._served, self._pointer
         if served is not None and pointer is not None:
@@ -407,7 +407,7 @@ class Serving:
             self._clock() + pause,
             load,
         )
-        self._remember(pointer, f"refused: {reason}", 0.0)
+        self._add_to_history(pointer, f"refused: {reason}", 0.0)
         LOADS.add(outcome="refused", model_version=pointer.model_version)
         log(
             "ERROR",
@@ -417,7 +417,7 @@ class Serving:
             reason=reason,
         )
 
-    def _remember(self, pointer: ModelPointer, outcome: str, seconds: float) -> None:
+    def _add_to_history(self, pointer: ModelPointer, outcome: str, seconds: float) -> None:
         self._history.append(
             {
                 "at": datetime.now(UTC),
@@ -428,7 +428,7 @@ class Serving:
             }
         )
 
-    def _set_trouble(self, trouble: str | None) -> None:
+    def _report_trouble(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._trouble:
             log("WARNING", "the pointer is not followed", reason=trouble)
         self._trouble = trouble

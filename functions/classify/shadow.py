@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from functions.runtime.batcher import Overloaded
+from functions.runtime.errors import OverloadedError, PermanentlyRefusedError
 from functions.runtime.log import log
-from functions.runtime.rpc import Refused, RpcError
+from functions.runtime.rpc import RpcError
 from schemas import Comparison, Record, UseCase
 
 from .answer import Answer, answer
@@ -48,7 +48,7 @@ class Shadows:
         )
         try:
             await self._publisher.publish(comparison.model_dump_json().encode(), {"record_id": record.record_id})
-        except (Overloaded, Refused, RpcError) as error:
+        except (OverloadedError, PermanentlyRefusedError, RpcError) as error:
             self._lost += 1
             if self._lost & (self._lost - 1) == 0:
                 log("WARNING", "comparison is lost", lost=self._lost, reason=str(error))

@@ -103,7 +103,7 @@ class Trial:
             self._process.kill()
             self._process.communicate()
             return f"it was not loaded and tried within {self._seconds:g} s: a graph that does not end, or is too large"
-        return self._said(out, err.decode(errors="replace").strip().splitlines())
+        return self._outcome(out, err.decode(errors="replace").strip().splitlines())
 
     def _await_ready(self) -> None:
         assert self._process.stdout is not None
@@ -117,7 +117,7 @@ class Trial:
                 f"{words[-1] if words else 'it said nothing'}"
             )
 
-    def _said(self, out: bytes, err: Sequence[str]) -> str | None:
+    def _outcome(self, out: bytes, err: Sequence[str]) -> str | None:
         code = self._process.returncode
         if code == 0:
             found: str | None = json.loads(out)
@@ -144,7 +144,7 @@ def _line_within(stream: Any, seconds: float) -> bytes:
 
 def main(argv: Sequence[str]) -> int:
     """Read a model from the standard input, write why it is refused (or null) to the standard output, as JSON."""
-    from .model import ModelRefused, load_model
+    from .model import ModelRefusedError, load_model
 
     memory, seconds = int(argv[0]), math.ceil(float(argv[1]))
     sys.stdout.buffer.write(READY)
@@ -164,8 +164,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         case = UseCase(**given, history=lambda until: iter(()))
         model = load_model(case, folder.model_version, folder.manifest_sha256, folder.files.__getitem__)
-        refusal = _first_wrong(case, model, folder, rows)
-    except ModelRefused as error:
+        refusal = _first_failure(case, model, folder, rows)
+    except ModelRefusedError as error:
         refusal = str(error)
         if "bad_alloc" in refusal:  # of C++, as onnxruntime passes it on
             refusal += f": it does not fit into {memory // 2**20} MiB of memory"
@@ -177,15 +177,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _first_wrong(case: UseCase, model: Any, folder: Folder, rows: Sequence[Row]) -> str | None:
+def _first_failure(case: UseCase, model: Any, folder: Folder, rows: Sequence[Row]) -> str | None:
     """What is wrong with the first row that the model does not answer as it should."""
     named: list[tuple[str, BaseModel, float | None]] = []
     for number, (values, expected) in enumerate(rows):
         # What the class refuses by now, nobody can send any more.
-        if _taken(case, values):
+        if _is_valid(case, values):
             named.append((f"row {number} of the window", _features(case, values), expected))
     base = json.loads(folder.files["golden.json"])[0]["features"]
-    named += [(name, features, None) for name, features in made_up(case, base)]
+    named += [(name, features, None) for name, features in synthetic_records(case, base)]
     alone = []
     for name, features, wanted in named:
         try:
@@ -205,14 +205,22 @@ def _first_wrong(case: UseCase, model: Any, folder: Folder, rows: Sequence[Row])
     return None
 
 
-def made_up(case: UseCase, base: Mapping[str, Any]) -> Iterator[tuple[str, BaseModel]]:
+def synthetic_records(case: UseCase, base: Mapping[str, Any]) -> Iterator[tuple[str, BaseModel]]:
     """Records that a publisher may send, each with its name: ``base`` with a value that is missing, never seen, or as
     large or small as the use case's class allows, by itself and all at once."""
     allowed: dict[str, list[Any]] = {}
     for name, field in case.features.model_fields.items():
-        values: list[Any] = [None, *TEXTS, *_longest(field.metadata), True, False, *NUMBERS, *_bounds(field.metadata)]
+        values: list[Any] = [
+            None,
+            *TEXTS,
+            *_longest_texts(field.metadata),
+            True,
+            False,
+            *NUMBERS,
+            *_bounds(field.metadata),
+        ]
         values += [int(value) for value in values if isinstance(value, float) and abs(value) < 2**53]
-        allowed[name] = [value for value in values if _taken(case, {**base, name: value})]
+        allowed[name] = [value for value in values if _is_valid(case, {**base, name: value})]
     changes = [(f"{name} = {_short(value)}", {name: value}) for name, values in allowed.items() for value in values]
     there = {name: [one for one in values if one is not None] for name, values in allowed.items()}
     changes += [
@@ -222,7 +230,7 @@ def made_up(case: UseCase, base: Mapping[str, Any]) -> Iterator[tuple[str, BaseM
     ]
     yield "a golden row", _features(case, base)
     for told, change in changes:
-        if _taken(case, {**base, **change}):
+        if _is_valid(case, {**base, **change}):
             yield f"a golden row with {told}", _features(case, {**base, **change})
 
 
@@ -236,7 +244,7 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[float]:
                 yield from (math.nextafter(bound, math.inf), math.nextafter(bound, -math.inf))
 
 
-def _longest(metadata: Sequence[Any]) -> Iterator[str]:
+def _longest_texts(metadata: Sequence[Any]) -> Iterator[str]:
     """As much text as a field allows."""
     yield from ("x" * one.max_length for one in metadata if isinstance(getattr(one, "max_length", None), int))
 
@@ -245,7 +253,7 @@ def _features(case: UseCase, values: Mapping[str, Any]) -> BaseModel:
     return case.read_features(dict(values))
 
 
-def _taken(case: UseCase, values: Mapping[str, Any]) -> bool:
+def _is_valid(case: UseCase, values: Mapping[str, Any]) -> bool:
     try:
         _features(case, values)
     except ValidationError:

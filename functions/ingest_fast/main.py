@@ -9,20 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
-from functions.runtime.collector import settle
 from functions.runtime.dead_letters import DeadLetters
+from functions.runtime.garbage_collection import freeze_gc
 from functions.runtime.group_commit import GroupCommit
+from functions.runtime.instruments import start_telemetry
 from functions.runtime.publisher import Publisher
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import use_case
 
 from .handler import IngestFast
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
-watch("ingest_fast", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("ingest_fast", SETTINGS)
+disable_worker_timeout(os.environ)
 
 
 @cache
@@ -36,7 +36,7 @@ def _function() -> IngestFast:
         commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
         dead_letters=DeadLetters(publisher, "ingest_fast", SETTINGS.records_topic),
     )
-    settle()
+    freeze_gc()
     return function
 
 

@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-
-class Overloaded(Exception):
-    """More is waiting than memory is meant for: the service is slower than what comes in."""
+from functions.runtime.errors import OverloadedError
 
 
 @dataclass(slots=True, eq=False)
@@ -61,40 +59,40 @@ class Batcher:
         self._keys: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
-        self._woken = False
+        self._scheduled = False
 
     async def put(self, value: Any, size: int, key: bytes | None = None) -> Any:
         """Hand in one item; returns when its own batch is through, with what ``send`` resolved it to.
 
         Raises:
-            Overloaded: more than the limit is waiting already.
+            OverloadedError: more than the limit is waiting already.
             Exception: what ``send`` failed the item with.
         """
         if self._waiting_bytes + size > self._max_waiting_bytes and self._waiting:
-            raise Overloaded(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
+            raise OverloadedError(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
         loop = asyncio.get_running_loop()
         entry = Entry(value, size, key, loop.create_future())
         self._waiting.append(entry)
         self._waiting_bytes += size
-        if not self._woken and self._may_depart():
+        if not self._scheduled and self._may_send():
             # Not at once: the other requests that this turn of the loop brings share the batch.
-            self._woken = True
-            loop.call_soon(self._depart)
+            self._scheduled = True
+            loop.call_soon(self._send_waiting)
         return await entry.future
 
-    def _may_depart(self) -> bool:
+    def _may_send(self) -> bool:
         return len(self._tasks) < self._max_in_flight and len(self._waiting) >= self._in_flight
 
-    def _depart(self) -> None:
-        self._woken = False
-        while self._waiting and self._may_depart():
+    def _send_waiting(self) -> None:
+        self._scheduled = False
+        while self._waiting and self._may_send():
             batch = self._next_batch()
             if not batch:
                 return
             self._in_flight += len(batch)
-            task = asyncio.create_task(self._carry(batch))
+            task = asyncio.create_task(self._send_batch(batch))
             self._tasks.add(task)
-            task.add_done_callback(self._arrived)
+            task.add_done_callback(self._batch_ended)
 
     def _next_batch(self) -> list[Entry]:
         batch: list[Entry] = []
@@ -118,7 +116,7 @@ class Batcher:
         self._waiting.extendleft(reversed(held_back))
         return batch
 
-    async def _carry(self, batch: list[Entry]) -> None:
+    async def _send_batch(self, batch: list[Entry]) -> None:
         try:
             await self._send(batch)
         except Exception as error:
@@ -130,6 +128,6 @@ class Batcher:
                 if entry.key is not None:
                     self._keys.discard(entry.key)
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
+    def _batch_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._depart()
+        self._send_waiting()

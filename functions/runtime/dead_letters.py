@@ -25,14 +25,14 @@ class DeadLetters:
     async def send(self, envelope: Envelope, reason: str) -> None:
         """Publish the message with ``reason``. Only after this may the message be acknowledged.
 
-        One that is too large for a letter comes without its payload, and the reason says so. The archive reads the same
-        topic through a subscription of its own, and keeps the payload: filed if it is a record, else beside its own
-        dead letter (dataflow/set_aside.py). Which of the two, nobody knows here, so the letter names no address; it
-        names the record, if the payload begins with its id.
+        If the message is too large for a dead letter, the letter omits the payload and its reason says so. The archive
+        reads the same topic through its own subscription and keeps the payload: as a record if it is one, otherwise
+        next to the archive's own dead letter (dataflow/oversized_dead_letters.py). This function cannot know which, so
+        the letter contains no address. It names the record if the payload begins with the record's id.
 
         Raises:
-            MessageRefused: Pub/Sub does not take the letter; do not acknowledge the message.
-            RpcError, Overloaded: not published; do not acknowledge the message.
+            MessageRefusedError: Pub/Sub refuses the letter; do not acknowledge the message.
+            RpcError, OverloadedError: the letter is not published; do not acknowledge the message.
         """
         payload, attributes, note = envelope.data, dict(envelope.attributes), ""
         if len(payload) > MAX_PAYLOAD_BYTES:

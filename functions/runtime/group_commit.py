@@ -19,7 +19,8 @@ from functions.runtime.datastore import (
     Mutation,
     path,
 )
-from functions.runtime.rpc import Code, Refused, Rpc, RpcError
+from functions.runtime.errors import PermanentlyRefusedError
+from functions.runtime.rpc import Code, Rpc, RpcError
 from functions.runtime.wire import Repeated
 
 MAX_MUTATIONS = 500
@@ -44,7 +45,7 @@ class _Write:
     """The mutation, as an element of the commit."""
 
 
-class EntityRefused(Refused):
+class EntityRefusedError(PermanentlyRefusedError):
     """Datastore will never take this entity; sending it again is useless."""
 
 
@@ -67,9 +68,9 @@ class GroupCommit:
         """Store ``entity``, whether or not there is one with its key.
 
         Raises:
-            EntityRefused: Datastore does not take it (too big, a bad value).
+            EntityRefusedError: Datastore does not take it (too big, a bad value).
             RpcError: Datastore is out of reach or fails; the entity may or may not be stored.
-            Overloaded: too much is waiting already.
+            OverloadedError: too much is waiting already.
         """
         await self._put(entity, insert=False)
 
@@ -86,7 +87,9 @@ class GroupCommit:
         content: bytes = entity.SerializeToString()
         size = len(content)
         if size > MAX_ENTITY_BYTES:
-            raise EntityRefused(f"the entity is {size} bytes; Datastore takes {MAX_ENTITY_BYTES}. Send smaller records")
+            raise EntityRefusedError(
+                f"the entity is {size} bytes; Datastore takes {MAX_ENTITY_BYTES}. Send smaller records"
+            )
         # Two mutations of one entity are refused in one such commit, and contend in two at the same time.
         wire = _MUTATIONS.element((_INSERT if insert else _UPSERT).element(content))
         return await self._batcher.put(_Write(entity.key, insert, wire), size, key=path(entity.key))
@@ -95,12 +98,12 @@ class GroupCommit:
         try:
             await self._commit(self._head + b"".join([entry.value.wire for entry in entries]))
         except RpcError as error:
-            await self._settle(entries, error)
+            await self._resolve_failed(entries, error)
         else:
             for entry in entries:
                 entry.resolve()
 
-    async def _settle(self, entries: list[Entry], error: RpcError) -> None:
+    async def _resolve_failed(self, entries: list[Entry], error: RpcError) -> None:
         """Find whose fault a failed commit is, fail or answer those, and commit the others."""
         if error.code is Code.ALREADY_EXISTS:
             await self._answer_existing(entries, error)
@@ -109,7 +112,7 @@ class GroupCommit:
             await self._send(entries[:middle])
             await self._send(entries[middle:])
         elif error.code is Code.INVALID_ARGUMENT:
-            entries[0].fail(EntityRefused(f"Datastore refused the entity: {error.details}"))
+            entries[0].fail(EntityRefusedError(f"Datastore refused the entity: {error.details}"))
         else:
             for entry in entries:
                 entry.fail(error)

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from functions.runtime.answers import JSON, PROBLEM
 from functions.runtime.paths import HEALTH
+from functions.runtime.responses import JSON, PROBLEM
 
 VERSION = "3.1.0"
 PROBLEM_SCHEMA: dict[str, Any] = {

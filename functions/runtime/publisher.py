@@ -7,7 +7,8 @@ import grpc.aio
 from google.pubsub_v1.types import pubsub as _pubsub
 
 from functions.runtime.batcher import Batcher, Entry
-from functions.runtime.rpc import Code, Refused, Rpc, RpcError
+from functions.runtime.errors import PermanentlyRefusedError
+from functions.runtime.rpc import Code, Rpc, RpcError
 from functions.runtime.wire import Repeated
 
 PublishRequest: Any = _pubsub.PublishRequest.pb()
@@ -21,7 +22,7 @@ MAX_BYTES = 4 << 20
 MAX_MESSAGE_BYTES = 10_000_000
 
 
-class MessageRefused(Refused):
+class MessageRefusedError(PermanentlyRefusedError):
     """Pub/Sub will never take this message; sending it again is useless."""
 
 
@@ -44,14 +45,14 @@ class Publisher:
         """Publish one message. Returns its id, once Pub/Sub has it for good.
 
         Raises:
-            MessageRefused: Pub/Sub does not take it (too big, a bad attribute).
+            MessageRefusedError: Pub/Sub does not take it (too big, a bad attribute).
             RpcError: Pub/Sub is out of reach or fails; the message may or may not be published.
-            Overloaded: too much is waiting already.
+            OverloadedError: too much is waiting already.
         """
         message = PubsubMessage(data=data, attributes=attributes).SerializeToString()
         size = len(message)
         if size > MAX_MESSAGE_BYTES:
-            raise MessageRefused(f"the message is {size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
+            raise MessageRefusedError(f"the message is {size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
         message_id: str = await self._batcher.put(MESSAGES.element(message), size)
         return message_id
 
@@ -59,12 +60,12 @@ class Publisher:
         try:
             response = await self._rpc(self._head + b"".join([entry.value for entry in entries]))
         except RpcError as error:
-            await self._settle(entries, error)
+            await self._resolve_failed(entries, error)
         else:
             for entry, message_id in zip(entries, response.message_ids, strict=True):
                 entry.resolve(message_id)
 
-    async def _settle(self, entries: list[Entry], error: RpcError) -> None:
+    async def _resolve_failed(self, entries: list[Entry], error: RpcError) -> None:
         """Pub/Sub takes a request whole or not at all: look for the one message that spoils it."""
         if error.code is not Code.INVALID_ARGUMENT:
             for entry in entries:
@@ -74,4 +75,4 @@ class Publisher:
             await self._send(entries[:middle])
             await self._send(entries[middle:])
         else:
-            entries[0].fail(MessageRefused(f"Pub/Sub refused the message: {error.details}"))
+            entries[0].fail(MessageRefusedError(f"Pub/Sub refused the message: {error.details}"))

@@ -23,10 +23,6 @@ PASSING = frozenset(
 """Failures that a later attempt may not meet. All our calls are idempotent, so an ambiguous one is repeated."""
 
 
-class Refused(ValueError):
-    """What was handed in will never be taken, by a service or by us; the text is the reason."""
-
-
 class RpcError(Exception):
     """A service refused, failed or could not be reached."""
 

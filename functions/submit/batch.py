@@ -8,7 +8,8 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from functions.runtime.answers import fields_at_fault
+from functions.runtime.request_limits import MAX_RECORDS
+from functions.runtime.responses import field_errors
 from schemas import Record
 from schemas.record import MAX_RECORD_BYTES
 
@@ -16,19 +17,17 @@ Read = Callable[[bytes], Record[Any]]
 """``UseCase.read_record``: as each consumer will read it."""
 _MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
 
-MAX_RECORDS = 1000
 
-
-class BodyRefused(ValueError):
+class UnreadableBodyError(ValueError):
     """The body as a whole cannot be read; the text says why."""
 
 
-class TooMany(BodyRefused):
+class TooManyRecordsError(UnreadableBodyError):
     """More records than one request may hold."""
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedRecord:
     """A record that consumers will be able to read."""
 
     record_id: str
@@ -37,7 +36,7 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedDocument:
     """A document that is no record."""
 
     status: int
@@ -49,19 +48,19 @@ class Refused:
     """The fields at fault, each with a JSON pointer within the document."""
 
 
-def read_one(read: Read, data: bytes) -> Accepted | Refused:
+def read_one(read: Read, data: bytes) -> AcceptedRecord | RefusedDocument:
     """A document, read as each consumer will read it."""
     if len(data) > MAX_RECORD_BYTES:
-        return Refused(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
+        return RefusedDocument(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
-        return Accepted(read(data).record_id, data)
+        return AcceptedRecord(read(data).record_id, data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
-            return Refused(400, f"the record is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
-        errors = fields_at_fault(error)
+            return RefusedDocument(400, f"the record is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+        errors = field_errors(error)
         named = not any(one["pointer"] in ("#", "#/record_id") for one in errors)
-        return Refused(
+        return RefusedDocument(
             422,
             f"{error.error_count()} fields do not fit; errors names the first of them",
             from_json(data)["record_id"] if named else None,
@@ -69,31 +68,31 @@ def read_one(read: Read, data: bytes) -> Accepted | Refused:
         )
 
 
-def read_list(read: Read, body: bytes) -> list[Accepted | Refused]:
+def read_list(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
     """A JSON array of documents. It is cut into its members, and they are not written anew: that would change numbers
     of more than 64 bits, and drop a key that is there twice.
 
     Raises:
-        BodyRefused: it is none.
+        UnreadableBodyError: it is none.
     """
     try:
         documents = _MEMBERS.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BodyRefused(f"the body is not JSON: {error}") from None
+        raise UnreadableBodyError(f"the body is not JSON: {error}") from None
     if len(documents) > MAX_RECORDS:
-        raise TooMany(_too_many(len(documents)))
+        raise TooManyRecordsError(_too_many(len(documents)))
     return [read_one(read, bytes(document)) for document in documents]
 
 
-def read_lines(read: Read, body: bytes) -> list[Accepted | Refused]:
+def read_lines(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
     """Newline-delimited JSON, a document a line; empty lines are none.
 
     Raises:
-        TooMany: more lines than one request may hold.
+        TooManyRecordsError: more lines than one request may hold.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > MAX_RECORDS:
-        raise TooMany(_too_many(len(lines)))
+        raise TooManyRecordsError(_too_many(len(lines)))
     return [read_one(read, line) for line in lines]
 
 

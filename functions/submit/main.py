@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup
+from functions.runtime.instruments import start_telemetry
 from functions.runtime.publisher import Publisher
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import use_case
 
 from .handler import Submit
@@ -19,8 +19,8 @@ from .settings import Settings
 from .waiting import Waiting
 
 SETTINGS = Settings.read(os.environ)
-watch("submit", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("submit", SETTINGS)
+disable_worker_timeout(os.environ)
 
 
 @cache

@@ -7,10 +7,11 @@ from pydantic import TypeAdapter
 from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
+from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
+from functions.runtime.responses import NDJSON
 from schemas import Classification, RecordId, UseCase
 
-from .batch import MAX_RECORDS
-from .handler import LINES, MAX_BODY_BYTES, MAX_WAIT_SECONDS, MAX_WAITED_FOR
+from .waiting import MAX_WAIT_SECONDS, MAX_WAITED_FOR
 
 RESULT: dict[str, Any] = {
     "type": "object",
@@ -85,7 +86,7 @@ def document(case: UseCase) -> dict[str, Any]:
                 "operationId": "submit",
                 "summary": "Publish one record or more. The id is the idempotency key.",
                 "parameters": [wait],
-                "requestBody": body("Record", MAX_RECORDS, LINES),
+                "requestBody": body("Record", MAX_RECORDS, NDJSON),
                 "responses": {
                     "200": answer("All are accepted, and classified in time.", one_or_more),
                     "202": answer("All are accepted: Pub/Sub has them for good.", one_or_more),

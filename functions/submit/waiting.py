@@ -19,9 +19,13 @@ from functions.runtime.rpc import RpcError
 from schemas import Classification
 from schemas.dead_letter import explain
 
+MAX_WAIT_SECONDS = 30.0
+"""Longest time, in seconds, that a caller may ask to wait for classifications."""
+MAX_WAITED_FOR = 100
+"""Limit for the number of records in a request that waits for classifications."""
 PAUSES_SECONDS = (0.05, 0.05, 0.1, 0.2, 0.4)
 """Between the lookups of one record; the last one is repeated."""
-TOGETHER_SECONDS = 0.02
+SHARED_LOOKUP_SECONDS = 0.02
 """What is due within this time is looked up with what is due now."""
 MAX_KEYS = 1000
 """Datastore's own limit for a lookup."""
@@ -70,7 +74,7 @@ class Waiting:
         try:
             while self._waiters:
                 now = self.clock()
-                due = [one for one in self._waiters if one.due <= now + TOGETHER_SECONDS][:MAX_KEYS]
+                due = [one for one in self._waiters if one.due <= now + SHARED_LOOKUP_SECONDS][:MAX_KEYS]
                 if not due:
                     await asyncio.sleep(min(one.due for one in self._waiters) - now)
                     continue

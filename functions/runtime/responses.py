@@ -1,5 +1,6 @@
 """HTTP answers: JSON, or an error as RFC 9457 (``application/problem+json``)."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -8,9 +9,12 @@ import orjson
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from functions.runtime.log import log
+
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-ERRORS_SHOWN = 20
+NDJSON = "application/x-ndjson"
+MAX_ERRORS_SHOWN = 20
 """A list of a thousand bad records names this many faults, so an answer stays small."""
 
 
@@ -28,12 +32,12 @@ class _Json(Response):
 _JSON_HEADER = (b"content-type", JSON.encode())
 
 
-def json_answer(body: bytes, status: int = 200) -> Response:
+def json_response(body: bytes, status: int = 200) -> Response:
     """An answer whose JSON is written already."""
     return _Json(body) if status == 200 else Response(body, status, media_type=JSON)
 
 
-def done() -> Response:
+def no_content() -> Response:
     """204: acknowledges a pushed message."""
     return Response(status_code=204)
 
@@ -68,7 +72,14 @@ def unavailable(detail: str, retry_after_seconds: int = 1, members: Mapping[str,
     return problem(503, detail, headers={"Retry-After": str(retry_after_seconds)}, members=members)
 
 
-def fields_at_fault(error: ValidationError) -> list[dict[str, str]]:
+def internal_error(error: Exception) -> Response:
+    """500 for a fault of ours, logged with its stack but without its text, which may quote a payload."""
+    stack = "".join(traceback.format_tb(error.__traceback__))
+    log("ERROR", f"request failed: {type(error).__name__}", stack=stack)
+    return problem(500, f"this is a fault of the service ({type(error).__name__}); its log has the stack")
+
+
+def field_errors(error: ValidationError) -> list[dict[str, str]]:
     """The first faults of a document, each with its JSON pointer. The values themselves are left out."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     return [
@@ -76,7 +87,7 @@ def fields_at_fault(error: ValidationError) -> list[dict[str, str]]:
             "pointer": "#" + "".join(f"/{_escaped(step)}" for step in fault["loc"]),
             "detail": fault["msg"].removeprefix("Value error, "),
         }
-        for fault in faults[:ERRORS_SHOWN]
+        for fault in faults[:MAX_ERRORS_SHOWN]
     ]
 
 

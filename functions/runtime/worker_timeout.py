@@ -13,6 +13,6 @@ where nobody else comes after: the framework imports the source before it makes 
 from collections.abc import MutableMapping
 
 
-def never_kill_sleepers(environment: MutableMapping[str, str]) -> None:
+def disable_worker_timeout(environment: MutableMapping[str, str]) -> None:
     """To be called with ``os.environ`` at the start, for the server that the framework makes afterwards."""
     environment["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"

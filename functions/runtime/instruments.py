@@ -10,7 +10,7 @@ SUBMITTED = Counter("lunation.submitted", "Records that callers submitted, by wh
 LOADS = Counter("lunation.model_loads", "Models that were loaded, or refused")
 
 
-def watch(unit: str, settings: Settings) -> None:
+def start_telemetry(unit: str, settings: Settings) -> None:
     """To be called once, at the start. Metrics are exported if the settings name an endpoint."""
     logs.configure(settings.project, unit=unit)
     if settings.otel_exporter_otlp_metrics_endpoint:

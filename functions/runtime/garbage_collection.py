@@ -9,7 +9,7 @@ ten times within one list of a thousand records, all of which are freed by their
 
 
 @cache
-def settle() -> None:
+def freeze_gc() -> None:
     """Leave out of every later collection what exists now: modules, clients, the model. To be called once they do.
 
     Without it each full collection walks over some 100,000 objects that live as long as the process. What is

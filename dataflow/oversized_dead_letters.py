@@ -19,7 +19,7 @@ from schemas.dead_letter import named_id
 MAX_LETTER_BYTES = 9_000_000
 
 
-class SetAside(beam.DoFn):
+class ArchiveOversizedPayloads(beam.DoFn):
     """Lets dead letters through; the payload of one that is too large becomes an object, which the letter names.
 
     Args:

@@ -8,6 +8,7 @@ from functions.runtime.openapi import document as whole
 from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
 from functions.runtime.responses import NDJSON
 from schemas import Classification, UseCase
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
 from .reasons import MAX_EXPLAINED_RECORDS, METHOD
 
@@ -32,7 +33,7 @@ MODEL: dict[str, Any] = {
             "type": ["number", "null"],
             "description": "How long ago the pointer was last seen to name nothing newer.",
         },
-        "stale": {"type": "boolean", "description": "The pointer could not be followed within 30 s."},
+        "stale": {"type": "boolean", "description": f"The pointer could not be read for {HARD_BOUND_SECONDS:g} s."},
         "trouble": {"type": ["string", "null"], "description": "Why the pointer is not followed."},
         "loading": {"type": ["string", "null"], "description": "The version of the model that is being loaded."},
         "canary": CANDIDATE,

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from functions.runtime.instruments import LOADS
 from functions.runtime.log import log
 from schemas import ModelPointer, NamedModel
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
 from .candidates import Candidates
 from .loading import SECONDS as LOAD_SECONDS
@@ -27,8 +28,7 @@ from .loading import Load, Loader
 from .model import Model
 from .pointer import PointerUnavailableError, PointerUnreadableError
 
-SOFT_SECONDS = 2.0
-HARD_SECONDS = 30.0
+SOFT_BOUND_SECONDS = 2.0
 WAIT_SECONDS = 20.0
 """Longest that a request waits for a refresh, loading included."""
 UNAVAILABLE_PAUSE_SECONDS = 1.0
@@ -115,8 +115,8 @@ class Serving:
         pointers: PointerReader,
         load: Loader,
         *,
-        soft: float = SOFT_SECONDS,
-        hard: float = HARD_SECONDS,
+        soft: float = SOFT_BOUND_SECONDS,
+        hard: float = HARD_BOUND_SECONDS,
         wait: float = WAIT_SECONDS,
         load_seconds: float = LOAD_SECONDS,
         clock: Callable[[], float] = time.monotonic,

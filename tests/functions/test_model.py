@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from functions.classify.model import Model, ModelRefusedError, load_model
+from rehearsal.onnx_graph import linear_graph
 from schemas import use_case
 from tests.functions.doubles import models
 
@@ -85,8 +86,8 @@ def test_a_golden_row_that_is_not_reproduced_is_refused():
         ({"files": []}, r"lists no model\.onnx"),
         ({"seed": "x"}, r"manifest\.json cannot be read: seed"),
         ({"model": b"not a graph"}, "does not load"),
-        ({"model": models.graph([0.0] * 3, 0.25)}, rf"model\.onnx does not take {INPUTS} inputs"),
-        ({"model": models.graph([0.0] * INPUTS, float("nan")), "golden": [golden(0.25)]}, "fails on its golden"),
+        ({"model": linear_graph([0.0] * 3, 0.25)}, rf"model\.onnx does not take {INPUTS} inputs"),
+        ({"model": linear_graph([0.0] * INPUTS, float("nan")), "golden": [golden(0.25)]}, "fails on its golden"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_reason(changes, reason):

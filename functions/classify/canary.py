@@ -1,4 +1,4 @@
-"""Answers while a canary is out: each record by exactly one model, which its answer names."""
+"""Classifies records while a canary is active: exactly one model answers each record, and the answer names it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,22 +11,29 @@ from .answer import Answer, answer, answers
 from .serving import Candidate, Served
 
 IDS = 2**64
+"""Number of values that the hash of a record id can have: it has 8 bytes."""
 
 
 def in_canary_share(model_version: str, share: float, record_id: str) -> bool:
-    """Whether a canary of this share answers this record: always the same for an id, and for a larger share too.
+    """Whether a canary with this share answers this record.
 
-    Another canary takes other ids, so that no publisher is always the first to try.
+    The result depends on the id only, and an id that belongs to a share belongs to every larger share. Each canary
+    selects different ids, so no publisher is always the first to try a new model.
+
+    Args:
+        model_version: the canary's version.
+        share: the canary's fraction of all record ids, between 0 and 1.
+        record_id: the id of the record.
     """
     digest = blake2b(f"{model_version} {record_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) < share * IDS
 
 
 def answer_one(case: UseCase, served: Served, canary: Candidate, record: Record[Any]) -> Answer:
-    """Classify one record, by the canary if its id falls to it. A canary that fails is no reason to fail.
+    """Classify one record, by the canary if the id belongs to its share. If the canary fails, the served model answers.
 
     Raises:
-        NoProbabilityError: the served model gave something that is no probability.
+        NoProbabilityError: the served model's output is not a probability.
     """
     if in_canary_share(canary.served.model_version, canary.share, record.record_id):
         try:
@@ -37,10 +44,10 @@ def answer_one(case: UseCase, served: Served, canary: Candidate, record: Record[
 
 
 def answer_each(case: UseCase, served: Served, canary: Candidate, records: Sequence[Record[Any]]) -> list[Answer]:
-    """Classify ``records`` in their order, some by the canary, the others by the served model.
+    """Classify ``records``, some by the canary and the others by the served model. Answers keep the records' order.
 
     Raises:
-        NoProbabilityError: the served model gave something that is no probability.
+        NoProbabilityError: the served model's output is not a probability.
     """
     version = canary.served.model_version
     falls = [in_canary_share(version, canary.share, record.record_id) for record in records]

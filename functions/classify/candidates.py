@@ -1,7 +1,7 @@
-"""The models that the pointer names beside the served one: loaded in the background, dropped when no longer named.
+"""Loads the candidates, the models that the pointer names besides the served one, and drops those no longer named.
 
-Nothing here can harm the served model: loading is not waited for by any request, and a candidate that does not load in
-its time, or fails at a record, is dropped and tried again later, with growing pauses.
+Candidates cannot harm the served model: no request waits for a candidate to load, and a candidate that does not load in
+time, or fails on a record, is dropped and retried later with growing pauses.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from .model import Model
 
 RETRY_PAUSE_SECONDS = (2.0, 60.0)
-"""First and longest pause before a candidate that failed is tried again."""
+"""First and longest pause, in seconds, before a failed candidate is retried."""
 STILL_NAMED_CHECK_SECONDS = 1.0
-"""Between two looks whether a candidate that loads is still named."""
+"""Interval, in seconds, between checks whether the pointer still names a candidate that is loading."""
 
 
 @dataclass(slots=True)
@@ -31,11 +31,11 @@ class _Failure:
     pause: float
     retry_at: float
     load: Load | None
-    """What is perhaps still at work in its thread."""
+    """The load that may still be running in its thread."""
 
 
 class Candidates:
-    """Loaded candidates, by the hash of their manifest. To be used inside one event loop."""
+    """The loaded candidates by the hash of their manifest. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -44,7 +44,14 @@ class Candidates:
         clock: Callable[[], float] = time.monotonic,
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
-        """``changed`` is called after a candidate was loaded or dropped."""
+        """Configure the loading.
+
+        Args:
+            load: loads a model.
+            changed: is called after a candidate is loaded or dropped.
+            clock: the current time, in seconds.
+            load_seconds: longest time, in seconds, that a load may take.
+        """
         self._load = load
         self._changed = changed
         self._clock = clock
@@ -56,7 +63,7 @@ class Candidates:
         self._current: Load | None = None
 
     def follow(self, pointer: ModelPointer) -> None:
-        """Forget what the pointer no longer names, and start loading what it does, without waiting."""
+        """Drop the candidates that the pointer no longer names, and start loading those it names, without waiting."""
         self._named = {
             named.manifest_sha256: named
             for named in (pointer.canary, pointer.shadow)
@@ -71,17 +78,17 @@ class Candidates:
             self._loading = asyncio.create_task(self._load_due())
 
     def model(self, manifest_sha256: str) -> "Model | None":
-        """The loaded model with this manifest."""
+        """Return the loaded model with this manifest, or None if it is not loaded."""
         return self._models.get(manifest_sha256)
 
     def drop(self, manifest_sha256: str, error: Exception) -> None:
-        """Stop using a candidate that failed at a record, for a while."""
+        """Stop using a candidate that failed on a record; it is retried later."""
         if self._models.pop(manifest_sha256, None) is not None:
             self._note_failure(self._named[manifest_sha256], error, None)
             self._changed()
 
     def report(self, named: NamedModel) -> dict[str, Any]:
-        """How this candidate stands, for ``GET /v1/model``."""
+        """Return the state of a candidate, for ``GET /v1/model``."""
         failure = self._failures.get(named.manifest_sha256)
         loaded = named.manifest_sha256 in self._models
         return {
@@ -111,10 +118,10 @@ class Candidates:
                     while not await load.ended(STILL_NAMED_CHECK_SECONDS) and named.manifest_sha256 in self._named:
                         pass
                     if load.running:
-                        continue  # given up by :meth:`follow`: the pointer has moved on meanwhile
+                        continue  # :meth:`follow` gave it up: the pointer has moved meanwhile
                     model = load.result()
                 except Exception as error:
-                    # Whatever it was, this candidate is not used, and an event says so.
+                    # Whatever the error is, this candidate is not used, and a log line says so.
                     if named.manifest_sha256 in self._named:
                         self._note_failure(named, error, load)
                     continue

@@ -1,4 +1,4 @@
-"""Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
+"""Answers HTTP callers, and Pub/Sub for a pushed record."""
 
 import asyncio
 from collections.abc import Iterable
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from .shadow import Shadows
 
 MAX_BODIES_BYTES = 48_000_000
-"""Of all bodies under way in an instance: read, they take several times as much of its memory."""
+"""Limit, in bytes, for all request bodies in progress in one instance. A parsed body takes several times its size in
+memory."""
 KIND = "Classification"
+"""The Datastore kind of the stored answers."""
 UNINDEXED = frozenset(unindexed(Classification))
 
 CLASSIFY = "/v1/classify"
@@ -48,7 +50,7 @@ ROUTES = {CLASSIFY: "POST", "/v1/model": "GET", HEALTH: "GET", "/openapi.json": 
 
 
 class ClassifyHttp:
-    """``POST /v1/classify``, and what tells about it (:data:`ROUTES`). Nothing is stored."""
+    """``POST /v1/classify`` and the routes that describe it (:data:`ROUTES`). Stores nothing."""
 
     def __init__(self, case: UseCase, serving: Serving, reasons: Reasons) -> None:
         self._case = case
@@ -61,7 +63,7 @@ class ClassifyHttp:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
-        # In one piece: each coroutine that it would be cut into costs as much as the JSON of its answer.
+        # This stays one function: each further coroutine costs as much as serializing the answer.
         scope, bodies, size = request.scope, self._bodies, 0
         bind(scope["headers"])
         if scope["path"] != CLASSIFY or scope["method"] != "POST":
@@ -133,7 +135,7 @@ class ClassifyHttp:
         return json_response(orjson.dumps({"status": "ok", **shown}))
 
     def _openapi(self) -> Response:
-        from .openapi import document  # nobody else needs it
+        from .openapi import document  # imported here, because only this route needs it
 
         return json_response(orjson.dumps(document(self._case)))
 
@@ -158,7 +160,7 @@ def _failed(error: Exception) -> Response:
 
 
 def _log_no_probability(error: NoProbabilityError) -> None:
-    """The record waits for a model that has an answer to it: an alert waits for the line (lunation/deploy/watch.py)."""
+    """Log that the record waits for a model that can answer it. An alert watches it (lunation/deploy/watch.py)."""
     log("ERROR", "the model gave no probability", reason=str(error))
 
 
@@ -183,7 +185,7 @@ def _refusal(error: ValidationError, headers: Iterable[tuple[bytes, bytes]]) -> 
 
 
 class ClassifyPush:
-    """A pushed record: classified, its answer stored if it is the first, and what is stored published."""
+    """Classifies a pushed record, stores the answer if it is the first, and publishes the stored answer."""
 
     def __init__(
         self,
@@ -205,7 +207,7 @@ class ClassifyPush:
         self._dead_letters = dead_letters
 
     async def push(self, request: Request) -> Response:
-        """Answer one push request: 204 when the answer is stored and published, or the dead letter is."""
+        """Answer one push request: 204 once the answer is stored and published, or the dead letter is published."""
         return await receive(request, self._classify, self._dead_letters)
 
     async def _classify(self, envelope: Envelope) -> None:
@@ -221,7 +223,7 @@ class ClassifyPush:
             _log_no_probability(error)
             raise RetryLaterError(str(error)) from None
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
-        # The first answer is the one that was served; a message that comes again publishes that one again.
+        # The first answer is the served one; a redelivered message publishes it again.
         stored = ours if there_before is None else _stored(there_before)
         note(model_version=stored["model_version"])
         ANSWERS.add(model_version=stored["model_version"], label=stored["label"], way="push")

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON: a record on each line, an answer on each line."""
+"""Newline-delimited JSON: one record per line in the request, one answer per line in the response."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from .answer import Answer
 
 
 class InvalidLinesError(ValueError):
-    """Lines that are no records; the text says which."""
+    """Some lines are not records; the text and ``errors`` say which."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[dict[str, str]] = ()) -> None:
         super().__init__(detail)
@@ -23,15 +23,21 @@ class InvalidLinesError(ValueError):
 
 
 def is_ndjson(request: Request) -> bool:
-    """Whether the caller says that the body is lines."""
+    """Whether the request's Content-Type is newline-delimited JSON."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON
 
 
 def read(record: Callable[[bytes], Any], body: bytes, limit: int) -> list[Any]:
-    """The records in ``body``; empty lines are none. All or nothing, as with a list.
+    """Read the records in ``body``, skipping empty lines. One invalid line fails all, as in a list.
+
+    Args:
+        record: reads one record.
+        body: the whole body.
+        limit: limit for the number of lines.
 
     Raises:
-        InvalidLinesError: too many, not JSON, or a field does not fit; pointers begin with the record's number from 0.
+        InvalidLinesError: there are too many lines, or a line is not a valid record. The JSON pointers begin with the
+            record's number, counted from 0.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > limit:
@@ -55,5 +61,5 @@ def read(record: Callable[[bytes], Any], body: bytes, limit: int) -> list[Any]:
 
 
 def write(answers: Sequence[Answer]) -> Response:
-    """An answer on each line."""
+    """Return a response with one answer per line."""
     return Response(b"".join(orjson.dumps(one) + b"\n" for one in answers), media_type=NDJSON)

@@ -1,4 +1,4 @@
-"""Cloud Functions ``classify_http`` and ``classify_push``: one source, two entry points. Only wires."""
+"""Cloud Functions ``classify_http`` and ``classify_push``: connects settings and clients to two entry points."""
 
 import os
 from functools import cache
@@ -25,7 +25,7 @@ SETTINGS = Settings.read(os.environ)
 start_telemetry("classify", SETTINGS)
 disable_worker_timeout(os.environ)
 
-# What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
+# The first request builds whatever needs an event loop: gRPC channels belong to the loop of the worker process.
 
 
 @cache
@@ -77,11 +77,11 @@ def _push() -> ClassifyPush:
 
 @functions_framework.aio.http
 async def classify_http(request: Request) -> Response:
-    """Classifies the records in the request."""
+    """Classifies the records in an HTTP request."""
     return await _http().handle(request)
 
 
 @functions_framework.aio.http
 async def classify_push(request: Request) -> Response:
-    """Classifies pushed records, stores and publishes the answers."""
+    """Classifies pushed records, and stores and publishes the answers."""
     return await _push().push(request)

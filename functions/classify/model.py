@@ -1,4 +1,4 @@
-"""A model that is loaded, and the checks that it passes before it may answer anything."""
+"""Loads a model and checks it before it may classify anything."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,59 +16,59 @@ from schemas.file_hash import hash_mismatch
 from schemas.shapes import MISSING, model_inputs
 
 FATAL = 4
-"""A level of onnxruntime's log."""
+"""The most severe level of onnxruntime's log."""
 GOLDEN_TOLERANCE = 1e-9
-"""Largest difference to Spark's own probability at which a golden row counts as reproduced."""
+"""Largest difference from Spark's own probability at which a golden row counts as reproduced."""
 
 _GOLDEN_ROWS = TypeAdapter(list[GoldenRow])
 
 
 class ModelRefusedError(Exception):
-    """The model may not serve; the text says which check it failed."""
+    """The model must not serve. The text says which check it failed."""
 
 
 class NoProbabilityError(ArithmeticError):
-    """The model gave something that is no probability; the text says what."""
+    """The model's output is not a probability. The text has the output."""
 
 
 class Stop:
-    """Ends a load from another thread: what onnxruntime has begun of it fails soon, instead of keeping a core for ever.
+    """Terminates a load from another thread: onnxruntime fails soon, instead of occupying a core indefinitely.
 
-    It looks at these flags between the nodes of a graph, and between the steps of building a session.
+    It checks these flags between the nodes of a graph, and between the steps of building a session.
     https://onnxruntime.ai/docs/api/python/api_summary.html#onnxruntime.RunOptions.terminate
     """
 
     def __init__(self) -> None:
         self.session = onnxruntime.SessionOptions()
         self.run = onnxruntime.RunOptions()
-        self.run.log_severity_level = FATAL  # that a run was ended is no news to whoever ended it
+        self.run.log_severity_level = FATAL  # a terminated run need not be logged
 
     def set(self) -> None:
-        """End it."""
+        """Terminate the load and every later run of its model."""
         self.run.terminate = True
         self.session.set_load_cancellation_flag(True)
 
 
 class Model:
-    """A model and its inputs. One thread at a time may use it: a single record has a buffer that is used again."""
+    """A loaded model. Only one thread at a time may use it, because single records share one buffer."""
 
     def __init__(
         self, manifest: ModelManifest, session: onnxruntime.InferenceSession, options: onnxruntime.RunOptions
     ) -> None:
         self.manifest = manifest
-        # Past the package's wrapper, here and below, which asks twice about graphs of WebGPU at each run.
+        # This bypasses the package's wrapper, here and below, which checks for WebGPU graphs twice in each run.
         self._run = session._sess.run
         self._options = options
         self._values = _getter(manifest.inputs)
-        # A category is given as the index of its word, and any word not in the list as one past the last.
+        # A category is encoded as the index of its value, and a value not in the list as one past the last index.
         self._categories = tuple(
             (place, indexes(manifest.categories[name]), len(manifest.categories[name]))
             for place, (name, kind) in enumerate(zip(manifest.inputs, manifest.input_kinds, strict=True))
             if kind == "category"
         )
 
-        # A single record's row and answer lie in memory that the session is bound to once: half the time of a run.
-        # And with options that are made once, not at each run: a quarter of what is left.
+        # The session is bound once to the memory of a single record's row and output, which halves the time of a run.
+        # Reusing the run options saves a quarter of the rest.
         self._input = np.zeros((1, len(manifest.inputs)))
         (probe,) = self._run(["probability"], {"features": self._input}, options)
         self._output = np.zeros(probe.shape)
@@ -81,10 +81,10 @@ class Model:
         self._run_bound = partial(session._sess.run_with_iobinding, binding._iobinding, options)
 
     def probability(self, features: BaseModel) -> float:
-        """The probability of the positive label.
+        """Return the probability of the positive label.
 
         Raises:
-            NoProbabilityError: the model gave something that is none.
+            NoProbabilityError: the output is not a probability.
         """
         self._input[0] = self.row(features.__dict__)
         self._run_bound()
@@ -94,13 +94,13 @@ class Model:
         raise self._no_probability(probability)
 
     def probabilities(self, features: Sequence[BaseModel]) -> list[float]:
-        """The probability of the positive label for each of ``features``, in one run of the session.
+        """Return the probability of the positive label for each of ``features``, in one run of the session.
 
         Raises:
-            NoProbabilityError: the model gave something that is none.
+            NoProbabilityError: an output is not a probability.
         """
         rows = [self.row(item.__dict__) for item in features]
-        # None becomes NaN here, which is what a missing number is to the trees.
+        # None becomes NaN here, which represents a missing number in the trees.
         (answer,) = self._run(["probability"], {"features": np.array(rows, dtype=np.float64)}, self._options)
         fits = (answer >= 0.0) & (answer <= 1.0)
         if not fits.all():
@@ -112,7 +112,7 @@ class Model:
         return NoProbabilityError(f"model {self.manifest.model_version} answered {answer}, which is no probability")
 
     def row(self, values: Mapping[str, Any]) -> list[Any]:
-        """The model's inputs, from a record's features by name."""
+        """Return the model's inputs, in its order, from a record's features by name."""
         row = list(self._values(values))
         for place, indexes, unseen in self._categories:
             row[place] = indexes.get(row[place], unseen)
@@ -120,14 +120,14 @@ class Model:
 
 
 def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """Takes the values of ``names`` out of a mapping, all in one step of the interpreter."""
+    """Return a function that reads the values of ``names`` from a mapping in one step of the interpreter."""
     if len(names) > 1:
         return itemgetter(*names)
-    return lambda values: tuple(values[name] for name in names)  # itemgetter of one name gives no tuple
+    return lambda values: tuple(values[name] for name in names)  # itemgetter with one name returns no tuple
 
 
 def indexes(known: Sequence[str]) -> dict[str | None, int]:
-    """The index of each known value, and of None; any other has the index ``len(known)``."""
+    """Return the index of each known value and of None. Any other value has the index ``len(known)``."""
     found: dict[str | None, int] = {value: index for index, value in enumerate(known)}
     found[None] = found.get(MISSING, len(known))
     return found
@@ -140,16 +140,21 @@ def load_model(
     read: Callable[[str], bytes],
     stop: Stop | None = None,
 ) -> Model:
-    """Load and verify a model. ``read(name)`` gives a file of its folder.
+    """Load and verify a model.
 
     The pointer vouches for the manifest by its hash, the manifest for each file, and the golden rows, which Spark
     itself scored, for the artefact as a whole.
 
     Args:
-        stop: for another thread to end it by.
+        case: the use case that the model must be for.
+        model_version: the version that the folder must hold.
+        manifest_sha256: the SHA-256 of ``manifest.json``, in hexadecimal.
+        read: reads a file of the model's folder by its name.
+        stop: lets another thread terminate the load.
 
     Raises:
         ModelRefusedError: a check failed.
+        Exception: the error that ``read`` raised.
     """
     manifest = _read_manifest(case, model_version, manifest_sha256, read("manifest.json"))
     listed = {file.name: file.sha256 for file in manifest.files}
@@ -164,7 +169,7 @@ def load_model(
     try:
         model = Model(manifest, session, stop.run)
     except Exception as error:
-        # onnxruntime's errors have no common base; a graph that cannot be run is not to be served.
+        # onnxruntime's errors have no common base class; a graph that cannot be run must not serve.
         raise ModelRefusedError(f"model.onnx does not take {len(manifest.inputs)} inputs: {error}") from error
     _check_golden_rows(case, model, files["golden.json"])
     return model
@@ -198,23 +203,23 @@ def _verified(name: str, sha256: str, content: bytes) -> bytes:
 
 
 def open_session(graph: bytes, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
-    """A session as models are served by.
+    """Open a session with the options that serving uses.
 
     Raises:
         ModelRefusedError: onnxruntime does not load the graph.
     """
     options = options or onnxruntime.SessionOptions()
-    # One request is 10 µs of work: a thread pool would cost more than it gives, and take the other core.
+    # One request is 10 µs of work: a thread pool would cost more than it saves, and occupy the other core.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # What a run allocates is small and freed at once: the arena for it is memory to walk through and never gives back.
+    # A run's allocations are small and freed at once; an arena for them would only hold memory and never return it.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        # onnxruntime's errors have no common base; whatever it is, the graph is not to be served.
+        # onnxruntime's errors have no common base class; whatever the error is, the graph must not serve.
         raise ModelRefusedError(f"onnxruntime does not load model.onnx: {error}") from error
     return session
 

@@ -1,4 +1,4 @@
-"""Cloud Function ``ingest_fast``: wires the settings and the clients to the handler."""
+"""Cloud Function ``ingest_fast``: connects the settings and the clients to the handler."""
 
 import os
 from datetime import timedelta
@@ -27,7 +27,7 @@ disable_worker_timeout(os.environ)
 
 @cache
 def _function() -> IngestFast:
-    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    """Build the function on the first request: gRPC channels belong to the event loop of the worker process."""
     publisher = Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.dead_letter_topic)
     function = IngestFast(
         read=use_case(SETTINGS.use_case).read_record,
@@ -42,5 +42,5 @@ def _function() -> IngestFast:
 
 @functions_framework.aio.http
 async def ingest_fast(request: Request) -> Response:
-    """Receives pushed records."""
+    """Stores pushed records in Datastore."""
     return await _function().push(request)

@@ -1,4 +1,4 @@
-"""What arrives while a request is in flight goes into the next one; each caller waits for its own."""
+"""Batching: items that arrive while a request is in flight share the next one, and each caller awaits its own item."""
 
 import asyncio
 from collections import deque
@@ -11,32 +11,32 @@ from functions.runtime.errors import OverloadedError
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One caller's item."""
+    """One caller's item and the future that the caller awaits."""
 
     value: Any
     size: int
-    """Bytes on the wire."""
+    """Size, in bytes, of the serialized item."""
     key: bytes | None
-    """No two entries with the same key are under way at the same time. None: no such rule."""
+    """Entries with equal keys are never in flight at the same time. None lifts this restriction."""
     future: "asyncio.Future[Any]"
 
     def resolve(self, result: Any = None) -> None:
-        """Give the caller its result, unless it has gone away."""
+        """Give the caller its result, unless the caller has gone away."""
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """Give the caller its error, unless it has gone away."""
+        """Give the caller its error, unless the caller has gone away."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 class Batcher:
-    """Groups items into batches. An item that finds nothing in flight leaves at once: there is no lingering.
+    """Groups items into batches. An item that finds nothing in flight is sent at once, without lingering.
 
-    A further batch leaves beside those in flight once it is as large as they are together. A call costs far more
-    than an item, so under load few and large ones answer more; with little to do, two callers do not wait for one
-    another.
+    While batches are in flight, another one is sent once it holds as many items as they do together. A call costs far
+    more than an item, so a few large calls give more throughput under load; under light load, two callers do not wait
+    for one another.
     """
 
     def __init__(
@@ -48,7 +48,15 @@ class Batcher:
         max_in_flight: int,
         max_waiting_bytes: int = 64 << 20,
     ) -> None:
-        """``send`` sends a batch and resolves or fails every entry of it."""
+        """Configure the batches.
+
+        Args:
+            send: sends a batch, and resolves or fails each of its entries.
+            max_items: limit for the number of items in a batch.
+            max_bytes: limit, in bytes, for a batch; a larger item is sent alone.
+            max_in_flight: limit for the number of batches in flight.
+            max_waiting_bytes: limit, in bytes, for the items that wait.
+        """
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
@@ -62,11 +70,11 @@ class Batcher:
         self._scheduled = False
 
     async def put(self, value: Any, size: int, key: bytes | None = None) -> Any:
-        """Hand in one item; returns when its own batch is through, with what ``send`` resolved it to.
+        """Send one item. Returns what ``send`` resolved it to, once its batch is complete.
 
         Raises:
-            OverloadedError: more than the limit is waiting already.
-            Exception: what ``send`` failed the item with.
+            OverloadedError: more bytes than the limit are waiting already.
+            Exception: the error with which ``send`` failed the item.
         """
         if self._waiting_bytes + size > self._max_waiting_bytes and self._waiting:
             raise OverloadedError(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
@@ -75,7 +83,7 @@ class Batcher:
         self._waiting.append(entry)
         self._waiting_bytes += size
         if not self._scheduled and self._may_send():
-            # Not at once: the other requests that this turn of the loop brings share the batch.
+            # Deferred, so that the other requests of this turn of the event loop share the batch.
             self._scheduled = True
             loop.call_soon(self._send_waiting)
         return await entry.future
@@ -108,7 +116,7 @@ class Batcher:
                 continue
             self._waiting_bytes -= entry.size
             if entry.future.done():
-                continue  # its caller has gone away
+                continue  # the caller has gone away
             batch.append(entry)
             size += entry.size
             if entry.key is not None:

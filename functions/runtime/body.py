@@ -1,4 +1,4 @@
-"""Reads request bodies, each up to a limit and all of them within the room that an instance has."""
+"""Reads request bodies: each one up to a limit, and all of them together within an instance's memory budget."""
 
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -11,28 +11,30 @@ from functions.runtime.errors import OverloadedError
 Message = Mapping[str, Any]
 
 MAX_VALUES = 250_000
-"""Of JSON, or lines, in a body. Read, each takes up to 600 bytes, however short it is: 10 MB of ``{},{},`` would be a
-gigabyte, and end the instance with all that it works on. A thousand flights have 21,000."""
+"""Limit for the number of JSON values, or lines, in a body. Each parsed value takes up to 600 bytes of memory, however
+short its text is: 10 MB of ``{},{},`` would take a gigabyte and end the instance with all its requests. A thousand
+flights have 21,000 values."""
 UNCOUNTED_BYTES = 2 * MAX_VALUES
-"""No smaller body has more: a value takes two bytes. So a usual one is never searched through."""
+"""Largest body, in bytes, whose values are not counted: a value takes at least two bytes, so a body of this size cannot
+exceed :data:`MAX_VALUES`. Typical bodies are smaller."""
 _BEFORE_A_VALUE = b",[{\n\r"
 GZIP = b"\x1f\x8b"
-"""How a body begins that is packed by gzip (RFC 1952), and no JSON: whoever packs one need not be asked for more."""
+"""The first bytes of a gzip body (RFC 1952). No JSON begins so, and a sender need not set Content-Encoding."""
 MAX_MEMBERS = 100
-"""Of a body packed by gzip. Each may be empty, and costs as much as a record."""
+"""Limit for the number of gzip members in a body. A member may be empty, and costs as much as a record."""
 _CHUNK_BYTES = 1 << 20
 
 
 class BodyTooLargeError(ValueError):
-    """The body is larger than what this service takes."""
+    """The body is larger than this service accepts."""
 
 
 class DecompressionError(ValueError):
-    """The body is packed, and cannot be unpacked."""
+    """The body is compressed and cannot be decompressed."""
 
 
 def unsupported_encoding(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Why a body with these headers was no JSON: how it is packed, and how it may be; empty if not that is wrong."""
+    """Name the Content-Encoding in these headers and the supported ones, if it is unsupported. Otherwise empty."""
     for name, value in headers:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity", b"gzip", b"x-gzip"):
             return f"the body's Content-Encoding is {value[:40].decode('latin-1')!r}; send it as it is, or by gzip"
@@ -40,16 +42,17 @@ def unsupported_encoding(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 class Bodies:
-    """The bodies of the requests under way; read, they take several times as much of the memory.
+    """The memory budget for the bodies of the requests in progress. A parsed body takes several times its size.
 
-    :meth:`reserve` the room, :meth:`read`, and :meth:`release` the room when the request is answered. Straight from the
-    server's messages: Starlette's own way, a stream of chunks and a parsed copy of the headers, costs more than the
-    validation and the model together.
+    :meth:`reserve` memory, :meth:`read` the body, and :meth:`release` the memory when the request is answered. Bodies
+    are read from the server's messages: Starlette's own stream of chunks, with a parsed copy of the headers, costs more
+    than the validation and the model together.
 
     Args:
-        limit: of one body, in bytes; more than :data:`UNCOUNTED_BYTES`.
-        room: for all of them together: by the length that each says, or by what has come in if that is more.
-        unknown_length: taken at first for a body whose length is not said.
+        limit: limit, in bytes, for one body; more than :data:`UNCOUNTED_BYTES`.
+        room: limit, in bytes, for all bodies together. A body counts by its declared length, or by the bytes received
+            if these are more.
+        unknown_length: bytes to reserve at first for a body that declares no length.
     """
 
     def __init__(self, limit: int, room: int, unknown_length: int) -> None:
@@ -59,11 +62,11 @@ class Bodies:
         self._reserved = 0
 
     def reserve(self, headers: Iterable[tuple[bytes, bytes]]) -> int:
-        """Take the room that a body with these headers needs, and say how much: it is to be given back.
+        """Reserve memory for a body with these headers. Returns the number of bytes to :meth:`release` afterwards.
 
         Raises:
-            BodyTooLargeError: by its header.
-            OverloadedError: there is no room.
+            BodyTooLargeError: the declared length is over the limit.
+            OverloadedError: the memory budget is exhausted.
         """
         size = self._unknown_length
         for name, value in headers:
@@ -81,12 +84,12 @@ class Bodies:
         self._reserved += size
 
     def release(self, size: int) -> None:
-        """Give back what was taken."""
+        """Return reserved bytes to the budget."""
         self._reserved -= size
 
     def complete(self, message: Message) -> bytes | None:
-        """The body, if the server's first message holds all of it, as it mostly does, and it is neither large nor
-        packed; else None: :meth:`read_rest` it."""
+        """Return the body if the server's first message holds all of it, as it usually does, and the body is neither
+        large nor compressed. Otherwise return None; then :meth:`read_rest` reads it."""
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
             return body if len(body) <= UNCOUNTED_BYTES and not body.startswith(GZIP) else None
@@ -95,13 +98,18 @@ class Bodies:
     async def read_rest(
         self, message: Message, receive: Callable[[], Awaitable[Message]], taken: int
     ) -> tuple[bytes, int]:
-        """The body of which ``message`` is the beginning, unpacked, and how much of the room is to be given back now:
-        if it is longer than ``taken``, because its length was not said or it is packed, more is taken as it comes in.
+        """Read and decompress the body that begins with ``message``.
+
+        If the body is longer than ``taken``, because it declares no length or is compressed, more memory is reserved as
+        the body arrives.
+
+        Returns:
+            The body, and the number of bytes to :meth:`release` once the request is answered.
 
         Raises:
-            DecompressionError: it is packed by gzip, and cannot be unpacked.
-            BodyTooLargeError: as it comes in, unpacked, or by what is in it.
-            OverloadedError: there is no room for what comes in.
+            DecompressionError: the body is compressed by gzip and cannot be decompressed.
+            BodyTooLargeError: the body is over the limit as received or decompressed, or has too many values.
+            OverloadedError: the memory budget is exhausted.
             ClientDisconnect: the caller has gone away before its body was complete.
         """
         chunks: list[bytes] = []
@@ -131,7 +139,7 @@ class Bodies:
             if len(body) > UNCOUNTED_BYTES and _exceeds_max_values(body):
                 raise BodyTooLargeError(f"the body has more than {MAX_VALUES} values or lines, which is the limit")
         except BaseException:
-            self.release(more)  # the caller knows only of what it took itself
+            self.release(more)  # the caller knows only what it reserved itself
             raise
         return body, taken + more
 
@@ -150,7 +158,7 @@ class Bodies:
 
 
 def _decompressed(body: bytes, limit: int) -> Iterator[bytes]:
-    """What a body packed by gzip holds, piece by piece. No more is unpacked than the limit, whatever it promises."""
+    """Yield the decompressed chunks of a gzip body. Decompression stops at the limit."""
     size, members, rest = 0, 0, body
     while rest:
         members += 1
@@ -172,11 +180,11 @@ def _decompressed(body: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _exceeds_max_values(body: bytes) -> bool:
-    """Whether there are more values or lines in ``body`` than may be."""
+    """Whether ``body`` has more values or lines than :data:`MAX_VALUES`."""
     if _count(body) <= MAX_VALUES:
         return False
-    # Some of what was counted may stand in a text. No text goes on in another line, so one that is left open hides
-    # nothing of the next; and a value has at most two texts, its key and itself.
+    # Some of the counted bytes may stand inside strings. A JSON string cannot span lines, so an unterminated one hides
+    # nothing of the next line; and a value has at most two strings, its key and itself.
     found = 0
     for line in body.splitlines():
         texts = line.replace(b"\\\\", b"").replace(b'\\"', b"")

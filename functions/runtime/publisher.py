@@ -1,4 +1,4 @@
-"""Publishing to Pub/Sub: messages that wait share a request, and each caller awaits the acknowledgement of its own."""
+"""Publishes to Pub/Sub: waiting messages share a request, and each caller awaits its own message's confirmation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,20 +17,22 @@ PubsubMessage: Any = _pubsub.PubsubMessage.pb()
 MESSAGES = Repeated(PublishRequest, "messages")
 
 MAX_MESSAGES = 1000
+"""Limit for the number of messages in one request; Pub/Sub's own."""
 MAX_BYTES = 4 << 20
-"""Of one request. Pub/Sub takes 10 MB."""
+"""Limit, in bytes, for one request. Pub/Sub accepts 10 MB."""
 MAX_MESSAGE_BYTES = 10_000_000
+"""Pub/Sub's own limit, in bytes, for a message. https://cloud.google.com/pubsub/quotas#resource_limits"""
 
 
 class MessageRefusedError(PermanentlyRefusedError):
-    """Pub/Sub will never take this message; sending it again is useless."""
+    """Pub/Sub will never accept this message, so sending it again is useless."""
 
 
 class Publisher:
-    """Publishes to one topic."""
+    """Publishes messages to one topic."""
 
     def __init__(self, channel: grpc.aio.Channel, project: str, topic: str) -> None:
-        """``topic`` is the short name."""
+        """Publish over ``channel``. ``topic`` is the topic's short name."""
         self._topic = f"projects/{project}/topics/{topic}"
         self._head = PublishRequest(topic=self._topic).SerializeToString()
         self._rpc = Rpc(
@@ -42,12 +44,12 @@ class Publisher:
         self._batcher = Batcher(self._send, max_items=MAX_MESSAGES, max_bytes=MAX_BYTES, max_in_flight=2)
 
     async def publish(self, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish one message. Returns its id, once Pub/Sub has it for good.
+        """Publish one message. Returns its id once Pub/Sub has confirmed that it is stored.
 
         Raises:
-            MessageRefusedError: Pub/Sub does not take it (too big, a bad attribute).
-            RpcError: Pub/Sub is out of reach or fails; the message may or may not be published.
-            OverloadedError: too much is waiting already.
+            MessageRefusedError: Pub/Sub refuses the message (too large, or an invalid attribute).
+            RpcError: Pub/Sub is unavailable or fails; the message may or may not be published.
+            OverloadedError: too many bytes are waiting already.
         """
         message = PubsubMessage(data=data, attributes=attributes).SerializeToString()
         size = len(message)
@@ -66,7 +68,7 @@ class Publisher:
                 entry.resolve(message_id)
 
     async def _resolve_failed(self, entries: list[Entry], error: RpcError) -> None:
-        """Pub/Sub takes a request whole or not at all: look for the one message that spoils it."""
+        """Bisect a refused request: Pub/Sub accepts a request as a whole or not at all, so one bad message fails it."""
         if error.code is not Code.INVALID_ARGUMENT:
             for entry in entries:
                 entry.fail(error)

@@ -29,19 +29,20 @@ if TYPE_CHECKING:
     from functions.runtime.dead_letters import DeadLetters
 
 MAX_PUSH_BODY_BYTES = 20_000_000
-"""A message of Pub/Sub has at most 10 MB, in base64 and with its attributes."""
+"""Limit, in bytes, for the body of a push request. A Pub/Sub message has at most 10 MB; in the body it is in base64 and
+has its attributes."""
 
 MAX_PUSH_BODIES_BYTES = 48_000_000
-"""Of all messages under way in an instance: room for thirty records; but eighty messages of ten times as much, none of
-which can be a record, would end the instance, too."""
-# Pub/Sub says the length; were it lost on the way, no message must wait for it.
+"""Limit, in bytes, for all push requests in progress in one instance. It holds thirty of the largest records. Without
+it, eighty messages ten times as large, none of which can be a record, would exhaust the instance's memory."""
+# Pub/Sub declares the length; if it were lost on the way, no message should wait for it.
 _bodies = Bodies(MAX_PUSH_BODY_BYTES, MAX_PUSH_BODIES_BYTES, unknown_length=0)
 
 Work = Callable[[Envelope], Awaitable[None]]
 
 
 async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> Response:
-    """Do ``work`` with the message in a push request, and answer. Never raises."""
+    """Do ``work`` with the message in a push request and return the response. Never raises."""
     if request.scope["method"] != "POST":
         return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
     bind(request.scope["headers"])
@@ -63,7 +64,7 @@ async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> 
         MESSAGES.add(outcome="again")
         return unavailable(str(error))
     except PermanentlyRefusedError as error:
-        # A fault of ours, or of the topic for dead letters, and not of the message: it comes again.
+        # The cause is this code or the dead-letter topic, not the message, so Pub/Sub delivers it again.
         log("ERROR", "message refused, and no dead letter of it can be published", reason=str(error))
         MESSAGES.add(outcome="failed")
         return problem(500, str(error))
@@ -90,10 +91,10 @@ async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_let
 
 
 def read_record(envelope: Envelope, read: Callable[[bytes], Record[Any]]) -> Record[Any]:
-    """The record in the message, as ``UseCase.read_record`` reads it.
+    """Return the record in the message, as ``UseCase.read_record`` reads it.
 
     Raises:
-        PermanentlyRefusedError: it is none; the reason names the fields at fault.
+        PermanentlyRefusedError: the message is not a record; the reason names the invalid fields.
     """
     if not envelope.data:
         raise PermanentlyRefusedError("document: the message has no data; expected a record as JSON")

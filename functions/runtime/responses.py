@@ -1,4 +1,4 @@
-"""HTTP answers: JSON, or an error as RFC 9457 (``application/problem+json``)."""
+"""HTTP responses: JSON, or a problem document as in RFC 9457 (``application/problem+json``)."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,18 @@ from starlette.responses import Response
 from functions.runtime.log import log
 
 JSON = "application/json"
+"""The media type of a JSON document."""
 PROBLEM = "application/problem+json"
+"""The media type of an error response (RFC 9457)."""
 NDJSON = "application/x-ndjson"
+"""The media type of newline-delimited JSON, one document on each line."""
 MAX_ERRORS_SHOWN = 20
-"""A list of a thousand bad records names this many faults, so an answer stays small."""
+"""Limit for the number of field errors in one response, which keeps the response to a thousand bad records small."""
 
 
 class _Json(Response):
-    """200 with JSON that is written already. Its headers are, too: Starlette's own way to them costs more than the
-    validation of a record."""
+    """A 200 response with serialized JSON and prepared headers. Starlette's own construction of the headers costs more
+    than the validation of a record."""
 
     def __init__(self, body: bytes) -> None:
         self.status_code = 200
@@ -33,12 +36,12 @@ _JSON_HEADER = (b"content-type", JSON.encode())
 
 
 def json_response(body: bytes, status: int = 200) -> Response:
-    """An answer whose JSON is written already."""
+    """Return a response with the serialized JSON ``body``."""
     return _Json(body) if status == 200 else Response(body, status, media_type=JSON)
 
 
 def no_content() -> Response:
-    """204: acknowledges a pushed message."""
+    """Return a 204 response, which acknowledges a pushed message."""
     return Response(status_code=204)
 
 
@@ -49,10 +52,14 @@ def problem(
     headers: Mapping[str, str] | None = None,
     members: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An error for a program and a person: ``detail`` says what is wrong and what to do.
+    """Return an error response that programs and people can read.
 
-    ``errors`` names the fields at fault, each with a JSON ``pointer`` and a ``detail``; ``members`` is what else an
-    answer of its kind holds.
+    Args:
+        status: the HTTP status code.
+        detail: what is wrong and how to correct it.
+        errors: the invalid fields, each with a JSON ``pointer`` and a ``detail``.
+        headers: additional response headers.
+        members: additional members of the problem document.
     """
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -68,19 +75,22 @@ def problem(
 
 
 def unavailable(detail: str, retry_after_seconds: int = 1, members: Mapping[str, Any] | None = None) -> Response:
-    """503: not now; the message stays, the caller may come again."""
+    """Return a 503 response: Pub/Sub keeps a pushed message, and a caller may retry after the given seconds."""
     return problem(503, detail, headers={"Retry-After": str(retry_after_seconds)}, members=members)
 
 
 def internal_error(error: Exception) -> Response:
-    """500 for a fault of ours, logged with its stack but without its text, which may quote a payload."""
+    """Log a bug in this code and return a 500 response.
+
+    The log line has the stack but not the text of ``error``, which may quote a payload.
+    """
     stack = "".join(traceback.format_tb(error.__traceback__))
     log("ERROR", f"request failed: {type(error).__name__}", stack=stack)
     return problem(500, f"this is a fault of the service ({type(error).__name__}); its log has the stack")
 
 
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
-    """The first faults of a document, each with its JSON pointer. The values themselves are left out."""
+    """Return the first errors of a document, each with its JSON pointer and without the invalid value."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     return [
         {

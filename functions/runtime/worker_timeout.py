@@ -1,18 +1,19 @@
-"""An instance of Cloud Run sleeps between requests: its server must not take a worker that slept for one that hangs.
+"""Disables the server's worker timeout, because Cloud Run gives an instance no processor time between requests.
 
-gunicorn's arbiter kills a worker that has given no sign of life for so long as its ``timeout``. Processes that had no
-processor cannot give one: whichever of the two wakes first decides, and what the killed worker was answering is cut
-off. functions-framework takes that timeout from ``CLOUD_RUN_TIMEOUT_SECONDS`` (``_http/gunicorn.py``), which Cloud Run
-sets to what a request may take. Without it there is no timeout, as Google's own examples have it, for just this reason:
-https://github.com/GoogleCloudPlatform/python-docs-samples/pull/3229. What takes too long ends at Cloud Run's door.
+gunicorn's arbiter kills a worker that has shown no activity for its ``timeout``. A process without processor time
+cannot show any: when an instance resumes, whichever of the two processes runs first decides, and the request of a
+killed worker is cut off. functions-framework takes the timeout from ``CLOUD_RUN_TIMEOUT_SECONDS``
+(``_http/gunicorn.py``), which Cloud Run sets to the request timeout. With the value 0 there is no worker timeout, as in
+Google's own examples, for the same reason: https://github.com/GoogleCloudPlatform/python-docs-samples/pull/3229. Cloud
+Run itself ends requests that take too long.
 
-Whether a deployment may declare the variable, and whether its value would hold, is nowhere documented. So it is set
-where nobody else comes after: the framework imports the source before it makes its server.
+No documentation says whether a deployment may declare the variable, or whether its value would persist. So this module
+sets it at the last moment: the framework imports the function's source before it creates the server.
 """
 
 from collections.abc import MutableMapping
 
 
 def disable_worker_timeout(environment: MutableMapping[str, str]) -> None:
-    """To be called with ``os.environ`` at the start, for the server that the framework makes afterwards."""
+    """Set the timeout in ``environment`` (``os.environ``). Call this while the function's source is imported."""
     environment["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"

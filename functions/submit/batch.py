@@ -1,4 +1,4 @@
-"""From a request's body to records that may be published, and refusals that say why not."""
+"""Reads a request's body into records that may be published, and refused documents with the reason."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +14,16 @@ from schemas import Record
 from schemas.record import MAX_RECORD_BYTES
 
 Read = Callable[[bytes], Record[Any]]
-"""``UseCase.read_record``: as each consumer will read it."""
+"""A function that reads a record as each consumer will: ``UseCase.read_record``."""
 _MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class UnreadableBodyError(ValueError):
-    """The body as a whole cannot be read; the text says why."""
+    """The body as a whole cannot be read. The text says why."""
 
 
 class TooManyRecordsError(UnreadableBodyError):
-    """More records than one request may hold."""
+    """The request has more records than the limit."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,24 @@ class AcceptedRecord:
 
     record_id: str
     data: bytes
-    """As it is published: byte for byte as it was sent."""
+    """The record as it is published: byte for byte as it was sent."""
 
 
 @dataclass(frozen=True)
 class RefusedDocument:
-    """A document that is no record."""
+    """A document that is not a valid record."""
 
     status: int
-    """What it means alone: 400 not JSON, 413 too large, 422 a field does not fit."""
+    """The HTTP status if the document was sent alone: 400 not JSON, 413 too large, 422 an invalid field."""
     detail: str
     record_id: str | None = None
-    """What it calls itself, so that its sender finds it; None if it has no id that could be one."""
+    """The id in the document, by which its sender finds it; None if the document has no valid id."""
     errors: Sequence[dict[str, str]] = field(default_factory=list)
-    """The fields at fault, each with a JSON pointer within the document."""
+    """The invalid fields, each with a JSON pointer within the document."""
 
 
 def read_one(read: Read, data: bytes) -> AcceptedRecord | RefusedDocument:
-    """A document, read as each consumer will read it."""
+    """Read a document as each consumer will read it."""
     if len(data) > MAX_RECORD_BYTES:
         return RefusedDocument(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
@@ -69,11 +69,14 @@ def read_one(read: Read, data: bytes) -> AcceptedRecord | RefusedDocument:
 
 
 def read_list(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
-    """A JSON array of documents. It is cut into its members, and they are not written anew: that would change numbers
-    of more than 64 bits, and drop a key that is there twice.
+    """Read a JSON array of documents.
+
+    The members keep their original text. Serializing them again would change numbers of more than 64 bits, and drop
+    duplicate keys.
 
     Raises:
-        UnreadableBodyError: it is none.
+        UnreadableBodyError: the body is not a JSON array.
+        TooManyRecordsError: the array has more members than the limit.
     """
     try:
         documents = _MEMBERS.decode(body)
@@ -85,10 +88,10 @@ def read_list(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]
 
 
 def read_lines(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
-    """Newline-delimited JSON, a document a line; empty lines are none.
+    """Read newline-delimited JSON, one document per line, skipping empty lines.
 
     Raises:
-        TooManyRecordsError: more lines than one request may hold.
+        TooManyRecordsError: the body has more lines than the limit.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > MAX_RECORDS:

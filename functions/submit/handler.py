@@ -1,7 +1,7 @@
-"""Decides what to answer: publishes records for callers, and shows them what the fast path holds.
+"""Publishes records for callers, and returns the stored records and classifications.
 
-A record is accepted when Pub/Sub has it for good, and not before. Its id is the idempotency key: to send a record
-again is never wrong, and the way to go on after any answer that is not 200 or 202.
+A record is accepted only once Pub/Sub has confirmed it. Its id is the idempotency key: sending a record again is always
+safe, and is the way to proceed after any response other than 200 or 202.
 """
 
 import asyncio
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from functions.runtime.datastore import Lookup
 
 MAX_BODIES_BYTES = 24_000_000
-"""Of all bodies under way in an instance: read, they take several times as much of its memory."""
+"""Limit, in bytes, for all request bodies in progress in one instance. A parsed body takes several times its size in
+memory."""
 RECORDS, CLASSIFICATIONS = "/v1/records", "/v1/classifications"
 ROUTES_HELP = (
     f"POST {RECORDS}, GET {RECORDS}?record_id=, GET {CLASSIFICATIONS}?record_id=, GET {RECORDS}/{{id}}, "
@@ -49,11 +50,11 @@ ROUTES_HELP = (
 
 _RECORD_ID: Any = TypeAdapter(RecordId)
 Result = dict[str, Any]
-"""What became of one record: its id, a status, and what belongs to that."""
+"""The outcome for one record: its id, a status, and the members that this status has."""
 
 
 class Submit:
-    """The function, with its collaborators."""
+    """The function ``submit``, with its clients."""
 
     def __init__(self, case: UseCase, records: Publisher, lookup: "Lookup", waiting: Waiting) -> None:
         self._case = case
@@ -84,7 +85,7 @@ class Submit:
         allowed = "GET"
         if path in reads:
             if method in ("GET", "HEAD"):
-                # An id may end in z, or be two dots: no path that ends in it would be sure to come through.
+                # An id may end in z, or be two dots: a path that ends so may not reach the function.
                 return await self._read(reads[path], request.query_params.get("record_id", ""))
             if path == RECORDS:
                 if method == "POST":
@@ -104,11 +105,11 @@ class Submit:
         return problem(405, f"{path} takes {allowed}", headers={"Allow": allowed})
 
     def _openapi(self) -> Response:
-        from .openapi import document  # nobody else needs it
+        from .openapi import document  # imported here, because only this route needs it
 
         return json_response(orjson.dumps(document(self._case)))
 
-    # --- taking records
+    # --- submitting records
 
     async def _submit(self, request: Request) -> Response:
         try:
@@ -176,7 +177,7 @@ class Submit:
             return {"record_id": read.record_id, "status": "not_published", "detail": detail}
         return {"record_id": read.record_id, "status": "accepted"}
 
-    # --- showing what became of them
+    # --- reading records and classifications
 
     async def _read(self, read: Any, record_id: str) -> Response:
         try:
@@ -205,7 +206,7 @@ class Submit:
 
 
 def _json_or_text(payload: str) -> Any:
-    """The document as it lies there. What an earlier release took, and is no JSON (NaN), is shown as a text."""
+    """Return the stored document. A payload that an earlier release accepted and is not JSON (NaN) becomes a string."""
     try:
         from_json(payload, allow_inf_nan=False)
     except ValueError:
@@ -214,7 +215,7 @@ def _json_or_text(payload: str) -> Any:
 
 
 def _not_json(request: Request, detail: str) -> Response:
-    """400; or 415, if it is packed in a way that is not known here."""
+    """Return a 400 response, or 415 if the body's Content-Encoding is unsupported."""
     if packed := unsupported_encoding(request.scope["headers"]):
         return problem(415, packed, headers={"Accept-Encoding": "gzip"})
     return problem(400, detail)
@@ -233,10 +234,10 @@ def _wait_seconds(text: str | None) -> float:
 
 
 def _batch_answer(results: list[Result]) -> Response:
-    """200: all are classified; 202: all are accepted; 207: some are, others refused; 422: all are refused.
+    """Return 200: all are classified; 202: all are accepted; 207: some are refused; 422: all are refused.
 
-    503 as soon as one that is good was not published: a caller that looks at nothing but the status must not take it
-    for done.
+    The status is 503 as soon as one valid record is not published: a caller that checks only the status must not
+    conclude that all records are accepted.
     """
     statuses = {result["status"] for result in results}
     members = {"results": results}

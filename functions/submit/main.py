@@ -1,4 +1,4 @@
-"""Cloud Function ``submit``: wires the settings and the clients to the handler."""
+"""Cloud Function ``submit``: connects the settings and the clients to the handler."""
 
 import os
 from functools import cache
@@ -25,7 +25,7 @@ disable_worker_timeout(os.environ)
 
 @cache
 def _function() -> Submit:
-    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    """Build the function on the first request: gRPC channels belong to the event loop of the worker process."""
     lookup = Lookup(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project)
     return Submit(
         case=use_case(SETTINGS.use_case),
@@ -37,5 +37,5 @@ def _function() -> Submit:
 
 @functions_framework.aio.http
 async def submit(request: Request) -> Response:
-    """Takes records from callers, and gives back what became of them."""
+    """Publishes callers' records, and returns stored records and classifications."""
     return await _function().handle(request)

@@ -1,12 +1,12 @@
 """Single objects in a bucket, each written once. Data of many files is written by Spark itself."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
-from schemas.file_hash import sha256_of
 from spark.job import JobFailed
 
 
@@ -52,7 +52,7 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
     """
     blob = _blob(storage, uri)
     # Whoever doubts the content later finds here what was written.
-    blob.metadata = {"sha256": sha256_of(content)}
+    blob.metadata = {"sha256": hashlib.sha256(content).hexdigest()}
     try:
         blob.upload_from_string(content, content_type=content_type, if_generation_match=0)
     except (PreconditionFailed, Forbidden) as error:

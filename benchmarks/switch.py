@@ -27,13 +27,13 @@ from lunation.clients import Clients
 from lunation.deploy.datastore import CompositeIndex
 from lunation.settings import ROOT, load
 from schemas import use_case
+from schemas.model_pointer import HARD_BOUND_SECONDS
 from tests.functions.doubles import models
 from tests.functions.doubles.function_process import FunctionProcess, stage
 from tests.support import ServerProcess, eventually
 
 CASE = use_case("flights")
 BUCKET = "local-dev-models"
-HARD_BOUND_SECONDS = 30.0
 MODEL_MEGABYTES = 1
 """More than the flights' model has."""
 

@@ -9,8 +9,8 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from dataflow.archive_sink import WriteObjects
 from dataflow.files import ReadLines, files_of
 from dataflow.options import NEEDED, ArchiveOptions
+from dataflow.oversized_dead_letters import ArchiveOversizedPayloads
 from dataflow.reading import DEAD, ReadDocuments
-from dataflow.set_aside import SetAside
 
 ALLOWED_LATENESS_SECONDS = 7 * 24 * 3600  # as long as a subscription keeps a message
 MAX_BATCHES_IN_AN_OBJECT = 200
@@ -82,7 +82,7 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
     _ = (
         tuple(dead)
         | "All dead letters" >> beam.Flatten()
-        | "Set aside what is too large" >> beam.ParDo(SetAside(options.archive_bucket, project))
+        | "Set aside what is too large" >> beam.ParDo(ArchiveOversizedPayloads(options.archive_bucket, project))
         | "Refuse" >> WriteToPubSub(options.dead_letters_topic)
     )
 

@@ -29,8 +29,8 @@ from lunation.deploy.plan import apply
 from lunation.deploy.table import resources
 from lunation.settings import Settings, load
 from schemas import ModelManifest, UseCase, Verdict, use_case
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
-HARD_BOUND_SECONDS = 30.0  # design.md: past it a request waits for the pointer
 TRAINING_SECONDS = 900.0
 NEEDED_BYTES = 1_000_000_000
 """Of disk: the state, and what Spark keeps while it trains."""

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "openapi"
 
 
 def documents(case_name: str) -> dict[str, str]:
-    """The text of each file by its name."""
+    """Return the text of each OpenAPI file by its name."""
     case = use_case(case_name)
     made = {"classify.json": classify.document(case), "submit.json": submit.document(case)}
     return {name: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for name, document in made.items()}

@@ -1,6 +1,5 @@
 """A model's folder in the models bucket, checked before anything points to it."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from schemas import ModelManifest, NamedModel
 from schemas.dead_letter import explain
+from schemas.file_hash import hash_mismatch, sha256_of
 
 
 class FolderRefusedError(ValueError):
@@ -51,8 +51,7 @@ def check(client: storage.Client, bucket: str, model_version: str, use_case: str
         raise FolderRefusedError(f"{uri} holds model {manifest.model_version}, not {model_version}")
     files = {"manifest.json": content} | {file.name: read(file.name) for file in manifest.files}
     for file in manifest.files:
-        found = hashlib.sha256(files[file.name]).hexdigest()
-        if found != file.sha256:
-            raise FolderRefusedError(f"{uri}/{file.name} has SHA-256 {found}; its manifest says {file.sha256}")
-    sha256 = hashlib.sha256(content).hexdigest()
+        if mismatch := hash_mismatch(f"{uri}/{file.name}", files[file.name], file.sha256):
+            raise FolderRefusedError(f"{mismatch}, as its manifest says")
+    sha256 = sha256_of(content)
     return ModelFolder(NamedModel(model_version=model_version, uri=uri, manifest_sha256=sha256), manifest, files)

@@ -1,6 +1,5 @@
 """A training run by its names, and what it left in its model's folder."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from lunation.clients import Clients
 from lunation.deploy.names import models_bucket
 from schemas import ModelManifest, RunState, TrainingRun
 from schemas.dead_letter import explain
+from schemas.file_hash import hash_mismatch
 
 _MODEL_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}/[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
@@ -151,7 +151,7 @@ def evidence(clients: Clients, found: ModelManifest, name: str) -> bytes:
     if expected is None:
         raise NoSuchResultError(f"the run of {found.model_version} left no {name}: it is older than those")
     content = _read(clients, found.model_version, name)
-    if hashlib.sha256(content).hexdigest() != expected:
+    if hash_mismatch(name, content, expected):
         raise NoSuchResultError(f"{name} of {found.model_version} is not the file that its manifest names (SHA-256)")
     return content
 

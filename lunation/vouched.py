@@ -5,7 +5,6 @@ wrote it left its hash in the object's metadata and in ``verdict.json``, and who
 in the history.
 """
 
-import hashlib
 from collections.abc import Iterator
 
 from google.api_core.exceptions import NotFound
@@ -16,6 +15,7 @@ from lunation import query
 from lunation.clients import Clients
 from lunation.deploy.names import models_bucket
 from schemas import ModelManifest, ModelPointer, ModelPromotion
+from schemas.file_hash import hash_mismatch, sha256_of
 
 VERDICT = "verdict.json"
 
@@ -31,7 +31,7 @@ def doubts(clients: Clients, found: ModelManifest, broken: query.Tell) -> list[s
     content, kept = _read(folder, version, "manifest.json")
     if content is None:
         return [f"the manifest of {version} is gone"]
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = sha256_of(content)
     vouchers = [("the object's own metadata", kept), *_moves(clients, found, broken)]
     doubtful = []
     verdict, _ = _read(folder, version, VERDICT)
@@ -49,7 +49,7 @@ def doubts(clients: Clients, found: ModelManifest, broken: query.Tell) -> list[s
         listed, _ = _read(folder, version, file.name)
         if listed is None:
             doubtful.append(f"{file.name} of {version}, which its manifest names, is gone")
-        elif hashlib.sha256(listed).hexdigest() != file.sha256:
+        elif hash_mismatch(file.name, listed, file.sha256):
             doubtful.append(f"{file.name} of {version} is not the file that its manifest names (SHA-256)")
     return doubtful
 

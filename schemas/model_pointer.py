@@ -2,6 +2,12 @@
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+HARD_BOUND_SECONDS = 30.0
+"""Longest time, in seconds, after a move of the pointer in which a request may still be answered by the model before.
+
+A request that finds the pointer last read longer ago than this waits until the pointer is read again.
+"""
+
 
 class NamedModel(BaseModel):
     """A model, where it lies, and the hash that vouches for it."""

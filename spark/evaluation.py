@@ -16,7 +16,6 @@ Of a larger one than :data:`WINDOW_ROWS` it comes in parts, one after the other:
 artefact is held against Spark on every row of all. So the driver's memory stops growing with the records there.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -33,6 +32,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 
 from functions.classify.trial import Folder, Trial, room
+from schemas.file_hash import hash_mismatch, sha256_of
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
 from schemas.told_verdict import ToldVerdict
@@ -137,7 +137,7 @@ def _bytes(manifest: ModelManifest) -> bytes:
 
 def _as_written(job: Job, files: Mapping[str, bytes], manifest: ModelManifest) -> Folder:
     written = _bytes(manifest)
-    return Folder(job.model_version, hashlib.sha256(written).hexdigest(), {**files, "manifest.json": written})
+    return Folder(job.model_version, sha256_of(written), {**files, "manifest.json": written})
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:
@@ -146,7 +146,7 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 def _tell(storage: Any, job: Job, manifest: bytes) -> None:
     """Write ``verdict.json``. A run that broke off before it writes the same one when it is started again."""
-    told = ToldVerdict.of(ModelManifest.model_validate_json(manifest), job.model, hashlib.sha256(manifest).hexdigest())
+    told = ToldVerdict.of(ModelManifest.model_validate_json(manifest), job.model, sha256_of(manifest))
     objects.write_once(storage, f"{job.model}/{ToldVerdict.NAME}", told.model_dump_json(indent=1).encode())
 
 
@@ -349,7 +349,7 @@ def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | No
         raise JobFailed(f"{folder}/manifest.json is no manifest ({error.error_count()} errors); {advice}") from error
     artefact = _needed(storage, f"{folder}/model.onnx", advice)
     expected = {file.name: file.sha256 for file in manifest.files}.get("model.onnx")
-    if hashlib.sha256(artefact).hexdigest() != expected:
+    if hash_mismatch("model.onnx", artefact, expected):
         raise JobFailed(
             f"{folder}/model.onnx is not the file that its manifest names (sha256): it was changed after training; "
             "roll back to a model that is whole"
@@ -387,7 +387,7 @@ def _needed(storage: Any, uri: str, advice: str) -> bytes:
 
 
 def _listed(name: str, content: bytes) -> ModelFile:
-    return ModelFile(name=name, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    return ModelFile(name=name, sha256=sha256_of(content), bytes=len(content))
 
 
 def _finite(value: Any) -> Any:

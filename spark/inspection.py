@@ -1,6 +1,5 @@
 """Looks at the data of a run: profile, drift and checks, out of one pass over the converted records."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 
+from schemas.file_hash import hash_mismatch
 from schemas.model_manifest import DataCheck, ModelManifest
 from schemas.profile import DataProfile
 from schemas.shapes import model_inputs
@@ -151,7 +151,7 @@ def _champions_profile(storage: Any, job: Job, champion: ModelManifest | None) -
         return None
     uri = f"{job.models}/models/{champion.model_version}/{PROFILE}"
     content = objects.read(storage, uri)
-    if content is None or hashlib.sha256(content).hexdigest() != expected:
+    if content is None or hash_mismatch(PROFILE, content, expected):
         raise JobFailed(
             f"{uri} is not the file that the champion's manifest names (sha256), so drift cannot be measured; "
             "restore it from the bucket's versions"

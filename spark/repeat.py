@@ -1,6 +1,5 @@
 """A run that repeats another one: the same objects of the archive, parameters and comparison, with today's code."""
 
-import hashlib
 import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.file_hash import hash_mismatch
 from schemas.model_manifest import ModelManifest
 from spark import objects
 from spark.job import EVALUATION_DAYS, Job, JobFailed
@@ -63,7 +63,8 @@ def original(storage: Any, job: Job) -> Original | None:
     except ValidationError as error:
         raise JobFailed(f"{folder}/manifest.json cannot be read ({error.error_count()} errors)") from error
     listed = found[INPUTS] or b""
-    if hashlib.sha256(listed).hexdigest() not in {file.sha256 for file in manifest.evidence if file.name == INPUTS}:
+    expected = {file.name: file.sha256 for file in manifest.evidence}.get(INPUTS)
+    if hash_mismatch(INPUTS, listed, expected):
         raise JobFailed(
             f"{folder}/{INPUTS} is not the file that its manifest names (sha256); restore the bucket's version"
         )

@@ -1,4 +1,4 @@
-"""The answer to records: what one model says of them, in the shape of ``schemas.Classification``."""
+"""Classifies records by one model. An answer has the shape of ``schemas.Classification``."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,36 +9,36 @@ from schemas import Record, UseCase
 from .serving import Served
 
 Answer = dict[str, Any]
-"""The fields of ``Classification``. Plain, because a second validation would cost as much as the model does."""
+"""The fields of a ``Classification``, as a plain dict: a second validation would cost as much as the model itself."""
 
 
 def answer(case: UseCase, served: Served, record: Record[Any]) -> Answer:
-    """Classify one record.
+    """Classify one record by the served model.
 
     Raises:
-        NoProbability: the model gave something that is no probability.
+        NoProbabilityError: the model's output is not a probability.
     """
     probability = served.model.probability(record.features)
-    return _shaped(case, served, record, probability, datetime.now(UTC))
+    return _to_answer(case, served, record, probability, datetime.now(UTC))
 
 
 def answers(case: UseCase, served: Served, records: Sequence[Record[Any]]) -> list[Answer]:
-    """Classify ``records`` by one model, in one run.
+    """Classify ``records`` by the served model, in one run of it.
 
     Raises:
-        NoProbability: the model gave something that is no probability.
+        NoProbabilityError: the model's output is not a probability.
     """
     if not records:
         return []
     now = datetime.now(UTC)
     probabilities = served.model.probabilities([record.features for record in records])
     return [
-        _shaped(case, served, record, probability, now)
+        _to_answer(case, served, record, probability, now)
         for record, probability in zip(records, probabilities, strict=True)
     ]
 
 
-def _shaped(case: UseCase, served: Served, record: Record[Any], probability: float, now: datetime) -> Answer:
+def _to_answer(case: UseCase, served: Served, record: Record[Any], probability: float, now: datetime) -> Answer:
     return {
         "record_id": record.record_id,
         "label": case.labels[probability >= served.threshold],

@@ -1,14 +1,13 @@
-"""The models that the pointer names beside the served one: loaded in the background, dropped when no longer named.
+"""Loads the candidates, the models that the pointer names besides the served one, and drops those no longer named.
 
-Nothing here can harm the served model: loading is not waited for by any request, and a candidate that does not load in
-its time, or fails at a record, is dropped and tried again later, with growing pauses.
+Candidates cannot harm the served model: no request waits for a candidate to load, and a candidate that does not load in
+time, or fails on a record, is dropped and retried later with growing pauses.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from functions.runtime.log import log
@@ -21,19 +20,9 @@ if TYPE_CHECKING:
     from .model import Model
 
 RETRY_PAUSE_SECONDS = (2.0, 60.0)
-"""First and longest pause before a candidate that failed is tried again."""
-CHECKED_SECONDS = 1.0
-"""Between two looks whether a candidate that loads is still named."""
-IDS = 2**64
-
-
-def falls_to(model_version: str, share: float, record_id: str) -> bool:
-    """Whether a canary of this share answers this record: always the same for an id, and for a larger share too.
-
-    Another canary takes other ids, so that no publisher is always the first to try.
-    """
-    digest = blake2b(f"{model_version} {record_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < share * IDS
+"""First and longest pause, in seconds, before a failed candidate is retried."""
+STILL_NAMED_CHECK_SECONDS = 1.0
+"""Interval, in seconds, between checks whether the pointer still names a candidate that is loading."""
 
 
 @dataclass(slots=True)
@@ -42,11 +31,11 @@ class _Failure:
     pause: float
     retry_at: float
     load: Load | None
-    """What is perhaps still at work in its thread."""
+    """The load that may still be running in its thread."""
 
 
 class Candidates:
-    """Loaded candidates, by the hash of their manifest. To be used inside one event loop."""
+    """The loaded candidates by the hash of their manifest. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -55,7 +44,14 @@ class Candidates:
         clock: Callable[[], float] = time.monotonic,
         load_seconds: float = LOAD_SECONDS,
     ) -> None:
-        """``changed`` is called after a candidate was loaded or dropped."""
+        """Configure the loading.
+
+        Args:
+            load: loads a model.
+            changed: is called after a candidate is loaded or dropped.
+            clock: the current time, in seconds.
+            load_seconds: longest time, in seconds, that a load may take.
+        """
         self._load = load
         self._changed = changed
         self._clock = clock
@@ -67,7 +63,7 @@ class Candidates:
         self._current: Load | None = None
 
     def follow(self, pointer: ModelPointer) -> None:
-        """Forget what the pointer no longer names, and start loading what it does, without waiting."""
+        """Drop the candidates that the pointer no longer names, and start loading those it names, without waiting."""
         self._named = {
             named.manifest_sha256: named
             for named in (pointer.canary, pointer.shadow)
@@ -82,17 +78,17 @@ class Candidates:
             self._loading = asyncio.create_task(self._load_due())
 
     def model(self, manifest_sha256: str) -> "Model | None":
-        """The loaded model with this manifest."""
+        """Return the loaded model with this manifest, or None if it is not loaded."""
         return self._models.get(manifest_sha256)
 
     def drop(self, manifest_sha256: str, error: Exception) -> None:
-        """Stop using a candidate that failed at a record, for a while."""
+        """Stop using a candidate that failed on a record; it is retried later."""
         if self._models.pop(manifest_sha256, None) is not None:
             self._note_failure(self._named[manifest_sha256], error, None)
             self._changed()
 
     def report(self, named: NamedModel) -> dict[str, Any]:
-        """How this candidate stands, for ``GET /v1/model``."""
+        """Return the state of a candidate, for ``GET /v1/model``."""
         failure = self._failures.get(named.manifest_sha256)
         loaded = named.manifest_sha256 in self._models
         return {
@@ -106,10 +102,11 @@ class Candidates:
         return [
             named
             for sha256, named in self._named.items()
-            if sha256 not in self._models and (sha256 not in self._failures or self._again(self._failures[sha256], now))
+            if sha256 not in self._models
+            and (sha256 not in self._failures or self._may_retry(self._failures[sha256], now))
         ]
 
-    def _again(self, failure: _Failure, now: float) -> bool:
+    def _may_retry(self, failure: _Failure, now: float) -> bool:
         return failure.retry_at <= now and (failure.load is None or not failure.load.running)
 
     async def _load_due(self) -> None:
@@ -118,13 +115,13 @@ class Candidates:
                 named = due[0]
                 load = self._current = Load(self._load, named, self._load_seconds)
                 try:
-                    while not await load.ended(CHECKED_SECONDS) and named.manifest_sha256 in self._named:
+                    while not await load.ended(STILL_NAMED_CHECK_SECONDS) and named.manifest_sha256 in self._named:
                         pass
                     if load.running:
-                        continue  # given up by :meth:`follow`: the pointer has moved on meanwhile
+                        continue  # :meth:`follow` gave it up: the pointer has moved meanwhile
                     model = load.result()
                 except Exception as error:
-                    # Whatever it was, this candidate is not used, and an event says so.
+                    # Whatever the error is, this candidate is not used, and a log line says so.
                     if named.manifest_sha256 in self._named:
                         self._note_failure(named, error, load)
                     continue

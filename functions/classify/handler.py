@@ -1,4 +1,4 @@
-"""Decides what to answer: to a caller over HTTP, and to Pub/Sub for a pushed record."""
+"""Answers HTTP callers, and Pub/Sub for a pushed record."""
 
 import asyncio
 from collections.abc import Iterable
@@ -10,14 +10,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from functions.runtime.answers import fields_at_fault, json_answer, problem, unavailable
-from functions.runtime.batcher import Overloaded
-from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge, unknown_packing
+from functions.runtime.body import Bodies, BodyTooLargeError, DecompressionError, unsupported_encoding
 from functions.runtime.datastore import entity, values
+from functions.runtime.errors import OverloadedError, RetryLaterError
+from functions.runtime.instruments import ANSWERS
 from functions.runtime.log import bind, log, note
 from functions.runtime.paths import HEALTH
-from functions.runtime.push import NotNow, crashed, read_record, receive
-from functions.runtime.watched import ANSWERS
+from functions.runtime.push import read_record, receive
+from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
+from functions.runtime.responses import field_errors, internal_error, json_response, problem, unavailable
 from schemas import Classification, Envelope, UseCase
 from schemas.finite import finite
 from schemas.shapes import unindexed
@@ -26,10 +27,9 @@ from telemetry.counters import Attributes
 from . import lines
 from .answer import Answer, answer, answers
 from .canary import answer_each, answer_one
-from .model import NoProbability
-from .reasons import MAX_RECORDS as MAX_EXPLAINED
-from .reasons import NoReasons, Reasons
-from .serving import NoModel, Serving
+from .model import NoProbabilityError
+from .reasons import MAX_EXPLAINED_RECORDS, NoReasonsError, Reasons
+from .serving import NoModelError, Serving
 
 if TYPE_CHECKING:
     from functions.runtime.dead_letters import DeadLetters
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from .shadow import Shadows
 
-MAX_BODY_BYTES = 10_000_000
 MAX_BODIES_BYTES = 48_000_000
-"""Of all bodies under way in an instance: read, they take several times as much of its memory."""
-MAX_RECORDS = 1000
+"""Limit, in bytes, for all request bodies in progress in one instance. A parsed body takes several times its size in
+memory."""
 KIND = "Classification"
+"""The Datastore kind of the stored answers."""
 UNINDEXED = frozenset(unindexed(Classification))
 
 CLASSIFY = "/v1/classify"
@@ -50,41 +50,41 @@ ROUTES = {CLASSIFY: "POST", "/v1/model": "GET", HEALTH: "GET", "/openapi.json": 
 
 
 class ClassifyHttp:
-    """``POST /v1/classify``, and what tells about it (:data:`ROUTES`). Nothing is stored."""
+    """``POST /v1/classify`` and the routes that describe it (:data:`ROUTES`). Stores nothing."""
 
     def __init__(self, case: UseCase, serving: Serving, reasons: Reasons) -> None:
         self._case = case
         self._serving = serving
         self._reasons = reasons
-        self._bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
+        self._bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unknown_length=0)
         many: Any = Annotated[list[case.record], Field(max_length=MAX_RECORDS)]  # type: ignore[name-defined]
         self._one: Any = case.read_record
         self._many: Any = finite(TypeAdapter(many).validator.validate_json)
 
     async def handle(self, request: Request) -> Response:
         """Answer one request. Never raises."""
-        # In one piece: each coroutine that it would be cut into costs as much as the JSON of its answer.
+        # This stays one function: each further coroutine costs as much as serializing the answer.
         scope, bodies, size = request.scope, self._bodies, 0
         bind(scope["headers"])
         if scope["path"] != CLASSIFY or scope["method"] != "POST":
-            return await self._tell(request)
+            return await self._describe(request)
         try:
-            size = bodies.take(scope["headers"])
+            size = bodies.reserve(scope["headers"])
             message = await request.receive()
-            body = bodies.whole(message)
+            body = bodies.complete(message)
             if body is None:
-                body, size = await bodies.rest(message, request.receive, size)
-            are_lines = b"\n" in body and lines.are_sent(request)
-            many = are_lines or body[:1] == b"[" or body.lstrip()[:1] == b"["
+                body, size = await bodies.read_rest(message, request.receive, size)
+            is_ndjson_body = b"\n" in body and lines.is_ndjson(request)
+            many = is_ndjson_body or body[:1] == b"[" or body.lstrip()[:1] == b"["
             records: Any
             try:
                 if not many:
                     records = self._one(body)
                 else:
-                    records = lines.read(self._one, body, MAX_RECORDS) if are_lines else self._many(body)
+                    records = lines.read(self._one, body, MAX_RECORDS) if is_ndjson_body else self._many(body)
             except ValidationError as error:
                 return _refusal(error, scope["headers"])
-            served = self._serving.fresh() or await self._serving.take()
+            served = self._serving.current_if_fresh() or await self._serving.get()
             given: Any
             if served.canary is not None:
                 given = (answer_each if many else answer_one)(self._case, served, served.canary, records)
@@ -97,16 +97,16 @@ class ClassifyHttp:
                 given = answer(self._case, served, records)
                 ANSWERS.count(_attributes(served.model_version))
             if scope["query_string"] and request.query_params.get("reasons") == "true":
-                if many and len(records) > MAX_EXPLAINED:
-                    return problem(422, f"reasons are given for at most {MAX_EXPLAINED} records at a time")
+                if many and len(records) > MAX_EXPLAINED_RECORDS:
+                    return problem(422, f"reasons are given for at most {MAX_EXPLAINED_RECORDS} records at a time")
                 await self._reasons.add(served, records if many else [records], given if many else [given])
-            return lines.write(given) if are_lines else json_answer(orjson.dumps(given))
+            return lines.write(given) if is_ndjson_body else json_response(orjson.dumps(given))
         except Exception as error:
             return _failed(error)
         finally:
-            bodies.give_back(size)
+            bodies.release(size)
 
-    async def _tell(self, request: Request) -> Response:
+    async def _describe(self, request: Request) -> Response:
         path, method = request.scope["path"], request.scope["method"]
         try:
             if method in ("GET", "HEAD"):
@@ -124,43 +124,43 @@ class ClassifyHttp:
         return problem(404, f"there is no {path}; there are: {known}")
 
     async def _model(self) -> Response:
-        if self._serving.fresh() is None:
-            await self._serving.take()
-        return json_answer(orjson.dumps(self._serving.report()))
+        if self._serving.current_if_fresh() is None:
+            await self._serving.get()
+        return json_response(orjson.dumps(self._serving.report()))
 
     def _health(self) -> Response:
-        self._serving.look()
+        self._serving.start_refresh_if_due()
         report = self._serving.report()
         shown = {name: report[name] for name in ("model_version", "generation", "stale")}
-        return json_answer(orjson.dumps({"status": "ok", **shown}))
+        return json_response(orjson.dumps({"status": "ok", **shown}))
 
     def _openapi(self) -> Response:
-        from .openapi import document  # nobody else needs it
+        from .openapi import document  # imported here, because only this route needs it
 
-        return json_answer(orjson.dumps(document(self._case)))
+        return json_response(orjson.dumps(document(self._case)))
 
 
 def _failed(error: Exception) -> Response:
-    if isinstance(error, lines.LinesRefused):
+    if isinstance(error, lines.InvalidLinesError):
         return problem(error.status, str(error), errors=error.errors)
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, BodyTooLargeError):
         return problem(413, f"{error}. Send fewer records at a time")
-    if isinstance(error, BodyBroken):
+    if isinstance(error, DecompressionError):
         return problem(400, str(error))
-    if isinstance(error, NoModel | Overloaded):
+    if isinstance(error, NoModelError | OverloadedError):
         return unavailable(str(error))
-    if isinstance(error, NoProbability):
-        _say_no_probability(error)
+    if isinstance(error, NoProbabilityError):
+        _log_no_probability(error)
         return unavailable(str(error))
-    if isinstance(error, NoReasons):
+    if isinstance(error, NoReasonsError):
         return problem(409, f"the answer cannot be explained: {error}")
     if isinstance(error, ClientDisconnect):
         return problem(400, "the caller went away before its body was complete")
-    return crashed(error)
+    return internal_error(error)
 
 
-def _say_no_probability(error: NoProbability) -> None:
-    """The record waits for a model that has an answer to it; lunation/deploy/stack/alerts.py alerts of the line."""
+def _log_no_probability(error: NoProbabilityError) -> None:
+    """Log that the record waits for a model that can answer it (lunation/deploy/stack/alerts.py watches it)."""
     log("ERROR", "the model gave no probability", reason=str(error))
 
 
@@ -172,7 +172,7 @@ def _attributes(model_version: str) -> Attributes:
 def _refusal(error: ValidationError, headers: Iterable[tuple[bytes, bytes]]) -> Response:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     if faults[0]["type"] == "json_invalid":
-        if packed := unknown_packing(headers):
+        if packed := unsupported_encoding(headers):
             return problem(415, packed, headers={"Accept-Encoding": "gzip"})
         return problem(400, f"the body is not JSON: {faults[0]['msg'].removeprefix('Invalid JSON: ')}")
     if faults[0]["type"] == "too_long" and not faults[0]["loc"]:
@@ -180,12 +180,12 @@ def _refusal(error: ValidationError, headers: Iterable[tuple[bytes, bytes]]) -> 
     return problem(
         422,
         f"{len(faults)} fields do not fit, so nothing was classified; errors names the first of them",
-        errors=fields_at_fault(error),
+        errors=field_errors(error),
     )
 
 
 class ClassifyPush:
-    """A pushed record: classified, its answer stored if it is the first, and what is stored published."""
+    """Classifies a pushed record, stores the answer if it is the first, and publishes the stored answer."""
 
     def __init__(
         self,
@@ -207,23 +207,23 @@ class ClassifyPush:
         self._dead_letters = dead_letters
 
     async def push(self, request: Request) -> Response:
-        """Answer one push request: 204 when the answer is stored and published, or the dead letter is."""
+        """Answer one push request: 204 once the answer is stored and published, or the dead letter is published."""
         return await receive(request, self._classify, self._dead_letters)
 
     async def _classify(self, envelope: Envelope) -> None:
         record = read_record(envelope, self._case.read_record)
         try:
-            served = self._serving.fresh() or await self._serving.take()
-        except NoModel as error:
-            raise NotNow(str(error)) from None
+            served = self._serving.current_if_fresh() or await self._serving.get()
+        except NoModelError as error:
+            raise RetryLaterError(str(error)) from None
         canary, shadow = served.canary, served.shadow
         try:
             ours = answer_one(self._case, served, canary, record) if canary else answer(self._case, served, record)
-        except NoProbability as error:
-            _say_no_probability(error)
-            raise NotNow(str(error)) from None
+        except NoProbabilityError as error:
+            _log_no_probability(error)
+            raise RetryLaterError(str(error)) from None
         there_before = await self._commits.insert(entity(self._project, KIND, record.record_id, ours, UNINDEXED))
-        # The first answer is the one that was served; a message that comes again publishes that one again.
+        # The first answer is the served one; a redelivered message publishes it again.
         stored = ours if there_before is None else _stored(there_before)
         note(model_version=stored["model_version"])
         ANSWERS.add(model_version=stored["model_version"], label=stored["label"], way="push")

@@ -1,4 +1,4 @@
-"""Newline-delimited JSON: a record on each line, an answer on each line."""
+"""Newline-delimited JSON: one record per line in the request, one answer per line in the response."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,15 +8,13 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.runtime.answers import ERRORS_SHOWN, fields_at_fault
+from functions.runtime.responses import MAX_ERRORS_SHOWN, NDJSON, field_errors
 
 from .answer import Answer
 
-MEDIA_TYPE = "application/x-ndjson"
 
-
-class LinesRefused(ValueError):
-    """Lines that are no records; the text says which."""
+class InvalidLinesError(ValueError):
+    """Some lines are not records; the text and ``errors`` say which."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[dict[str, str]] = ()) -> None:
         super().__init__(detail)
@@ -24,36 +22,44 @@ class LinesRefused(ValueError):
         self.errors = errors
 
 
-def are_sent(request: Request) -> bool:
-    """Whether the caller says that the body is lines."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == MEDIA_TYPE
+def is_ndjson(request: Request) -> bool:
+    """Whether the request's Content-Type is newline-delimited JSON."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON
 
 
 def read(record: Callable[[bytes], Any], body: bytes, limit: int) -> list[Any]:
-    """The records in ``body``; empty lines are none. All or nothing, as with a list.
+    """Read the records in ``body``, skipping empty lines. One invalid line fails all, as in a list.
+
+    Args:
+        record: reads one record.
+        body: the whole body.
+        limit: limit for the number of lines.
 
     Raises:
-        LinesRefused: too many, not JSON, or a field does not fit; pointers begin with the record's number from 0.
+        InvalidLinesError: there are too many lines, or a line is not a valid record. The JSON pointers begin with the
+            record's number, counted from 0.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > limit:
-        raise LinesRefused(413, f"there are more than {limit} lines. Send fewer at a time")
+        raise InvalidLinesError(413, f"there are more than {limit} lines. Send fewer at a time")
     records, errors = [], []
     for number, line in enumerate(lines):
         try:
             records.append(record(line))
         except ValidationError as error:
             if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "json_invalid":
-                raise LinesRefused(400, f"record {number} is not JSON; each stands on a line of its own") from None
-            errors += [{**one, "pointer": f"#/{number}{one['pointer'][1:]}"} for one in fields_at_fault(error)]
-            if len(errors) >= ERRORS_SHOWN:
+                raise InvalidLinesError(400, f"record {number} is not JSON; each stands on a line of its own") from None
+            errors += [{**one, "pointer": f"#/{number}{one['pointer'][1:]}"} for one in field_errors(error)]
+            if len(errors) >= MAX_ERRORS_SHOWN:
                 break
     if errors:
-        shown = errors[:ERRORS_SHOWN]
-        raise LinesRefused(422, "fields do not fit, so nothing was classified; errors names the first of them", shown)
+        shown = errors[:MAX_ERRORS_SHOWN]
+        raise InvalidLinesError(
+            422, "fields do not fit, so nothing was classified; errors names the first of them", shown
+        )
     return records
 
 
 def write(answers: Sequence[Answer]) -> Response:
-    """An answer on each line."""
-    return Response(b"".join(orjson.dumps(one) + b"\n" for one in answers), media_type=MEDIA_TYPE)
+    """Return a response with one answer per line."""
+    return Response(b"".join(orjson.dumps(one) + b"\n" for one in answers), media_type=NDJSON)

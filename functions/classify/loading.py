@@ -1,7 +1,8 @@
-"""One load of a model, in a thread, which may be given up: a graph that never ends its run must hold up nobody.
+"""Loads a model in a thread. A load may be given up, so a graph that never ends its run delays nobody.
 
-Given up, it is ended (:class:`.model.Stop`), so that its core is free again. What even that does not end, such as one
-kernel that runs for hours, goes on in its thread; the model is not tried again meanwhile, so there is one such thread.
+Giving up terminates the load (:class:`.model.Stop`), so that its core is free again. A load that cannot be terminated,
+such as one kernel that runs for hours, continues in its thread; the model is not retried meanwhile, so there is at most
+one such thread.
 """
 
 import asyncio
@@ -12,21 +13,22 @@ from schemas import NamedModel
 from .model import Model, Stop
 
 SECONDS = 60.0
-"""Longest that a model may take: three files of up to 20 s each (``folder.SECONDS_A_FILE``), of which a real one takes
-one tenth, and its checks. What is promoted was tried in less."""
+"""Longest time, in seconds, that a load may take: three files of up to 20 s each (``folder.FILE_SECONDS``), which
+usually take a tenth of that, and the checks. The trial before a promotion allows less."""
 SLICE_SECONDS = 1.0
-"""An instance may be put to sleep in the middle of a load: a slice that it slept through counts as one, not as many."""
+"""Length, in seconds, of one wait. An instance may lose its processor during a load: the time without one counts as one
+slice only."""
 
 Loader = Callable[[NamedModel, Stop], Model]
-"""Loads a model in a thread; raises whatever keeps it from serving."""
+"""Loads a model in a thread, or raises the error that keeps it from serving."""
 
 
-class LoadGivenUp(Exception):
-    """The model did not load in time, or while somebody wanted it."""
+class LoadGivenUpError(Exception):
+    """The model did not load in time, or was no longer needed before it had loaded."""
 
 
 class Load:
-    """A load that has begun. To be used inside one event loop."""
+    """A load that has started. Belongs to one event loop."""
 
     def __init__(self, load: Loader, named: NamedModel, seconds: float = SECONDS) -> None:
         self.named = named
@@ -35,62 +37,63 @@ class Load:
         self._given_up = False
         self._seconds = seconds
         self._task: asyncio.Future[Model] | None = asyncio.ensure_future(asyncio.to_thread(load, named, self._stop))
-        self._task.add_done_callback(_seen)
+        self._task.add_done_callback(_retrieve_exception)
 
     @property
     def running(self) -> bool:
-        """Whether its thread is still at work."""
+        """Whether the thread of the load is still running."""
         return self._task is not None and not self._task.done()
 
     def give_up(self) -> None:
-        """End it. Its model is of no use any more: should it load all the same, every run of it would be ended, too."""
+        """Terminate the load. Its model must not be used afterwards: each of its runs would be terminated, too."""
         self._given_up = True
         self._stop.set()
 
     async def ended(self, seconds: float) -> bool:
-        """Wait so long for it; whether it has ended.
+        """Wait up to ``seconds`` for the load. Returns whether it has ended.
 
         Raises:
-            LoadGivenUp: its time is up. It is ended then.
+            LoadGivenUpError: the load took too long and has been given up.
         """
         while seconds > 0 and self.running:
             step = min(SLICE_SECONDS, seconds, self._left)
             try:
                 assert self._task is not None
                 await asyncio.wait({self._task}, timeout=step)
-            except asyncio.CancelledError:  # the instance ends, and would wait for the thread
+            except asyncio.CancelledError:  # the instance shuts down and would wait for the thread
                 self.give_up()
                 raise
             seconds -= step
             self._left -= step
             if self.running and self._left <= 0:
                 self.give_up()
-                raise LoadGivenUp(
+                raise LoadGivenUpError(
                     f"it had not loaded and reproduced its golden rows within {self._seconds:g} s, and was given up; "
                     "`lunation rollback` goes back to the model before"
                 )
         return not self.running
 
     def result(self) -> Model:
-        """The model, once it has ended; to be asked once.
+        """Return the model after the load has ended. Call this once.
 
         Raises:
-            LoadGivenUp: it was given up before.
-            Exception: whatever kept it from loading.
+            LoadGivenUpError: the load was given up before.
+            Exception: the error that made the load fail.
         """
-        # Let go of it: an error's trace holds all that was loaded, and the frame that holds this. In a circle with the
-        # task it would stay, for the collector hardly ever comes (functions/runtime/collector.py).
+        # Drop the reference to the task: an error's traceback refers to everything that was loaded and to the frame
+        # that holds the load. In a reference cycle with the task it would stay, because collections are rare
+        # (functions/runtime/garbage_collection.py).
         task, self._task = self._task, None
         assert task is not None
         try:
             if self._given_up:
-                raise LoadGivenUp("it was given up, because nobody asked for it any more")
+                raise LoadGivenUpError("it was given up, because nobody asked for it any more")
             return task.result()
         finally:
             del task
 
 
-def _seen(task: "asyncio.Future[Model]") -> None:
-    """That a load failed which nobody waits for any more is no news."""
+def _retrieve_exception(task: "asyncio.Future[Model]") -> None:
+    """Retrieve the exception, so that asyncio does not log the failure of a load that nobody awaits any more."""
     if not task.cancelled():
         task.exception()

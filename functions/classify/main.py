@@ -1,4 +1,4 @@
-"""Cloud Functions ``classify_http`` and ``classify_push``: one source, two entry points. Only wires."""
+"""Cloud Functions ``classify_http`` and ``classify_push``: connects settings and clients to two entry points."""
 
 import os
 from functools import cache
@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
-from functions.runtime.collector import settle
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.garbage_collection import freeze_gc
+from functions.runtime.instruments import start_telemetry
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import NamedModel, use_case
 
 from .folder import Folders
@@ -22,10 +22,10 @@ from .serving import Serving
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
-watch("classify", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("classify", SETTINGS)
+disable_worker_timeout(os.environ)
 
-# What needs an event loop is built by the first request: gRPC's channels belong to the loop of the worker process.
+# The first request builds whatever needs an event loop: gRPC channels belong to the loop of the worker process.
 
 
 @cache
@@ -39,7 +39,7 @@ def _serving() -> Serving:
 
     def load(named: NamedModel, stop: Stop) -> Model:
         model = load_model(case, named.model_version, named.manifest_sha256, _folders().reader(named), stop)
-        settle()
+        freeze_gc()
         return model
 
     channel = open_channel(SETTINGS.datastore_endpoint)
@@ -77,11 +77,11 @@ def _push() -> ClassifyPush:
 
 @functions_framework.aio.http
 async def classify_http(request: Request) -> Response:
-    """Classifies the records in the request."""
+    """Classifies the records in an HTTP request."""
     return await _http().handle(request)
 
 
 @functions_framework.aio.http
 async def classify_push(request: Request) -> Response:
-    """Classifies pushed records, stores and publishes the answers."""
+    """Classifies pushed records, and stores and publishes the answers."""
     return await _push().push(request)

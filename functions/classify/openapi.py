@@ -1,16 +1,16 @@
-"""The OpenAPI document of ``classify`` over HTTP."""
+"""The OpenAPI document of the function ``classify_http``."""
 
 from typing import Any
 
 from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
+from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
+from functions.runtime.responses import NDJSON
 from schemas import Classification, UseCase
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
-from . import lines
-from .handler import MAX_BODY_BYTES, MAX_RECORDS
-from .reasons import MAX_RECORDS as MAX_EXPLAINED
-from .reasons import METHOD
+from .reasons import MAX_EXPLAINED_RECORDS, METHOD
 
 CANDIDATE: dict[str, Any] = {
     "type": ["object", "null"],
@@ -19,7 +19,7 @@ CANDIDATE: dict[str, Any] = {
         "model_version": {"type": "string"},
         "state": {"enum": ["loading", "loaded", "refused"]},
         "trouble": {"type": ["string", "null"]},
-        "share": {"type": "number", "description": "Of the record ids; a canary's only."},
+        "share": {"type": "number", "description": "Fraction of the record ids; present for a canary only."},
     },
 }
 MODEL: dict[str, Any] = {
@@ -31,11 +31,11 @@ MODEL: dict[str, Any] = {
         "serving_since": {"type": ["string", "null"], "format": "date-time"},
         "pointer_age_seconds": {
             "type": ["number", "null"],
-            "description": "How long ago the pointer was last seen to name nothing newer.",
+            "description": "Time, in seconds, since a read of the pointer last showed no newer model.",
         },
-        "stale": {"type": "boolean", "description": "The pointer could not be followed within 30 s."},
+        "stale": {"type": "boolean", "description": f"The pointer could not be read for {HARD_BOUND_SECONDS:g} s."},
         "trouble": {"type": ["string", "null"], "description": "Why the pointer is not followed."},
-        "loading": {"type": ["string", "null"], "description": "The version of the model that is being loaded."},
+        "loading": {"type": ["string", "null"], "description": "The version of the model that is loading."},
         "canary": CANDIDATE,
         "shadow": CANDIDATE,
         "history": {
@@ -57,7 +57,7 @@ MODEL: dict[str, Any] = {
 }
 REASONS: dict[str, Any] = {
     "type": "object",
-    "description": "base_log_odds plus all contributions is log_odds; probability = 1 / (1 + exp(-log_odds)).",
+    "description": "base_log_odds plus all contributions equals log_odds; probability = 1 / (1 + exp(-log_odds)).",
     "required": ["method", "base_log_odds", "log_odds", "contributions"],
     "properties": {
         "method": {"const": METHOD},
@@ -65,7 +65,7 @@ REASONS: dict[str, Any] = {
         "log_odds": {"type": "number"},
         "contributions": {
             "type": "object",
-            "description": "What each column of the model's trees added, the largest first; none that is zero.",
+            "description": "The contribution of each column of the model's trees, the largest first, without zeros.",
             "additionalProperties": {"type": "number"},
         },
     },
@@ -86,30 +86,33 @@ HEALTH: dict[str, Any] = {
 
 
 def document(case: UseCase) -> dict[str, Any]:
-    """The document for this use case."""
+    """Build the document for a use case."""
     many = {"type": "array", "items": ref("Answer")}
     given = answer("In the order of the records.", {"oneOf": [ref("Answer"), many]})
     reasons = parameter(
-        "reasons", "query", {"type": "boolean"}, f"Say why, for up to {MAX_EXPLAINED} records: each answer has reasons."
+        "reasons",
+        "query",
+        {"type": "boolean"},
+        f"Explain the answers to up to {MAX_EXPLAINED_RECORDS} records: each answer has reasons.",
     )
-    given["content"][lines.MEDIA_TYPE] = {"schema": {"type": "string", "description": "One on each line."}}
+    given["content"][NDJSON] = {"schema": {"type": "string", "description": "One answer per line."}}
     paths = {
         "/v1/classify": {
             "post": {
                 "operationId": "classify",
-                "summary": "What the model says of one record or more. Nothing is kept.",
+                "summary": "Classify one or more records. Nothing is stored.",
                 "parameters": [reasons],
-                "requestBody": body("Record", MAX_RECORDS, lines.MEDIA_TYPE),
+                "requestBody": body("Record", MAX_RECORDS, NDJSON),
                 "responses": {
                     "200": given,
                     **problems(
                         s400="not JSON",
-                        s409="the model that answers has no reasons to tell",
-                        s415="packed otherwise than by gzip",
+                        s409="the model that answers has no reasons",
+                        s415="compressed by another method than gzip",
                         s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values",
-                        s422="a field does not fit; errors says which",
+                        s422="a field is invalid; errors says which",
                         s503="no model yet, the model gave no probability, or large bodies fill the instance; "
-                        "come again after Retry-After seconds",
+                        "retry after Retry-After seconds",
                     ),
                 },
             }
@@ -117,7 +120,7 @@ def document(case: UseCase) -> dict[str, Any]:
         "/v1/model": {
             "get": {
                 "operationId": "model",
-                "summary": "Which model answers here, its candidates, and what was loaded when.",
+                "summary": "The model that this instance serves, its candidates, and its loads.",
                 "responses": {"200": answer("As this instance knows it.", ref("Model")), **problems(s503="no model")},
             }
         },

@@ -1,4 +1,4 @@
-"""Reads the pointer that names the serving model, and the history rows before it."""
+"""Reads the pointer that names the serving model, and its history."""
 
 import grpc.aio
 from pydantic import ValidationError
@@ -9,57 +9,58 @@ from schemas import ModelPointer, ModelPromotion
 from schemas.dead_letter import explain
 
 SECONDS = 2.0
+"""Timeout, in seconds, of one attempt to read the pointer."""
 ATTEMPTS = 2
-"""No more: whoever asks has an older answer, or will ask again. But no fewer: after a sleep the first one may only find
-out that the connection is gone."""
+"""Limit for the attempts to read the pointer. More are not needed: a caller has an older pointer or will ask again. One
+would be too few: after an idle period, the first attempt may only discover that the connection is gone."""
 
 
-class PointerAway(Exception):
-    """Datastore could not be asked."""
+class PointerUnavailableError(Exception):
+    """Datastore is unavailable, so the pointer could not be read."""
 
 
-class PointerBroken(Exception):
-    """The pointer is there and cannot be read."""
+class PointerUnreadableError(Exception):
+    """The pointer exists and has invalid properties."""
 
 
 class Pointers:
-    """The pointer of one use case."""
+    """Reads the pointer of one use case."""
 
     def __init__(self, channel: grpc.aio.Channel, project: str, use_case: str) -> None:
         self._use_case = use_case
         self._lookup = Lookup(channel, project, timeout=SECONDS, attempts=ATTEMPTS)
 
     async def now(self) -> ModelPointer | None:
-        """The pointer as it stands, or None before the first promotion.
+        """Return the current pointer, or None before the first promotion.
 
         Raises:
-            PointerAway: Datastore is out of reach.
-            PointerBroken: its properties do not fit.
+            PointerUnavailableError: Datastore is unavailable.
+            PointerUnreadableError: the pointer's properties are invalid.
         """
         try:
             found = await self._lookup.one("ModelPointer", self._use_case)
         except RpcError as error:
-            raise PointerAway(f"Datastore is out of reach: {error}") from None
+            raise PointerUnavailableError(f"Datastore is out of reach: {error}") from None
         except TypeError as error:
-            raise PointerBroken(f"ModelPointer {self._use_case}: {error}") from None
+            raise PointerUnreadableError(f"ModelPointer {self._use_case}: {error}") from None
         if found is None:
             return None
         try:
             return ModelPointer.model_validate(found)
         except ValidationError as error:
-            raise PointerBroken(f"ModelPointer {self._use_case}: {explain(error)}") from None
+            raise PointerUnreadableError(f"ModelPointer {self._use_case}: {explain(error)}") from None
 
     async def at(self, generation: int) -> ModelPointer | None:
-        """The pointer as it stood at an older generation, from its history; None if that has no row.
+        """Return the pointer of an older generation from its history, or None if the history has no such row.
 
         Raises:
-            PointerAway, PointerBroken: as :meth:`now`.
+            PointerUnavailableError, PointerUnreadableError: as :meth:`now`.
         """
         name = ModelPromotion.key_name(self._use_case, generation)
         try:
             found = await self._lookup.one("ModelPromotion", name)
             return None if found is None else ModelPointer.model_validate(found)
         except RpcError as error:
-            raise PointerAway(f"Datastore is out of reach: {error}") from None
+            raise PointerUnavailableError(f"Datastore is out of reach: {error}") from None
         except (TypeError, ValidationError) as error:
-            raise PointerBroken(f"ModelPromotion {name}: {explain(error)}") from None
+            raise PointerUnreadableError(f"ModelPromotion {name}: {explain(error)}") from None

@@ -1,17 +1,17 @@
-"""Why a model answered as it did: what each column of its trees adds to the log-odds, by Shapley's values.
+"""Explains an answer: the Shapley value of each column of the model's trees is its contribution to the log-odds.
 
-The method is TreeSHAP in its path-dependent form (Lundberg and others, 2020): what a coalition of columns is worth is
-what the trees give on average when only these are known, and the training rows say how often each branch was taken.
-``base`` plus all contributions is the log-odds of the answer, exactly.
+The method is path-dependent TreeSHAP (Lundberg et al., 2020, https://doi.org/10.1038/s42256-019-0138-9). The value of a
+coalition of columns is the trees' average output when only these columns are known; the training rows say how often
+each branch was taken. ``base`` plus all contributions equals the log-odds of the answer exactly.
 
-A leaf is reached by those who satisfy each of its columns, so its game has a closed form: a coalition S is worth
-``value * product of o over S * product of z over the others``, where ``o`` is 1 if the record satisfies the leaf's
-splits on that column, else 0, and ``z`` is the share of training rows that did. Columns that a leaf does not ask for
-are null players. A forest's value is the sum over its leaves, and so are Shapley's values.
+A record reaches a leaf if it satisfies the splits on each of the leaf's columns, so the game of one leaf has a closed
+form. The value of a coalition S is ``value * product of o over S * product of z over the others``, where ``o`` is 1 if
+the record satisfies the leaf's splits on that column, otherwise 0, and ``z`` is the share of training rows that satisfy
+them. Columns without a split on the way to the leaf are null players. The value of a forest is the sum over its leaves,
+and so are the Shapley values.
 """
 
 import asyncio
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -21,27 +21,30 @@ import numpy as np
 import onnxruntime
 
 from schemas import NamedModel, Record
+from schemas.file_hash import hash_mismatch
 
 from .answer import Answer
 from .serving import Served
 
 FILE = "reasons.onnx"
+"""The file of a model's folder that has what explanations need."""
 METHOD = "tree_shap_path_dependent"
-MAX_RECORDS = 100
-"""A person's question, not a stream's."""
+"""The name of the method, which each explanation has."""
+MAX_EXPLAINED_RECORDS = 100
+"""Limit for the number of records in a request for reasons: people ask for reasons, streams do not."""
 TOLERANCE = 1e-9
-"""Largest difference between the model's probability and that of the contributions' sum."""
+"""Largest accepted difference between the model's probability and that of the sum of the contributions."""
 
 
-class NoReasons(Exception):
-    """This model's answers cannot be explained; the text says why."""
+class NoReasonsError(Exception):
+    """The model's answers cannot be explained. The text says why."""
 
 
 class Explainer:
-    """The trees of one model."""
+    """Computes contributions from the trees of one model."""
 
     def __init__(self, content: bytes) -> None:
-        """``content`` is the file ``reasons.onnx`` of its folder."""
+        """Read the trees from ``content``, the file ``reasons.onnx`` of the model's folder."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -63,7 +66,7 @@ class Explainer:
         self.base = float(np.sum(self._values * self._shares.prod(axis=1)))
 
     def contributions(self, row: Sequence[Any]) -> dict[str, float]:
-        """What each column adds to ``base`` for a record, whose inputs are ``row``."""
+        """Return what each column adds to ``base``, in log-odds, for the record with the model inputs ``row``."""
         (found,) = self._columns(("columns",), {"features": np.array([row], dtype=np.float64)})
         column = found[0]
         went_left = [tree.goes_left(column) for tree in self._splits]
@@ -75,7 +78,7 @@ class Explainer:
         width = self._players.shape[1]
         total = np.zeros(len(self.names))
         for player in range(width):
-            # The coefficients of the product of (z + o t) over the other players: by the size of the coalition.
+            # The coefficients of the product of (z + o t) over the other players, by the size of the coalition.
             coefficients = [np.ones(len(self._values))]
             for other in range(width):
                 if other != player:
@@ -92,7 +95,7 @@ class Explainer:
 
 
 class _Leaf:
-    """A leaf, and what leads to it."""
+    """A leaf and the path to it."""
 
     def __init__(self, tree: int, node: int, log_odds: float, steps: Sequence[tuple[int, int, bool, float]]) -> None:
         """``steps`` are (column, node, whether it goes left there, share of the rows that do so)."""
@@ -100,7 +103,7 @@ class _Leaf:
         self.node = node
         self.log_odds = log_odds
         self.shares: dict[int, float] = {}
-        """For each column that is asked for on the way: the share of rows that satisfy all its splits."""
+        """For each column with a split on the path: the share of training rows that satisfy all its splits."""
         for column, _, _, share in steps:
             self.shares[column] = self.shares.get(column, 1.0) * share
         places = {column: place for place, column in enumerate(self.shares)}
@@ -108,7 +111,7 @@ class _Leaf:
 
 
 class _Tree:
-    """A tree's splits."""
+    """The splits of one tree."""
 
     def __init__(self, tree: dict[str, list[Any]]) -> None:
         self._tree = tree
@@ -119,7 +122,7 @@ class _Tree:
         }
 
     def goes_left(self, column: np.ndarray) -> list[bool]:
-        """For each node whether this record goes left there. A missing number does, as it was trained."""
+        """Return, for each node, whether the record goes left. A missing number goes left, as in training."""
         values = column[self._features]
         left = ((values <= self._thresholds) | np.isnan(values)).tolist()
         for node, members in self._members.items():
@@ -127,7 +130,7 @@ class _Tree:
         return left
 
     def leaves(self, number: int) -> list[_Leaf]:
-        """All leaves with their paths."""
+        """Return all leaves with their paths."""
         found = []
         waiting: list[tuple[int, list[tuple[int, int, bool, float]]]] = [(0, [])]
         tree = self._tree
@@ -144,18 +147,18 @@ class _Tree:
 
 
 class Reasons:
-    """Explainers of the models that answer, each loaded when somebody asks for the first time."""
+    """The explainers of the models that answer, each loaded on the first request for its reasons."""
 
     def __init__(self, reader: Callable[[NamedModel], Callable[[str], bytes]]) -> None:
-        """``reader(model)`` gives a function that reads a file of the model's folder; it is called in a thread."""
+        """``reader(model)`` returns a function that reads a file of the model's folder. It is called in a thread."""
         self._reader = reader
         self._loads: dict[str, asyncio.Task[Explainer]] = {}
 
     async def add(self, served: Served, records: Sequence[Record[Any]], answers: Sequence[Answer]) -> None:
-        """Put ``reasons`` into each of ``answers``.
+        """Add ``reasons`` to each of ``answers``.
 
         Raises:
-            NoReasons: a model's folder has none, or they do not add up.
+            NoReasonsError: a model's folder has no reasons, or they do not add up to its probability.
         """
         models = {served.model_version: served}
         if served.canary is not None:
@@ -176,18 +179,17 @@ class Reasons:
         try:
             return await asyncio.shield(task)
         except Exception:
-            self._loads.pop(model.manifest_sha256, None)  # the next question tries again
+            self._loads.pop(model.manifest_sha256, None)  # the next request retries the load
             raise
 
     def _load(self, model: Served) -> Explainer:
         listed = {file.name: file.sha256 for file in model.model.manifest.files}
         if FILE not in listed:
-            raise NoReasons(f"model {model.model_version} was made without {FILE}")
+            raise NoReasonsError(f"model {model.model_version} was made without {FILE}")
         named = NamedModel(model_version=model.model_version, uri=model.uri, manifest_sha256=model.manifest_sha256)
         content = self._reader(named)(FILE)
-        found = hashlib.sha256(content).hexdigest()
-        if found != listed[FILE]:
-            raise NoReasons(f"{FILE} of model {model.model_version} has SHA-256 {found}; expected {listed[FILE]}")
+        if mismatch := hash_mismatch(f"{FILE} of model {model.model_version}", content, listed[FILE]):
+            raise NoReasonsError(mismatch)
         return Explainer(content)
 
 
@@ -195,7 +197,7 @@ def _explained(explainer: Explainer, row: Sequence[Any], probability: float) -> 
     contributions = explainer.contributions(row)
     log_odds = explainer.base + math.fsum(contributions.values())
     if abs(1.0 / (1.0 + math.exp(-log_odds)) - probability) > TOLERANCE:
-        raise NoReasons(f"the contributions give log-odds of {log_odds}, the model a probability of {probability}")
+        raise NoReasonsError(f"the contributions give log-odds of {log_odds}, the model a probability of {probability}")
     ordered = sorted(contributions.items(), key=lambda one: -abs(one[1]))
     return {
         "method": METHOD,

@@ -1,10 +1,10 @@
-"""Which model answers: follows the pointer, loads in the background, and swaps one reference.
+"""Determines which model answers: follows the pointer, loads in the background, and replaces one reference.
 
-Two bounds on the age of what is known of the pointer. Past the soft one a request starts a refresh and does not
-wait for it; past the hard one it waits, because an instance without a request has no processor time to refresh in.
-With Datastore out of reach the model that is loaded goes on serving, and its answers say that they are stale.
-A model that fails its checks, or does not load in time, never serves: the one before it stays, and ``report`` says why.
-While a model loads, the pointer is looked at again, so that a rollback does not wait for what it takes back.
+Two bounds limit the age of the last read of the pointer. Past the soft bound, a request starts a refresh and does not
+wait for it; past the hard bound, it waits, because an instance without a request has no processor time for a refresh.
+While Datastore is unavailable, the loaded model continues to serve and its answers say that they are stale.
+A model that fails its checks, or does not load in time, never serves: the previous one stays, and ``report`` says why.
+While a model loads, the pointer is read repeatedly, so that a rollback does not wait for the model that it replaces.
 """
 
 import asyncio
@@ -17,48 +17,51 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+from functions.runtime.instruments import LOADS
 from functions.runtime.log import log
-from functions.runtime.watched import LOADS
 from schemas import ModelPointer, NamedModel
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
 from .candidates import Candidates
 from .loading import SECONDS as LOAD_SECONDS
 from .loading import Load, Loader
 from .model import Model
-from .pointer import PointerAway, PointerBroken
+from .pointer import PointerUnavailableError, PointerUnreadableError
 
-SOFT_SECONDS = 2.0
-HARD_SECONDS = 30.0
+SOFT_BOUND_SECONDS = 2.0
+"""Age, in seconds, of the last read of the pointer past which a request starts a refresh without waiting for it."""
 WAIT_SECONDS = 20.0
-"""Longest that a request waits for a refresh, loading included."""
-AWAY_PAUSE_SECONDS = 1.0
-"""Between two attempts to reach Datastore."""
-AWAY_MEMORY_SECONDS = 5.0
-"""After a failed attempt no request waits for another one this long: it would wait in vain, and so would all."""
+"""Longest time, in seconds, that a request waits for a refresh, including the load of a model."""
+UNAVAILABLE_PAUSE_SECONDS = 1.0
+"""Pause, in seconds, between two attempts to reach Datastore."""
+UNAVAILABLE_HOLD_SECONDS = 5.0
+"""Time, in seconds, after a failed attempt to reach Datastore during which no request waits for another attempt, which
+would probably fail too."""
 RELOAD_PAUSE_SECONDS = (2.0, 60.0)
-"""First and longest pause before a model that failed to load is tried again."""
+"""First and longest pause, in seconds, before a model that failed to load is retried."""
 OLDER_GENERATIONS = 5
-"""How far a new instance goes back in the history when the model that the pointer names fails its checks."""
+"""Number of older generations that a new instance may try if the model that the pointer names fails its checks."""
 HISTORY = 20
+"""Number of loads that ``report`` remembers."""
 
 
-class NoModel(Exception):
-    """There is no model to answer with; the text says why."""
+class NoModelError(Exception):
+    """No model can answer. The text says why."""
 
 
 class PointerReader(Protocol):
-    """Where the pointer is read from (:class:`.pointer.Pointers`)."""
+    """The source of the pointer (:class:`.pointer.Pointers`)."""
 
     def now(self) -> Awaitable[ModelPointer | None]:
-        """The pointer as it stands."""
+        """Return the current pointer, or None before the first promotion."""
 
     def at(self, generation: int) -> Awaitable[ModelPointer | None]:
-        """The pointer at an older generation."""
+        """Return the pointer of an older generation, or None if the history has no such row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A model with the pointer that named it. A request takes one of these, once."""
+    """A model with the pointer that named it. Each request uses exactly one of these."""
 
     model: Model
     model_version: str
@@ -69,21 +72,21 @@ class Served:
     since: datetime
     stale: bool = False
     canary: "Candidate | None" = None
-    """Answers some of the records in place of ``model``."""
+    """The model that answers some of the records in place of ``model``."""
     shadow: "Candidate | None" = None
-    """Scores pushed records beside ``model``."""
+    """The model that scores pushed records in addition to ``model``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that is loaded beside the served one."""
+    """A model that is loaded in addition to the served one."""
 
     served: Served
-    """The candidate, in the shape that answers are made from."""
+    """The candidate, in the form from which answers are built."""
     share: float
-    """Of the record ids that it answers; 0 for a shadow."""
+    """Fraction of the record ids that the candidate answers; 0 for a shadow."""
     drop: Callable[[Exception], None]
-    """To be called when it fails at a record."""
+    """Drops the candidate. Call this when the candidate fails on a record."""
 
 
 @dataclass(slots=True)
@@ -95,11 +98,11 @@ class _Failure:
     pause: float
     retry_at: float
     load: Load | None
-    """What is perhaps still at work in its thread."""
+    """The load that may still be running in its thread."""
 
 
-class _Moved(Exception):
-    """The pointer has moved to another model, while the one that it named before was being loaded."""
+class _PointerMovedError(Exception):
+    """The pointer moved to another model while the previously named one was loading."""
 
     def __init__(self, pointer: ModelPointer, began: float) -> None:
         super().__init__()
@@ -108,20 +111,30 @@ class _Moved(Exception):
 
 
 class Serving:
-    """Follows one pointer. To be used inside one event loop."""
+    """Follows one pointer. Belongs to one event loop."""
 
     def __init__(
         self,
         pointers: PointerReader,
         load: Loader,
         *,
-        soft: float = SOFT_SECONDS,
-        hard: float = HARD_SECONDS,
+        soft: float = SOFT_BOUND_SECONDS,
+        hard: float = HARD_BOUND_SECONDS,
         wait: float = WAIT_SECONDS,
         load_seconds: float = LOAD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Times in seconds."""
+        """Configure the serving; all times are in seconds.
+
+        Args:
+            pointers: reads the pointer.
+            load: loads a model.
+            soft: the soft bound.
+            hard: the hard bound.
+            wait: longest time that a request waits for a refresh.
+            load_seconds: longest time that a load may take.
+            clock: the current time.
+        """
         self._pointers = pointers
         self._load = load
         self._soft = soft
@@ -130,7 +143,7 @@ class Serving:
         self._load_seconds = load_seconds
         self._clock = clock
         self._loading: NamedModel | None = None
-        self._candidates = Candidates(load, self._attach, clock, load_seconds)
+        self._candidates = Candidates(load, self._attach_candidates, clock, load_seconds)
         self._pointer: ModelPointer | None = None  # as it was last read
         self._served: Served | None = None
         self._confirmed = float("-inf")  # when the read began that last showed nothing newer to serve
@@ -142,25 +155,25 @@ class Serving:
         self._trouble: str | None = "the model has not been looked for yet"
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
 
-    def fresh(self) -> Served | None:
-        """The model, if the pointer was read within the soft bound; else None: then :meth:`take` it."""
+    def current_if_fresh(self) -> Served | None:
+        """Return the model if the pointer was read within the soft bound. If it is None, call :meth:`get`."""
         return self._served if self._clock() - self._confirmed <= self._soft else None
 
-    async def take(self) -> Served:
-        """The model to answer one request with; keeps to the two bounds.
+    async def get(self) -> Served:
+        """Return the model for one request, within the two bounds.
 
         Raises:
-            NoModel: none is loaded, and none could be within the longest wait.
+            NoModelError: no model is loaded, and none could be loaded within the longest wait.
         """
         now = self._clock()
         age = now - self._confirmed
         if age > self._soft:
-            self._begin(now)
-        if (self._served is None or age > self._hard) and now - self._failed > AWAY_MEMORY_SECONDS:
+            self._start_refresh(now)
+        if (self._served is None or age > self._hard) and now - self._failed > UNAVAILABLE_HOLD_SECONDS:
             await self._wait(now)
         served = self._served
         if served is None:
-            raise NoModel(self._trouble or "the model is being loaded")
+            raise NoModelError(self._trouble or "the model is being loaded")
         return replace(served, stale=True) if self.stale() else served
 
     def stale(self) -> bool:
@@ -168,7 +181,7 @@ class Serving:
         return self._served is not None and self._clock() - self._confirmed > self._hard
 
     def report(self) -> dict[str, Any]:
-        """What serves, since when, and what went wrong last; for ``GET /v1/model``."""
+        """Return what serves, since when, and the last problem, for ``GET /v1/model``."""
         served = self._served
         return {
             "model_version": served.model_version if served else None,
@@ -190,20 +203,20 @@ class Serving:
         share = {"share": named.share} if role == "canary" else {}
         return {**self._candidates.report(named), **share}
 
-    def look(self) -> None:
+    def start_refresh_if_due(self) -> None:
         """Start a refresh if one is due, without waiting."""
         now = self._clock()
         if now - self._confirmed > self._soft:
-            self._begin(now)
+            self._start_refresh(now)
 
-    def _begin(self, now: float) -> None:
-        if self._refreshing is None and now - self._failed > AWAY_PAUSE_SECONDS:
+    def _start_refresh(self, now: float) -> None:
+        if self._refreshing is None and now - self._failed > UNAVAILABLE_PAUSE_SECONDS:
             self._began = now
             self._wait_until = None
             self._refreshing = asyncio.create_task(self._refresh(now))
-            self._refreshing.add_done_callback(self._ended)
+            self._refreshing.add_done_callback(self._refresh_ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _refresh_ended(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None
         if not task.cancelled() and (error := task.exception()):
             self._failed = self._clock()
@@ -213,18 +226,18 @@ class Serving:
 
     async def _wait(self, now: float) -> None:
         began = self._began
-        await self._join()
-        if now - began > AWAY_MEMORY_SECONDS and now - self._confirmed > self._hard:
-            # It was begun long before this request, by an instance that was then put to sleep: its deadline passed
-            # without a chance, or its answer is as old as that. This request deserves a try of its own, which it
-            # shares with those that waited with it.
+        await self._wait_for_refresh()
+        if now - began > UNAVAILABLE_HOLD_SECONDS and now - self._confirmed > self._hard:
+            # The refresh began long before this request, in an instance that then lost its processor: its deadline has
+            # passed without a chance, or its result is just as old. So this request starts another refresh, which all
+            # requests that waited with it share.
             if self._refreshing is None:
                 self._failed = float("-inf")
-                self._begin(self._clock())
-            await self._join()
+                self._start_refresh(self._clock())
+            await self._wait_for_refresh()
 
-    async def _join(self) -> None:
-        """Wait for the refresh that is under way, up to the longest wait after the first that waited for it."""
+    async def _wait_for_refresh(self) -> None:
+        """Wait for the refresh in progress, up to the longest wait since the first request that waited for it."""
         if self._refreshing is None:
             return
         if self._wait_until is None:
@@ -236,47 +249,47 @@ class Serving:
     async def _refresh(self, began: float) -> None:
         try:
             pointer = await self._pointers.now()
-        except PointerAway as error:
+        except PointerUnavailableError as error:
             self._failed = self._clock()
-            self._set_trouble(str(error))
+            self._report_trouble(str(error))
             return
-        except PointerBroken as error:
+        except PointerUnreadableError as error:
             self._confirmed = began
-            self._set_trouble(str(error))
+            self._report_trouble(str(error))
             return
         failure_before = self._failure
         while True:
             self._pointer = pointer
             try:
                 if pointer is None:
-                    self._set_trouble("no model has been promoted yet")
+                    self._report_trouble("no model has been promoted yet")
                 elif await self._follow(pointer):
-                    self._set_trouble(None)
+                    self._report_trouble(None)
                 else:
                     assert self._failure is not None
                     self._trouble = self._failure.reason
                     if self._served is None and self._failure is not failure_before:
-                        await self._step_back(pointer)
-            except _Moved as moved:
+                        await self._serve_older_generation(pointer)
+            except _PointerMovedError as moved:
                 pointer, began = moved.pointer, moved.began
                 continue
             break
-        # While a model loads, its candidates' moves are seen, too.
+        # Moves of the candidates are followed while a model loads, too.
         if self._pointer is not None:
             self._candidates.follow(self._pointer)
-            self._attach()
+            self._attach_candidates()
         self._confirmed = began
 
     async def _follow(self, pointer: ModelPointer) -> bool:
-        """Serve what ``pointer`` names. False if it does not load: then what serves is left as it is.
+        """Serve the model that ``pointer`` names. Returns False if it does not load; then the served model stays.
 
         Raises:
-            _Moved: the pointer names another model by now.
+            _PointerMovedError: the pointer names another model meanwhile.
         """
         served = self._served
         if served is not None and served.manifest_sha256 == pointer.manifest_sha256:
             if served.generation != pointer.generation:
-                self._swap(served.model, pointer, seconds=0.0)
+                self._serve(served.model, pointer, seconds=0.0)
             return True
         failure = self._failure
         if failure is not None and failure.manifest_sha256 == pointer.manifest_sha256:
@@ -287,30 +300,31 @@ class Serving:
         started = self._clock()
         load = None
         try:
-            # A candidate that takes over is there already.
+            # A candidate that is promoted is already loaded.
             model = self._candidates.model(pointer.manifest_sha256)
             if model is None:
                 load = Load(self._load, pointer, self._load_seconds)
                 model = await self._loaded(load, again=failure is not None)
-        except _Moved:
+        except _PointerMovedError:
             raise
         except Exception as error:
-            # Whatever it was, this model does not serve, and an event says so.
+            # Whatever the error is, this model does not serve, and a log line says so.
             self._note_failure(pointer, failure, f"{type(error).__name__}: {error}", load)
             return False
         self._failure = None
-        self._swap(model, pointer, seconds=self._clock() - started)
+        self._serve(model, pointer, seconds=self._clock() - started)
         return True
 
     async def _loaded(self, load: Load, *, again: bool) -> Model:
-        """The model, once it is loaded.
+        """Return the model once it is loaded.
 
         Args:
-            again: it has failed before, so what serves goes on, and no request need wait for this attempt.
+            load: the load in progress.
+            again: whether the model failed before. If so, no request waits for this load: the served model answers.
 
         Raises:
-            _Moved: the pointer names another model by now; this load is given up.
-            Exception: whatever kept it from loading.
+            _PointerMovedError: the pointer names another model meanwhile, and this load is given up.
+            Exception: the error that made the load fail.
         """
         named = self._pointer
         self._loading = load.named
@@ -319,29 +333,29 @@ class Serving:
                 began = self._clock()
                 try:
                     pointer = await self._pointers.now()
-                except (PointerAway, PointerBroken):
+                except (PointerUnavailableError, PointerUnreadableError):
                     continue
                 if pointer is not None and named is not None and pointer.manifest_sha256 != named.manifest_sha256:
                     load.give_up()
-                    raise _Moved(pointer, began)
+                    raise _PointerMovedError(pointer, began)
                 if again:
                     self._confirmed = began
             return load.result()
         finally:
             self._loading = None
 
-    async def _step_back(self, pointer: ModelPointer) -> None:
-        """A new instance whose model fails its checks serves the one before, as the older instances do.
+    async def _serve_older_generation(self, pointer: ModelPointer) -> None:
+        """Let a new instance whose model fails its checks serve the previous model, as the older instances do.
 
         Raises:
-            _Moved: the pointer names another model by now.
+            _PointerMovedError: the pointer names another model meanwhile.
         """
         failure = self._failure
         oldest = max(1, pointer.generation - OLDER_GENERATIONS)
         for generation in range(pointer.generation - 1, oldest - 1, -1):
             try:
                 older = await self._pointers.at(generation)
-            except (PointerAway, PointerBroken):
+            except (PointerUnavailableError, PointerUnreadableError):
                 break
             if older is not None and older.manifest_sha256 != pointer.manifest_sha256:
                 self._failure = None
@@ -352,7 +366,7 @@ class Serving:
                 if followed:
                     break
 
-    def _swap(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
+    def _serve(self, model: Model, pointer: ModelPointer, seconds: float) -> None:
         self._served = Served(
             model=model,
             model_version=pointer.model_version,
@@ -362,7 +376,7 @@ class Serving:
             manifest_sha256=pointer.manifest_sha256,
             since=datetime.now(UTC),
         )
-        self._remember(pointer, "serving", seconds)
+        self._add_to_history(pointer, "serving", seconds)
         LOADS.add(outcome="serves", model_version=pointer.model_version)
         log(
             "INFO",
@@ -372,8 +386,8 @@ class Serving:
             load_seconds=round(seconds, 3),
         )
 
-    def _attach(self) -> None:
-        """Put the candidates that are loaded beside the served model, if it is the one that the pointer names."""
+    def _attach_candidates(self) -> None:
+        """Attach the loaded candidates to the served model if it is the model that the pointer names."""
         served, pointer = self._served, self._pointer
         if served is not None and pointer is not None:
             followed = served.generation == pointer.generation
@@ -407,7 +421,7 @@ class Serving:
             self._clock() + pause,
             load,
         )
-        self._remember(pointer, f"refused: {reason}", 0.0)
+        self._add_to_history(pointer, f"refused: {reason}", 0.0)
         LOADS.add(outcome="refused", model_version=pointer.model_version)
         log(
             "ERROR",
@@ -417,7 +431,7 @@ class Serving:
             reason=reason,
         )
 
-    def _remember(self, pointer: ModelPointer, outcome: str, seconds: float) -> None:
+    def _add_to_history(self, pointer: ModelPointer, outcome: str, seconds: float) -> None:
         self._history.append(
             {
                 "at": datetime.now(UTC),
@@ -428,7 +442,7 @@ class Serving:
             }
         )
 
-    def _set_trouble(self, trouble: str | None) -> None:
+    def _report_trouble(self, trouble: str | None) -> None:
         if trouble is not None and trouble != self._trouble:
             log("WARNING", "the pointer is not followed", reason=trouble)
         self._trouble = trouble

@@ -1,4 +1,4 @@
-"""The settings of ``classify``, for both its entry points."""
+"""The settings of both entry points of ``classify``."""
 
 from pydantic import Field
 
@@ -9,7 +9,8 @@ class Settings(settings.Settings):
     """Environment variables; see :class:`functions.runtime.settings.Settings`."""
 
     models_bucket: str = Field(min_length=3, max_length=222)
-    """The only bucket that models are loaded from, whatever the pointer says."""
+    """The only bucket that models are loaded from, whatever the pointer names."""
     classifications_topic: settings.Topic = "classifications"
+    """The topic that receives the answers to pushed records."""
     comparisons_topic: settings.Topic = "comparisons"
-    """What a shadow says goes there, beside what was served."""
+    """The topic that receives each answer of a shadow together with the served one."""

@@ -1,11 +1,11 @@
-"""Scores what was served by the shadow as well, and sends both to where they can be compared. Serves nothing."""
+"""Classifies served records by the shadow model as well, and publishes both answers for comparison."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from functions.runtime.batcher import Overloaded
+from functions.runtime.errors import OverloadedError, PermanentlyRefusedError
 from functions.runtime.log import log
-from functions.runtime.rpc import Refused, RpcError
+from functions.runtime.rpc import RpcError
 from schemas import Comparison, Record, UseCase
 
 from .answer import Answer, answer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Shadows:
-    """Comparisons, published to a topic of their own, which the archive files."""
+    """Publishes comparisons to their own topic, which the archive stores."""
 
     def __init__(self, case: UseCase, publisher: "Publisher") -> None:
         self._case = case
@@ -24,10 +24,10 @@ class Shadows:
         self._lost = 0
 
     async def compare(self, shadow: Candidate, record: Record[Any], served: Answer) -> None:
-        """Publish what ``shadow`` says of ``record`` beside the answer that was served.
+        """Publish the answer of ``shadow`` to ``record`` together with the served answer.
 
-        Never raises: a comparison that is lost costs one point of a curve, a record that is not acknowledged is
-        delivered again and again. Of those that are lost the 1st, 2nd, 4th, 8th … are logged, with their number.
+        Never raises: a lost comparison costs one point of a curve, but an unacknowledged record is delivered again and
+        again. The 1st, 2nd, 4th, 8th … lost comparison is logged with its number.
         """
         try:
             scored = answer(self._case, shadow.served, record)
@@ -48,7 +48,7 @@ class Shadows:
         )
         try:
             await self._publisher.publish(comparison.model_dump_json().encode(), {"record_id": record.record_id})
-        except (Overloaded, Refused, RpcError) as error:
+        except (OverloadedError, PermanentlyRefusedError, RpcError) as error:
             self._lost += 1
             if self._lost & (self._lost - 1) == 0:
                 log("WARNING", "comparison is lost", lost=self._lost, reason=str(error))

@@ -1,6 +1,6 @@
-"""Mirrors a record into Datastore, where it can be read within moments.
+"""Stores a copy of each record in Datastore, where it can be read within moments.
 
-The key is the record's id and the write an upsert, so a message that is delivered twice changes nothing.
+The key is the record's id and the write is an upsert, so a message that is delivered twice changes nothing.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,13 @@ from functions.runtime.push import read_record, receive
 from schemas import Envelope, Record
 
 KIND = "Record"
+"""The Datastore kind of the stored copies."""
 UNINDEXED = frozenset({"payload", "event_time", "stored_at", "expire_at"})
-"""All of it: a record is read by its id, and an index on times that only grow is a hot spot."""
+"""The unindexed properties: all, because a record is read by its id, and an index on increasing times is a hot spot."""
 
 
 class IngestFast:
-    """The function, with its collaborators."""
+    """The function ``ingest_fast``, with its clients."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class IngestFast:
         self._dead_letters = dead_letters
 
     async def push(self, request: Request) -> Response:
-        """Answer one push request: 204 when the record is stored or its dead letter published."""
+        """Answer one push request: 204 once the record is stored or its dead letter is published."""
         return await receive(request, self._mirror, self._dead_letters)
 
     async def _mirror(self, envelope: Envelope) -> None:

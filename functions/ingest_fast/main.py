@@ -1,4 +1,4 @@
-"""Cloud Function ``ingest_fast``: wires the settings and the clients to the handler."""
+"""Cloud Function ``ingest_fast``: connects the settings and the clients to the handler."""
 
 import os
 from datetime import timedelta
@@ -9,25 +9,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
-from functions.runtime.collector import settle
 from functions.runtime.dead_letters import DeadLetters
+from functions.runtime.garbage_collection import freeze_gc
 from functions.runtime.group_commit import GroupCommit
+from functions.runtime.instruments import start_telemetry
 from functions.runtime.publisher import Publisher
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import use_case
 
 from .handler import IngestFast
 from .settings import Settings
 
 SETTINGS = Settings.read(os.environ)
-watch("ingest_fast", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("ingest_fast", SETTINGS)
+disable_worker_timeout(os.environ)
 
 
 @cache
 def _function() -> IngestFast:
-    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    """Build the function on the first request: gRPC channels belong to the event loop of the worker process."""
     publisher = Publisher(open_channel(SETTINGS.pubsub_endpoint), SETTINGS.project, SETTINGS.dead_letter_topic)
     function = IngestFast(
         read=use_case(SETTINGS.use_case).read_record,
@@ -36,11 +36,11 @@ def _function() -> IngestFast:
         commits=GroupCommit(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project),
         dead_letters=DeadLetters(publisher, "ingest_fast", SETTINGS.records_topic),
     )
-    settle()
+    freeze_gc()
     return function
 
 
 @functions_framework.aio.http
 async def ingest_fast(request: Request) -> Response:
-    """Receives pushed records."""
+    """Stores pushed records in Datastore."""
     return await _function().push(request)

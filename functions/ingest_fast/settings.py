@@ -1,4 +1,4 @@
-"""The settings of ``ingest_fast``."""
+"""The settings of the function ``ingest_fast``."""
 
 from pydantic import Field
 
@@ -9,4 +9,4 @@ class Settings(settings.Settings):
     """Environment variables; see :class:`functions.runtime.settings.Settings`."""
 
     record_ttl_days: int = Field(default=90, ge=1, le=3650)
-    """After this many days Datastore may drop a mirrored record. The archive keeps it."""
+    """Time to live, in days, of a record in Datastore. The archive keeps the record."""

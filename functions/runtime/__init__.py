@@ -1,1 +1,1 @@
-"""What the functions share: settings, channels, the group commit, publishing, answers, log lines."""
+"""Code that all functions share: settings, channels, group commit, publishing, HTTP responses and log lines."""

@@ -1,4 +1,4 @@
-"""What arrives while a request is in flight goes into the next one; each caller waits for its own."""
+"""Batching: items that arrive while a request is in flight share the next one, and each caller awaits its own item."""
 
 import asyncio
 from collections import deque
@@ -6,39 +6,37 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-
-class Overloaded(Exception):
-    """More is waiting than memory is meant for: the service is slower than what comes in."""
+from functions.runtime.errors import OverloadedError
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One caller's item."""
+    """One caller's item and the future that the caller awaits."""
 
     value: Any
     size: int
-    """Bytes on the wire."""
+    """Size, in bytes, of the serialized item."""
     key: bytes | None
-    """No two entries with the same key are under way at the same time. None: no such rule."""
+    """Entries with equal keys are never in flight at the same time. None lifts this restriction."""
     future: "asyncio.Future[Any]"
 
     def resolve(self, result: Any = None) -> None:
-        """Give the caller its result, unless it has gone away."""
+        """Give the caller its result, unless the caller has gone away."""
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """Give the caller its error, unless it has gone away."""
+        """Give the caller its error, unless the caller has gone away."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 class Batcher:
-    """Groups items into batches. An item that finds nothing in flight leaves at once: there is no lingering.
+    """Groups items into batches. An item that finds nothing in flight is sent at once, without lingering.
 
-    A further batch leaves beside those in flight once it is as large as they are together. A call costs far more
-    than an item, so under load few and large ones answer more; with little to do, two callers do not wait for one
-    another.
+    While batches are in flight, another one is sent once it holds as many items as they do together. A call costs far
+    more than an item, so a few large calls give more throughput under load; under light load, two callers do not wait
+    for one another.
     """
 
     def __init__(
@@ -50,7 +48,15 @@ class Batcher:
         max_in_flight: int,
         max_waiting_bytes: int = 64 << 20,
     ) -> None:
-        """``send`` sends a batch and resolves or fails every entry of it."""
+        """Configure the batches.
+
+        Args:
+            send: sends a batch, and resolves or fails each of its entries.
+            max_items: limit for the number of items in a batch.
+            max_bytes: limit, in bytes, for a batch; a larger item is sent alone.
+            max_in_flight: limit for the number of batches in flight.
+            max_waiting_bytes: limit, in bytes, for the items that wait.
+        """
         self._send = send
         self._max_items = max_items
         self._max_bytes = max_bytes
@@ -61,40 +67,40 @@ class Batcher:
         self._keys: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight = 0
-        self._woken = False
+        self._scheduled = False
 
     async def put(self, value: Any, size: int, key: bytes | None = None) -> Any:
-        """Hand in one item; returns when its own batch is through, with what ``send`` resolved it to.
+        """Send one item. Returns what ``send`` resolved it to, once its batch is complete.
 
         Raises:
-            Overloaded: more than the limit is waiting already.
-            Exception: what ``send`` failed the item with.
+            OverloadedError: more bytes than the limit are waiting already.
+            Exception: the error with which ``send`` failed the item.
         """
         if self._waiting_bytes + size > self._max_waiting_bytes and self._waiting:
-            raise Overloaded(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
+            raise OverloadedError(f"{len(self._waiting)} items ({self._waiting_bytes} bytes) are waiting already")
         loop = asyncio.get_running_loop()
         entry = Entry(value, size, key, loop.create_future())
         self._waiting.append(entry)
         self._waiting_bytes += size
-        if not self._woken and self._may_depart():
-            # Not at once: the other requests that this turn of the loop brings share the batch.
-            self._woken = True
-            loop.call_soon(self._depart)
+        if not self._scheduled and self._may_send():
+            # Deferred, so that the other requests of this turn of the event loop share the batch.
+            self._scheduled = True
+            loop.call_soon(self._send_waiting)
         return await entry.future
 
-    def _may_depart(self) -> bool:
+    def _may_send(self) -> bool:
         return len(self._tasks) < self._max_in_flight and len(self._waiting) >= self._in_flight
 
-    def _depart(self) -> None:
-        self._woken = False
-        while self._waiting and self._may_depart():
+    def _send_waiting(self) -> None:
+        self._scheduled = False
+        while self._waiting and self._may_send():
             batch = self._next_batch()
             if not batch:
                 return
             self._in_flight += len(batch)
-            task = asyncio.create_task(self._carry(batch))
+            task = asyncio.create_task(self._send_batch(batch))
             self._tasks.add(task)
-            task.add_done_callback(self._arrived)
+            task.add_done_callback(self._batch_ended)
 
     def _next_batch(self) -> list[Entry]:
         batch: list[Entry] = []
@@ -110,7 +116,7 @@ class Batcher:
                 continue
             self._waiting_bytes -= entry.size
             if entry.future.done():
-                continue  # its caller has gone away
+                continue  # the caller has gone away
             batch.append(entry)
             size += entry.size
             if entry.key is not None:
@@ -118,7 +124,7 @@ class Batcher:
         self._waiting.extendleft(reversed(held_back))
         return batch
 
-    async def _carry(self, batch: list[Entry]) -> None:
+    async def _send_batch(self, batch: list[Entry]) -> None:
         try:
             await self._send(batch)
         except Exception as error:
@@ -130,6 +136,6 @@ class Batcher:
                 if entry.key is not None:
                     self._keys.discard(entry.key)
 
-    def _arrived(self, task: asyncio.Task[None]) -> None:
+    def _batch_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._depart()
+        self._send_waiting()

@@ -1,4 +1,4 @@
-"""A gRPC channel to a Google service, by its endpoint URL. The URL's scheme decides how it is secured."""
+"""gRPC channels to Google services. The scheme of the endpoint's URL determines how a channel is secured."""
 
 from urllib.parse import urlsplit
 
@@ -6,18 +6,19 @@ import grpc
 import grpc.aio
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+"""The OAuth scope of all calls; IAM roles restrict what an account may do."""
 OPTIONS: list[tuple[str, int]] = [
     # gRPC's own limit is 4 MiB; Datastore and Pub/Sub go up to 10 MiB.
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 32 << 20),
-    # gRPC waits up to two minutes between attempts to connect; a function must notice at once that
-    # the service is back.
+    # gRPC waits up to two minutes between attempts to connect; a function must notice at once that the service is
+    # available again.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # No pause, whatever it is called, but the least time that an attempt is given: its MIN_CONNECT_TIMEOUT, 20 s if it
-    # is not set (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). Longer than a call of ours waits,
-    # for an instance that has just been woken takes seconds for a TLS handshake; not much longer, for an attempt that
-    # gets no answer at all is to be given up and made anew.
+    # Despite its name, this is not a pause but the minimum duration of a connection attempt: MIN_CONNECT_TIMEOUT, 20 s
+    # by default (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md). It is longer than the timeout of
+    # a call, because an instance that has just resumed needs seconds for a TLS handshake; it is not much longer,
+    # because an attempt that gets no answer at all should be abandoned and repeated.
     ("grpc.min_reconnect_backoff_ms", 5000),
 ]
 
@@ -25,11 +26,12 @@ OPTIONS: list[tuple[str, int]] = [
 def open_channel(endpoint: str) -> grpc.aio.Channel:
     """Open a channel inside the running event loop.
 
-    ``https``: TLS with Google's default credentials. ``http``: plaintext, without credentials and without the
-    environment's proxy.
+    Args:
+        endpoint: an ``https`` URL for TLS with Google's default credentials, or an ``http`` URL for plaintext without
+            credentials and without the environment's proxy.
 
     Raises:
-        google.auth.exceptions.DefaultCredentialsError: https, and no credentials on this machine.
+        google.auth.exceptions.DefaultCredentialsError: the scheme is https, and this machine has no credentials.
     """
     parts = urlsplit(endpoint)
     if parts.scheme == "http":

@@ -1,7 +1,7 @@
-"""Datastore in raw protobuf over grpc.aio: entities from and to plain values, and the lookup.
+"""Datastore over grpc.aio: converts entities to and from plain values, and looks them up.
 
-The messages are those of Google's package, without its proto-plus wrappers, which cost more per entity than all
-the rest of a request.
+The messages are the raw protobuf classes of Google's package. Its proto-plus wrappers cost more per entity than
+everything else in a request.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -27,7 +27,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def key(project: str, kind: str, name: str) -> Any:
-    """The key of the entity called ``name`` in the default database and namespace."""
+    """Build the key of the entity called ``name`` in the default database and namespace."""
     made = Key()
     made.partition_id.project_id = project
     element = made.path.add()
@@ -37,10 +37,10 @@ def key(project: str, kind: str, name: str) -> Any:
 
 
 def entity(project: str, kind: str, name: str, values: Mapping[str, Any], unindexed: Collection[str] = ()) -> Any:
-    """An entity of ``values`` (text, booleans, whole numbers, numbers, aware datetimes, None).
+    """Build an entity from ``values`` (str, bool, int, float, aware datetime, None).
 
     Raises:
-        TypeError: a value of another type; the text names it.
+        TypeError: a value has another type; the text names it.
     """
     made = Entity()
     made.key.CopyFrom(key(project, kind, name))
@@ -69,10 +69,10 @@ def entity(project: str, kind: str, name: str, values: Mapping[str, Any], uninde
 
 
 def values(stored: Any) -> dict[str, Any]:
-    """The properties of an entity as plain values; the inverse of :func:`entity`.
+    """Return the properties of an entity as plain values; the inverse of :func:`entity`.
 
     Raises:
-        TypeError: a property of a type that none of our records has; the text names it.
+        TypeError: a property has a type that no record of this system has; the text names it.
     """
     return {field: _plain(field, value) for field, value in stored.properties.items()}
 
@@ -92,10 +92,10 @@ def _plain(field: str, value: Any) -> Any:
 
 
 class Lookup:
-    """Reads entities by key."""
+    """Reads entities by their keys."""
 
     def __init__(self, channel: grpc.aio.Channel, project: str, *, timeout: float = 4.0, attempts: int = 3) -> None:
-        """``timeout`` is for each attempt, in seconds."""
+        """Use ``channel``. ``timeout``, in seconds, applies to each of ``attempts`` attempts."""
         self._project = project
         self._lookup = Rpc(
             channel,
@@ -107,19 +107,20 @@ class Lookup:
         )
 
     async def one(self, kind: str, name: str) -> dict[str, Any] | None:
-        """The values of one entity, or None if there is none.
+        """Return the values of one entity, or None if it does not exist.
 
         Raises:
-            RpcError: Datastore refused or could not be reached.
+            RpcError: Datastore refused the call or could not be reached.
+            TypeError: a property has a type that no record of this system has.
         """
         found = await self.entities([key(self._project, kind, name)])
         return values(next(iter(found.values()))) if found else None
 
     async def entities(self, keys: Iterable[Any]) -> dict[bytes, Any]:
-        """Those of ``keys`` (at most 1,000) that exist, each by its serialized key.
+        """Return the existing entities among ``keys`` (at most 1,000), each by :func:`path` of its key.
 
         Raises:
-            RpcError: Datastore refused or could not be reached.
+            RpcError: Datastore refused the call or could not be reached.
         """
         found: dict[bytes, Any] = {}
         wanted = list(keys)
@@ -128,11 +129,12 @@ class Lookup:
             response = await self._lookup(request.SerializeToString())
             for result in response.found:
                 found[path(result.entity.key)] = result.entity
-            # A response of too many bytes leaves some keys to a next request.
+            # Datastore defers keys whose entities would make the response too large.
             wanted = list(response.deferred)
         return found
 
 
 def path(entity_key: Any) -> bytes:
-    """What tells keys apart, whether or not the server filled in the partition: their kinds and names."""
+    """Serialize the kinds and names of a key. Unlike the key itself, they are equal whether or not the server filled in
+    the partition."""
     return b"".join(element.SerializeToString(deterministic=True) for element in entity_key.path)

@@ -1,4 +1,4 @@
-"""Dead letters: what a function refuses for good goes to the topic for them, with its reason."""
+"""Publishes dead letters: each message that a function permanently refuses, with the reason."""
 
 import base64
 from datetime import UTC, datetime
@@ -9,30 +9,31 @@ from schemas import DeadLetter, Envelope
 from schemas.dead_letter import REASON_LENGTH, named_id
 
 MAX_PAYLOAD_BYTES = 6_750_000
-"""9 MB in base64. Pub/Sub takes 10 MB, and the letter has a reason and the message's attributes (128 KB at most, some
-of which take six times as much in JSON), too. https://cloud.google.com/pubsub/quotas#resource_limits"""
+"""Limit, in bytes, for the payload in a dead letter: 9 MB in base64. Pub/Sub accepts 10 MB, which must also hold the
+reason and the message's attributes (at most 128 KB, some of which take six times as much in JSON).
+https://cloud.google.com/pubsub/quotas#resource_limits"""
 
 
 class DeadLetters:
-    """Sends the dead letters of one unit."""
+    """Publishes the dead letters of one unit."""
 
     def __init__(self, publisher: Publisher, unit: str, topic: str) -> None:
-        """``topic`` is the short name of the topic the messages come from."""
+        """Publish by ``publisher``. ``topic`` is the short name of the topic that the messages come from."""
         self._publisher = publisher
         self._unit = unit
         self._topic = topic
 
     async def send(self, envelope: Envelope, reason: str) -> None:
-        """Publish the message with ``reason``. Only after this may the message be acknowledged.
+        """Publish the message with ``reason``. The message may be acknowledged only after this returns.
 
-        One that is too large for a letter comes without its payload, and the reason says so. The archive reads the same
-        topic through a subscription of its own, and keeps the payload: filed if it is a record, else beside its own
-        dead letter (dataflow/set_aside.py). Which of the two, nobody knows here, so the letter names no address; it
-        names the record, if the payload begins with its id.
+        If the message is too large for a dead letter, the letter omits the payload and its reason says so. The archive
+        reads the same topic through its own subscription and keeps the payload: as a record if it is one, otherwise
+        next to the archive's own dead letter (dataflow/oversized_dead_letters.py). This function cannot know which, so
+        the letter contains no address. It names the record if the payload begins with the record's id.
 
         Raises:
-            MessageRefused: Pub/Sub does not take the letter; do not acknowledge the message.
-            RpcError, Overloaded: not published; do not acknowledge the message.
+            MessageRefusedError: Pub/Sub refuses the letter; do not acknowledge the message.
+            RpcError, OverloadedError: the letter is not published; do not acknowledge the message.
         """
         payload, attributes, note = envelope.data, dict(envelope.attributes), ""
         if len(payload) > MAX_PAYLOAD_BYTES:
@@ -44,7 +45,7 @@ class DeadLetters:
             unit=self._unit,
             topic=self._topic,
             message_id=envelope.message_id,
-            reason=reason[: REASON_LENGTH - len(note)] + note,  # a service may have said more
+            reason=reason[: REASON_LENGTH - len(note)] + note,  # a service's error text may be longer
             payload_base64=base64.b64encode(payload).decode(),
             attributes=attributes,
             refused_at=datetime.now(UTC),

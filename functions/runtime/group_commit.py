@@ -1,9 +1,9 @@
-"""Group commit into Datastore: what waits while a commit is in flight goes into the next one.
+"""Group commit into Datastore: entities that wait while a commit is in flight share the next one.
 
-One write a request costs a round trip each; shared commits carry several times as many. Each caller is answered
-only after its own entity is stored, and a bad entity fails only its own caller. The commits are not transactional:
-entities have nothing to do with each other, and such a commit may be applied in part. All mutations here can
-therefore be sent again: an upsert is idempotent, and an insert that meets itself answers what is stored.
+A commit for each request costs one round trip per request; shared commits carry several times as many entities. Each
+caller is answered only after its own entity is stored, and a bad entity fails only its own caller. The commits are not
+transactional: the entities are unrelated, and a commit may be applied in part. Every mutation can therefore be sent
+again: an upsert is idempotent, and an insert that meets itself returns the stored entity.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,16 @@ from functions.runtime.datastore import (
     Mutation,
     path,
 )
-from functions.runtime.rpc import Code, Refused, Rpc, RpcError
+from functions.runtime.errors import PermanentlyRefusedError
+from functions.runtime.rpc import Code, Rpc, RpcError
 from functions.runtime.wire import Repeated
 
 MAX_MUTATIONS = 500
+"""Limit for the number of mutations in one commit."""
 MAX_BYTES = 4 << 20
-"""Of one commit. Datastore takes 10 MiB; a smaller one is answered sooner."""
+"""Limit, in bytes, for one commit. Datastore accepts 10 MiB; a smaller commit is answered sooner."""
 MAX_ENTITY_BYTES = 1_048_572
-"""Datastore's own limit for an entity: 1 MiB less 4 bytes."""
+"""Datastore's own limit, in bytes, for an entity: 1 MiB less 4 bytes."""
 
 
 _MUTATIONS = Repeated(CommitRequest, "mutations")
@@ -36,20 +38,20 @@ _INSERT = Repeated(Mutation, "insert")
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """One mutation."""
+    """One mutation of one entity."""
 
     key: Any
     insert: bool
     wire: bytes
-    """The mutation, as an element of the commit."""
+    """The serialized mutation, as an element of the commit request."""
 
 
-class EntityRefused(Refused):
-    """Datastore will never take this entity; sending it again is useless."""
+class EntityRefusedError(PermanentlyRefusedError):
+    """Datastore will never accept this entity, so sending it again is useless."""
 
 
 class GroupCommit:
-    """Stores entities, many to a commit, at most two commits in flight."""
+    """Stores entities, many per commit, with at most two commits in flight."""
 
     def __init__(self, channel: grpc.aio.Channel, project: str) -> None:
         head = CommitRequest(project_id=project, mode=CommitRequest.NON_TRANSACTIONAL)
@@ -64,21 +66,22 @@ class GroupCommit:
         self._batcher = Batcher(self._send, max_items=MAX_MUTATIONS, max_bytes=MAX_BYTES, max_in_flight=2)
 
     async def upsert(self, entity: Any) -> None:
-        """Store ``entity``, whether or not there is one with its key.
+        """Store ``entity``, whether or not its key exists.
 
         Raises:
-            EntityRefused: Datastore does not take it (too big, a bad value).
-            RpcError: Datastore is out of reach or fails; the entity may or may not be stored.
-            Overloaded: too much is waiting already.
+            EntityRefusedError: Datastore refuses the entity (too large, or an invalid value).
+            RpcError: Datastore is unavailable or fails; the entity may or may not be stored.
+            OverloadedError: too many bytes are waiting already.
         """
         await self._put(entity, insert=False)
 
     async def insert(self, entity: Any) -> Any:
-        """Store ``entity`` unless there is one with its key. Returns None, or the entity that was there before.
+        """Store ``entity`` unless its key exists. Returns None, or the entity that was stored before.
 
-        After a failure that left open whether the commit was applied, what was there may be ``entity`` itself.
+        After a commit with an unknown outcome is repeated, the returned entity may be ``entity`` itself.
 
-        Raises: as :meth:`upsert`.
+        Raises:
+            As :meth:`upsert`.
         """
         return await self._put(entity, insert=True)
 
@@ -86,8 +89,10 @@ class GroupCommit:
         content: bytes = entity.SerializeToString()
         size = len(content)
         if size > MAX_ENTITY_BYTES:
-            raise EntityRefused(f"the entity is {size} bytes; Datastore takes {MAX_ENTITY_BYTES}. Send smaller records")
-        # Two mutations of one entity are refused in one such commit, and contend in two at the same time.
+            raise EntityRefusedError(
+                f"the entity is {size} bytes; Datastore takes {MAX_ENTITY_BYTES}. Send smaller records"
+            )
+        # Datastore refuses two mutations of one entity in one commit, and they contend in two concurrent commits.
         wire = _MUTATIONS.element((_INSERT if insert else _UPSERT).element(content))
         return await self._batcher.put(_Write(entity.key, insert, wire), size, key=path(entity.key))
 
@@ -95,13 +100,13 @@ class GroupCommit:
         try:
             await self._commit(self._head + b"".join([entry.value.wire for entry in entries]))
         except RpcError as error:
-            await self._settle(entries, error)
+            await self._resolve_failed(entries, error)
         else:
             for entry in entries:
                 entry.resolve()
 
-    async def _settle(self, entries: list[Entry], error: RpcError) -> None:
-        """Find whose fault a failed commit is, fail or answer those, and commit the others."""
+    async def _resolve_failed(self, entries: list[Entry], error: RpcError) -> None:
+        """Fail or answer the entries that made a commit fail, and commit the others."""
         if error.code is Code.ALREADY_EXISTS:
             await self._answer_existing(entries, error)
         elif error.code is Code.INVALID_ARGUMENT and len(entries) > 1:
@@ -109,7 +114,7 @@ class GroupCommit:
             await self._send(entries[:middle])
             await self._send(entries[middle:])
         elif error.code is Code.INVALID_ARGUMENT:
-            entries[0].fail(EntityRefused(f"Datastore refused the entity: {error.details}"))
+            entries[0].fail(EntityRefusedError(f"Datastore refused the entity: {error.details}"))
         else:
             for entry in entries:
                 entry.fail(error)
@@ -124,7 +129,7 @@ class GroupCommit:
             else:
                 entry.resolve(stored)
         if not found:
-            # Deleted between the commit and the lookup: the next delivery finds a settled state.
+            # The entity was deleted between the commit and the lookup: the next delivery finds a stable state.
             for entry in others:
                 entry.fail(error)
         elif others:

@@ -1,4 +1,4 @@
-"""Log lines of a function; see :mod:`telemetry.logs`, where they are made."""
+"""Log lines of a function; :mod:`telemetry.logs` implements them."""
 
 from telemetry.logs import Severity, bind, log, note
 

@@ -1,4 +1,4 @@
-"""An OpenAPI document of a function: its paths written out, its records taken from ``schemas``."""
+"""Builds the OpenAPI document of a function from written paths and from the records in ``schemas``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from functions.runtime.answers import JSON, PROBLEM
 from functions.runtime.paths import HEALTH
+from functions.runtime.responses import JSON, PROBLEM
 
 VERSION = "3.1.0"
+"""The version of the OpenAPI specification that the documents follow."""
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "description": "RFC 9457: what is wrong and what to do.",
+    "description": "RFC 9457: what is wrong and how to correct it.",
     "required": ["type", "title", "status", "detail"],
     "properties": {
         "type": {"type": "string"},
@@ -25,7 +26,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "required": ["pointer", "detail"],
                 "properties": {
-                    "pointer": {"type": "string", "description": "JSON pointer to the field at fault."},
+                    "pointer": {"type": "string", "description": "JSON pointer to the invalid field."},
                     "detail": {"type": "string"},
                 },
             },
@@ -41,17 +42,19 @@ def document(
     records: Mapping[str, type[BaseModel]],
     schemas: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The document.
+    """Build an OpenAPI document.
 
     Args:
-        paths: as OpenAPI has them.
-        records: models by the name that ``$ref`` has for them; what they refer to comes along.
-        schemas: other schemas by name.
+        title: the title of the API.
+        description: one sentence about the API.
+        paths: the paths, in the form of OpenAPI.
+        records: pydantic models by the name under which ``$ref`` finds them. The models they refer to are included.
+        schemas: other JSON schemas by name.
     """
     generated, definitions = models_json_schema(
         [(model, "validation") for model in records.values()], ref_template="#/components/schemas/{model}"
     )
-    # Record[FlightFeatures] has a longer name of its own.
+    # pydantic gives Record[FlightFeatures] a longer name of its own.
     names = {name: generated[model, "validation"] for name, model in records.items()}
     aliases = {name: schema for name, schema in names.items() if schema != ref(name)}
     return {
@@ -74,17 +77,17 @@ def document(
 
 
 def about_itself(health: Any) -> dict[str, Any]:
-    """The paths that every function over HTTP has.
+    """Build the paths that every HTTP function serves.
 
     Args:
-        health: schema of what :data:`.paths.HEALTH` answers.
+        health: the schema of the response to :data:`.paths.HEALTH`.
     """
     return {
         HEALTH: {
             "get": {
                 "operationId": "health",
-                "summary": "200 as long as the process lives.",
-                "responses": {"200": answer("It lives.", health)},
+                "summary": "200 while the process is running.",
+                "responses": {"200": answer("The process is running.", health)},
             }
         },
         "/openapi.json": {
@@ -98,33 +101,39 @@ def about_itself(health: Any) -> dict[str, Any]:
 
 
 def answer(description: str, schema: Any, media_type: str = JSON) -> dict[str, Any]:
-    """A response with a body."""
+    """Build a response that has a body."""
     return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
 def ref(name: str) -> dict[str, str]:
-    """A reference to a schema."""
+    """Build a reference to the schema called ``name``."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def problems(**said: str) -> dict[str, Any]:
-    """Responses by their status (``s413="too large"``), each a problem."""
+    """Build problem responses from descriptions by status (``s413="too large"``)."""
     return {status[1:]: answer(description, ref("Problem"), PROBLEM) for status, description in said.items()}
 
 
 def body(one: str, limit: int, lines: str) -> dict[str, Any]:
-    """A request body of one record, a list, or lines."""
+    """Build a request body of one record, a list of records, or records on lines.
+
+    Args:
+        one: the name of the record's schema.
+        limit: limit for the number of records.
+        lines: the media type of newline-delimited JSON.
+    """
     many = {"type": "array", "items": ref(one), "maxItems": limit}
     return {
         "required": True,
         "content": {
             JSON: {"schema": {"oneOf": [ref(one), many]}},
-            lines: {"schema": {"type": "string", "description": f"A {one} on each line, at most {limit}."}},
+            lines: {"schema": {"type": "string", "description": f"One {one} per line, at most {limit} lines."}},
         },
     }
 
 
 def parameter(name: str, where: str, schema: Any, description: str, *, required: bool = False) -> dict[str, Any]:
-    """A parameter. One in the path is always required."""
+    """Build a parameter. A parameter in the path is always required."""
     needed = required or where == "path"
     return {"name": name, "in": where, "required": needed, "schema": schema, "description": description}

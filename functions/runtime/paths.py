@@ -1,8 +1,8 @@
-"""Paths of a function's URL, of which the platform keeps some for itself.
+"""URL paths that every function serves. Cloud Run reserves some paths for itself.
 
-Cloud Run answers ``/eventlog``, what begins with ``/_ah/`` and some of what ends in ``z`` by itself; Google advises
-against every path that ends so: https://cloud.google.com/run/docs/known-issues#ah
+Cloud Run itself answers ``/eventlog``, paths that begin with ``/_ah/`` and some paths that end in ``z``; Google advises
+against every path that ends in ``z``: https://cloud.google.com/run/docs/known-issues#ah
 """
 
 HEALTH = "/v1/health"
-"""200 as long as the process lives."""
+"""The path that answers 200 while the process is running."""

@@ -1,14 +1,14 @@
-"""What becomes of a pushed message: done, refused for good, or to be sent again. A 2xx acknowledges it.
+"""Process pushed Pub/Sub messages and answer the push requests. A 2xx response acknowledges the message.
 
-| the work …                                    | answer | the message … |
-|---|---|---|
-| returns                                       | 204    | is acknowledged |
-| raises :class:`.rpc.Refused`, or the envelope is bad | 204  | is acknowledged, once its dead letter is published |
-| raises :class:`NotNow`, or a service is away  | 503    | stays, Pub/Sub sends it again |
-| raises anything else, a fault of ours         | 500    | stays, Pub/Sub sends it again |
+| the work …                                         | response | the message … |
+|----------------------------------------------------|----------|---|
+| returns                                            | 204 | is acknowledged |
+| raises :class:`.errors.PermanentlyRefusedError`    | 204 | is acknowledged once its dead letter is published |
+| cannot start, because the envelope is malformed    | 204 | is acknowledged once its dead letter is published |
+| raises :class:`.errors.RetryLaterError`, or a service is unavailable | 503 | is kept, and Pub/Sub delivers it again |
+| raises anything else, which is a bug in this code  | 500 | is kept, and Pub/Sub delivers it again |
 """
 
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,64 +16,61 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from functions.runtime.answers import done, problem, unavailable
-from functions.runtime.batcher import Overloaded
-from functions.runtime.body import Bodies, BodyBroken, BodyTooLarge
+from functions.runtime.body import Bodies, BodyTooLargeError, DecompressionError
+from functions.runtime.errors import OverloadedError, PermanentlyRefusedError, RetryLaterError
+from functions.runtime.instruments import MESSAGES
 from functions.runtime.log import bind, log, note
-from functions.runtime.rpc import Refused, RpcError
-from functions.runtime.watched import MESSAGES
+from functions.runtime.responses import internal_error, no_content, problem, unavailable
+from functions.runtime.rpc import RpcError
 from schemas import Envelope, EnvelopeError, Record, decode_envelope
 from schemas.dead_letter import explain
 
 if TYPE_CHECKING:
     from functions.runtime.dead_letters import DeadLetters
 
-MAX_BODY_BYTES = 20_000_000
-"""A message of Pub/Sub has at most 10 MB, in base64 and with its attributes."""
+MAX_PUSH_BODY_BYTES = 20_000_000
+"""Limit, in bytes, for the body of a push request. A Pub/Sub message has at most 10 MB; in the body it is in base64 and
+has its attributes."""
 
-MAX_BODIES_BYTES = 48_000_000
-"""Of all messages under way in an instance: room for thirty records; but eighty messages of ten times as much, none of
-which can be a record, would end the instance, too."""
-# Pub/Sub says the length; were it lost on the way, no message must wait for it.
-_bodies = Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES, unsaid=0)
+MAX_PUSH_BODIES_BYTES = 48_000_000
+"""Limit, in bytes, for all push requests in progress in one instance. It holds thirty of the largest records. Without
+it, eighty messages ten times as large, none of which can be a record, would exhaust the instance's memory."""
+# Pub/Sub declares the length; if it were lost on the way, no message should wait for it.
+_bodies = Bodies(MAX_PUSH_BODY_BYTES, MAX_PUSH_BODIES_BYTES, unknown_length=0)
 
 Work = Callable[[Envelope], Awaitable[None]]
 
 
-class NotNow(Exception):
-    """The message cannot be taken yet; the text says what is missing."""
-
-
 async def receive(request: Request, work: Work, dead_letters: "DeadLetters") -> Response:
-    """Do ``work`` with the message in a push request, and answer. Never raises."""
+    """Do ``work`` with the message in a push request and return the response. Never raises."""
     if request.scope["method"] != "POST":
         return problem(405, "messages are pushed by POST", headers={"Allow": "POST"})
     bind(request.scope["headers"])
     try:
-        size = _bodies.take(request.scope["headers"])
+        size = _bodies.reserve(request.scope["headers"])
         try:
             body, size = await _bodies.read(request, size)
             return await _attempt(request.headers, body, work, dead_letters)
         finally:
-            _bodies.give_back(size)
-    except BodyTooLarge as error:
+            _bodies.release(size)
+    except BodyTooLargeError as error:
         return problem(413, f"{error}, and no message of Pub/Sub is as large")
-    except BodyBroken as error:
+    except DecompressionError as error:
         return problem(400, str(error))
     except ClientDisconnect:
         return problem(400, "the caller went away before its body was complete")
-    except (NotNow, Overloaded, RpcError) as error:
+    except (RetryLaterError, OverloadedError, RpcError) as error:
         log("WARNING", "message not taken, it will be sent again", reason=str(error))
         MESSAGES.add(outcome="again")
         return unavailable(str(error))
-    except Refused as error:
-        # A fault of ours, or of the topic for dead letters, and not of the message: it comes again.
+    except PermanentlyRefusedError as error:
+        # The cause is this code or the dead-letter topic, not the message, so Pub/Sub delivers it again.
         log("ERROR", "message refused, and no dead letter of it can be published", reason=str(error))
         MESSAGES.add(outcome="failed")
         return problem(500, str(error))
     except Exception as error:
         MESSAGES.add(outcome="failed")
-        return crashed(error)
+        return internal_error(error)
 
 
 async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_letters: "DeadLetters") -> Response:
@@ -82,35 +79,28 @@ async def _attempt(headers: Mapping[str, str], body: bytes, work: Work, dead_let
     except EnvelopeError as error:
         await dead_letters.send(Envelope(data=body), f"envelope: {error}")
         MESSAGES.add(outcome="refused")
-        return done()
+        return no_content()
     try:
         await work(envelope)
-    except Refused as error:
+    except PermanentlyRefusedError as error:
         await dead_letters.send(envelope, str(error))
         MESSAGES.add(outcome="refused")
     else:
         MESSAGES.add(outcome="done")
-    return done()
+    return no_content()
 
 
 def read_record(envelope: Envelope, read: Callable[[bytes], Record[Any]]) -> Record[Any]:
-    """The record in the message, as ``UseCase.read_record`` reads it.
+    """Return the record in the message, as ``UseCase.read_record`` reads it.
 
     Raises:
-        Refused: it is none; the reason names the fields at fault.
+        PermanentlyRefusedError: the message is not a record; the reason names the invalid fields.
     """
     if not envelope.data:
-        raise Refused("document: the message has no data; expected a record as JSON")
+        raise PermanentlyRefusedError("document: the message has no data; expected a record as JSON")
     try:
         record = read(envelope.data)
     except ValidationError as error:
-        raise Refused(explain(error)) from None
+        raise PermanentlyRefusedError(explain(error)) from None
     note(record_id=record.record_id)
     return record
-
-
-def crashed(error: Exception) -> Response:
-    """500 for a fault of ours, logged with its stack but without its text, which may quote a payload."""
-    stack = "".join(traceback.format_tb(error.__traceback__))
-    log("ERROR", f"request failed: {type(error).__name__}", stack=stack)
-    return problem(500, f"this is a fault of the service ({type(error).__name__}); its log has the stack")

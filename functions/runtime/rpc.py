@@ -1,4 +1,4 @@
-"""One unary method of a Google service: its deadline, its routing header, and the retry of what may pass."""
+"""Calls one unary method of a Google service, with a deadline, a routing header and retries of transient failures."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ import grpc.aio
 
 Code = grpc.StatusCode
 
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         Code.UNAVAILABLE,
         Code.DEADLINE_EXCEEDED,
@@ -20,15 +20,12 @@ PASSING = frozenset(
         Code.RESOURCE_EXHAUSTED,
     }
 )
-"""Failures that a later attempt may not meet. All our calls are idempotent, so an ambiguous one is repeated."""
-
-
-class Refused(ValueError):
-    """What was handed in will never be taken, by a service or by us; the text is the reason."""
+"""Status codes after which a call is repeated. All calls of the functions are idempotent, so a call with an unknown
+outcome is repeated, too."""
 
 
 class RpcError(Exception):
-    """A service refused, failed or could not be reached."""
+    """The service refused the call, failed, or could not be reached."""
 
     def __init__(self, method: str, code: grpc.StatusCode, details: str, attempts: int) -> None:
         super().__init__(f"{method} answered {code.name} after {attempts} attempts: {details}")
@@ -37,7 +34,7 @@ class RpcError(Exception):
 
 
 class Rpc:
-    """A callable method, ``/google.datastore.v1.Datastore/Commit`` for example."""
+    """A callable for one method, such as ``/google.datastore.v1.Datastore/Commit``."""
 
     def __init__(
         self,
@@ -49,7 +46,16 @@ class Rpc:
         timeout: float = 4.0,
         attempts: int = 3,
     ) -> None:
-        """``timeout`` is for each attempt, in seconds. ``routing`` tells Google's front end where the call goes."""
+        """Configure the call.
+
+        Args:
+            channel: the channel to the service.
+            method: the full name of the method.
+            response_type: the protobuf class of the response.
+            routing: the fields by which Google's front end routes the call (``x-goog-request-params``).
+            timeout: deadline, in seconds, of each attempt.
+            attempts: limit for the number of attempts.
+        """
         self._method = method
         self._call = channel.unary_unary(
             method,
@@ -63,7 +69,7 @@ class Rpc:
         """Send the serialized ``request`` and return the response.
 
         Raises:
-            RpcError: refused for good, or not answered in the last attempt either.
+            RpcError: the service refused the call permanently, or the last attempt failed too.
         """
         attempt = 1
         while True:
@@ -71,8 +77,8 @@ class Rpc:
                 return await self._call(request, timeout=self._timeout, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 code = error.code()
-                if code not in PASSING or attempt >= self._attempts:
+                if code not in TRANSIENT or attempt >= self._attempts:
                     raise RpcError(self._method, code, error.details() or "", attempt) from None
-            # Spread, so that instances that failed together do not come back together.
+            # The jitter keeps instances that failed together from retrying together.
             await asyncio.sleep(0.1 * 2**attempt * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             attempt += 1

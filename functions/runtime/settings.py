@@ -1,4 +1,4 @@
-"""Settings of a function: environment variables, read once in its entry file."""
+"""Settings of a function: environment variables that its entry file reads once."""
 
 from collections.abc import Mapping
 from typing import Annotated, Self
@@ -11,7 +11,7 @@ from schemas.contract import check_use_case
 
 
 class SettingsError(ValueError):
-    """The environment does not fit. The text names each variable, what is wrong and what is expected."""
+    """The environment is invalid. The text names each variable, what is wrong and what is expected."""
 
 
 def _endpoint(text: str) -> str:
@@ -29,13 +29,13 @@ def _use_case(name: str) -> str:
 
 
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-"""``https://host`` for a secure channel with Google's default credentials, ``http://host:port`` for plaintext."""
+"""A service's URL: ``https://host`` for TLS with Google's default credentials, ``http://host:port`` for plaintext."""
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$")]
-"""A topic's short name."""
+"""The short name of a Pub/Sub topic."""
 
 
 class Settings(BaseModel):
-    """What every function needs. A field's variable is its name in capitals."""
+    """The settings of every function. The environment variable of a field is its name in upper case."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,18 +45,18 @@ class Settings(BaseModel):
     pubsub_endpoint: Endpoint = "https://pubsub.googleapis.com"
     dead_letter_topic: Topic = "dead-letters"
     records_topic: Topic = "records"
-    """Where the pushed messages come from; named in their dead letters."""
+    """The topic that pushed messages come from; their dead letters name it."""
     otel_exporter_otlp_metrics_endpoint: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
-    """Where metrics go, by OpenTelemetry's own name for it. Empty: nowhere."""
+    """The endpoint for metrics, under OpenTelemetry's own name. If empty, metrics are not exported."""
     otel_metric_export_interval: int = Field(default=60_000, ge=100)
-    """Milliseconds between exports."""
+    """Interval, in milliseconds, between exports of metrics."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings from ``environment`` (``os.environ``).
 
         Raises:
-            SettingsError: a variable is missing or has a value that does not fit.
+            SettingsError: a variable is missing or has an invalid value.
         """
         given = {name: environment[name.upper()] for name in cls.model_fields if environment.get(name.upper())}
         try:

@@ -1,8 +1,9 @@
-"""Requests that are put together from messages that are serialized already.
+"""Assembles requests from messages that are already serialized.
 
-A repeated field is no more than its elements one after another, each behind its tag and its length. So a request
-for fifty callers is their bytes joined, where protobuf's own way copies each message into the request first, at
-four times the cost of all the rest of it.
+On the wire, a repeated field is its elements one after another, each preceded by its tag and its length. So a request
+for fifty callers is the concatenation of their bytes. protobuf would first copy each message into the request, at four
+times the cost of the rest of the request.
+https://protobuf.dev/programming-guides/encoding/
 """
 
 from typing import Any
@@ -11,14 +12,14 @@ _LENGTH_DELIMITED = 2
 
 
 class Repeated:
-    """A repeated field of messages, or a single one (which is the same on the wire)."""
+    """A repeated field of messages, or a single message field, which has the same encoding."""
 
     def __init__(self, message: Any, field: str) -> None:
-        """``message`` is the generated class that has the field."""
+        """Use ``field`` of the generated class ``message``."""
         self._tag = _varint(message.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
 
     def element(self, serialized: bytes) -> bytes:
-        """One element of the field, ready to be joined."""
+        """Return one element of the field, ready to be concatenated."""
         return self._tag + _varint(len(serialized)) + serialized
 
 

@@ -1,4 +1,4 @@
-"""From a request's body to records that may be published, and refusals that say why not."""
+"""Reads a request's body into records that may be published, and refused documents with the reason."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,60 +8,59 @@ import msgspec
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from functions.runtime.answers import fields_at_fault
+from functions.runtime.request_limits import MAX_RECORDS
+from functions.runtime.responses import field_errors
 from schemas import Record
 from schemas.record import MAX_RECORD_BYTES
 
 Read = Callable[[bytes], Record[Any]]
-"""``UseCase.read_record``: as each consumer will read it."""
+"""A function that reads a record as each consumer will: ``UseCase.read_record``."""
 _MEMBERS = msgspec.json.Decoder(list[msgspec.Raw])
 
-MAX_RECORDS = 1000
+
+class UnreadableBodyError(ValueError):
+    """The body as a whole cannot be read. The text says why."""
 
 
-class BodyRefused(ValueError):
-    """The body as a whole cannot be read; the text says why."""
-
-
-class TooMany(BodyRefused):
-    """More records than one request may hold."""
+class TooManyRecordsError(UnreadableBodyError):
+    """The request has more records than the limit."""
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedRecord:
     """A record that consumers will be able to read."""
 
     record_id: str
     data: bytes
-    """As it is published: byte for byte as it was sent."""
+    """The record as it is published: byte for byte as it was sent."""
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A document that is no record."""
+class RefusedDocument:
+    """A document that is not a valid record."""
 
     status: int
-    """What it means alone: 400 not JSON, 413 too large, 422 a field does not fit."""
+    """The HTTP status if the document was sent alone: 400 not JSON, 413 too large, 422 an invalid field."""
     detail: str
     record_id: str | None = None
-    """What it calls itself, so that its sender finds it; None if it has no id that could be one."""
+    """The id in the document, by which its sender finds it; None if the document has no valid id."""
     errors: Sequence[dict[str, str]] = field(default_factory=list)
-    """The fields at fault, each with a JSON pointer within the document."""
+    """The invalid fields, each with a JSON pointer within the document."""
 
 
-def read_one(read: Read, data: bytes) -> Accepted | Refused:
-    """A document, read as each consumer will read it."""
+def read_one(read: Read, data: bytes) -> AcceptedRecord | RefusedDocument:
+    """Read a document as each consumer will read it."""
     if len(data) > MAX_RECORD_BYTES:
-        return Refused(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
+        return RefusedDocument(413, f"the record has {len(data)} bytes; the limit is {MAX_RECORD_BYTES}")
     try:
-        return Accepted(read(data).record_id, data)
+        return AcceptedRecord(read(data).record_id, data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid":
-            return Refused(400, f"the record is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
-        errors = fields_at_fault(error)
+            return RefusedDocument(400, f"the record is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+        errors = field_errors(error)
         named = not any(one["pointer"] in ("#", "#/record_id") for one in errors)
-        return Refused(
+        return RefusedDocument(
             422,
             f"{error.error_count()} fields do not fit; errors names the first of them",
             from_json(data)["record_id"] if named else None,
@@ -69,31 +68,34 @@ def read_one(read: Read, data: bytes) -> Accepted | Refused:
         )
 
 
-def read_list(read: Read, body: bytes) -> list[Accepted | Refused]:
-    """A JSON array of documents. It is cut into its members, and they are not written anew: that would change numbers
-    of more than 64 bits, and drop a key that is there twice.
+def read_list(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
+    """Read a JSON array of documents.
+
+    The members keep their original text. Serializing them again would change numbers of more than 64 bits, and drop
+    duplicate keys.
 
     Raises:
-        BodyRefused: it is none.
+        UnreadableBodyError: the body is not a JSON array.
+        TooManyRecordsError: the array has more members than the limit.
     """
     try:
         documents = _MEMBERS.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BodyRefused(f"the body is not JSON: {error}") from None
+        raise UnreadableBodyError(f"the body is not JSON: {error}") from None
     if len(documents) > MAX_RECORDS:
-        raise TooMany(_too_many(len(documents)))
+        raise TooManyRecordsError(_too_many(len(documents)))
     return [read_one(read, bytes(document)) for document in documents]
 
 
-def read_lines(read: Read, body: bytes) -> list[Accepted | Refused]:
-    """Newline-delimited JSON, a document a line; empty lines are none.
+def read_lines(read: Read, body: bytes) -> list[AcceptedRecord | RefusedDocument]:
+    """Read newline-delimited JSON, one document per line, skipping empty lines.
 
     Raises:
-        TooMany: more lines than one request may hold.
+        TooManyRecordsError: the body has more lines than the limit.
     """
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > MAX_RECORDS:
-        raise TooMany(_too_many(len(lines)))
+        raise TooManyRecordsError(_too_many(len(lines)))
     return [read_one(read, line) for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""Cloud Function ``submit``: wires the settings and the clients to the handler."""
+"""Cloud Function ``submit``: connects the settings and the clients to the handler."""
 
 import os
 from functools import cache
@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup
+from functions.runtime.instruments import start_telemetry
 from functions.runtime.publisher import Publisher
-from functions.runtime.sleeping import never_kill_sleepers
-from functions.runtime.watched import watch
+from functions.runtime.worker_timeout import disable_worker_timeout
 from schemas import use_case
 
 from .handler import Submit
@@ -19,13 +19,13 @@ from .settings import Settings
 from .waiting import Waiting
 
 SETTINGS = Settings.read(os.environ)
-watch("submit", SETTINGS)
-never_kill_sleepers(os.environ)
+start_telemetry("submit", SETTINGS)
+disable_worker_timeout(os.environ)
 
 
 @cache
 def _function() -> Submit:
-    """Built by the first request: gRPC's channels belong to the event loop of the worker process."""
+    """Build the function on the first request: gRPC channels belong to the event loop of the worker process."""
     lookup = Lookup(open_channel(SETTINGS.datastore_endpoint), SETTINGS.project)
     return Submit(
         case=use_case(SETTINGS.use_case),
@@ -37,5 +37,5 @@ def _function() -> Submit:
 
 @functions_framework.aio.http
 async def submit(request: Request) -> Response:
-    """Takes records from callers, and gives back what became of them."""
+    """Publishes callers' records, and returns stored records and classifications."""
     return await _function().handle(request)

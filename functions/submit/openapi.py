@@ -1,4 +1,4 @@
-"""The OpenAPI document of ``submit``."""
+"""The OpenAPI document of the function ``submit``."""
 
 from typing import Any
 
@@ -7,16 +7,17 @@ from pydantic import TypeAdapter
 from functions.runtime.body import MAX_VALUES
 from functions.runtime.openapi import about_itself, answer, body, parameter, problems, ref
 from functions.runtime.openapi import document as whole
+from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
+from functions.runtime.responses import NDJSON
 from schemas import Classification, RecordId, UseCase
 
-from .batch import MAX_RECORDS
-from .handler import LINES, MAX_BODY_BYTES, MAX_WAIT_SECONDS, MAX_WAITED_FOR
+from .waiting import MAX_WAIT_SECONDS, MAX_WAITED_FOR
 
 RESULT: dict[str, Any] = {
     "type": "object",
     "required": ["record_id", "status"],
     "properties": {
-        "record_id": {"type": ["string", "null"], "description": "Null if the document has no id that could be one."},
+        "record_id": {"type": ["string", "null"], "description": "Null if the document has no valid id."},
         "status": {
             "enum": ["accepted", "classified", "refused", "not_published"],
             "description": "`not_published`: Pub/Sub has not confirmed it; send it again.",
@@ -38,7 +39,7 @@ STORED: dict[str, Any] = {
         "record_id": {"type": "string"},
         "record": {
             "type": ["object", "string"],
-            "description": "As it was sent. A text, if an earlier release took what is no JSON.",
+            "description": "The record as it was sent. A string if an earlier release accepted what is not JSON.",
         },
         "stored_at": {"type": "string", "format": "date-time"},
         "expire_at": {"type": "string", "format": "date-time"},
@@ -47,16 +48,16 @@ STORED: dict[str, Any] = {
 
 
 def document(case: UseCase) -> dict[str, Any]:
-    """The document for this use case."""
+    """Build the document for a use case."""
     one_or_more = {"oneOf": [ref("Result"), ref("Results")]}
     wait = parameter(
         "wait",
         "query",
         {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
-        f"Hold the answer so many seconds for the classifications of up to {MAX_WAITED_FOR} records.",
+        f"Wait up to this many seconds for the classifications of up to {MAX_WAITED_FOR} records.",
     )
     record_id = TypeAdapter(RecordId).json_schema()
-    by_id = [parameter("record_id", "query", record_id, "The record's id, whatever it is.", required=True)]
+    by_id = [parameter("record_id", "query", record_id, "The record's id; every id is possible here.", required=True)]
     by_path = [
         parameter(
             "record_id",
@@ -66,16 +67,16 @@ def document(case: UseCase) -> dict[str, Any]:
         )
     ]
     record = {
-        "summary": "The mirrored record, as it was sent.",
+        "summary": "Return the stored copy of a record, as it was sent.",
         "responses": {
-            "200": answer("The fast copy.", ref("StoredRecord")),
+            "200": answer("The stored copy.", ref("StoredRecord")),
             **problems(s404="not yet, or no longer", s422="no record id", s503="Datastore is out of reach"),
         },
     }
     classification = {
-        "summary": "The answer that was served for a record.",
+        "summary": "Return the classification that was served for a record.",
         "responses": {
-            "200": answer("The first answer, which stays.", ref("Classification")),
+            "200": answer("The first classification, which never changes.", ref("Classification")),
             **problems(s404="not yet", s422="no record id", s503="Datastore is out of reach"),
         },
     }
@@ -83,19 +84,19 @@ def document(case: UseCase) -> dict[str, Any]:
         "/v1/records": {
             "post": {
                 "operationId": "submit",
-                "summary": "Publish one record or more. The id is the idempotency key.",
+                "summary": "Publish one or more records. The id is the idempotency key.",
                 "parameters": [wait],
-                "requestBody": body("Record", MAX_RECORDS, LINES),
+                "requestBody": body("Record", MAX_RECORDS, NDJSON),
                 "responses": {
-                    "200": answer("All are accepted, and classified in time.", one_or_more),
-                    "202": answer("All are accepted: Pub/Sub has them for good.", one_or_more),
-                    "207": answer("Some are accepted, others refused.", ref("Results")),
+                    "200": answer("All records are accepted and were classified in time.", one_or_more),
+                    "202": answer("All records are accepted: Pub/Sub has confirmed them.", one_or_more),
+                    "207": answer("Some records are accepted, others are refused.", ref("Results")),
                     **problems(
                         s400="not JSON: nothing is published",
-                        s415="packed otherwise than by gzip: nothing is published",
+                        s415="compressed by another method than gzip: nothing is published",
                         s413=f"more than {MAX_BODY_BYTES} bytes, {MAX_RECORDS} records or {MAX_VALUES} values: "
                         "nothing is published",
-                        s422="no record fits, or wait does not: nothing is published",
+                        s422="no record is valid, or wait is invalid: nothing is published",
                         s503="not confirmed by Pub/Sub: send the same again after Retry-After seconds",
                     ),
                 },
@@ -111,7 +112,7 @@ def document(case: UseCase) -> dict[str, Any]:
     }
     return whole(
         "Lunation: submit",
-        f"Records of use case {case.name}: taken, and shown.",
+        f"Publishes and returns records of use case {case.name}.",
         paths,
         {"Record": case.record, "Classification": Classification},
         {"Result": RESULT, "Results": RESULTS, "StoredRecord": STORED},

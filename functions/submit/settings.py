@@ -1,4 +1,4 @@
-"""The settings of ``submit``: those that every function has."""
+"""The settings of ``submit``, which are those of every function."""
 
 from functions.runtime.settings import Settings
 

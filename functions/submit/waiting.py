@@ -1,8 +1,8 @@
-"""Waits for classifications: all that wait in an instance share its lookups.
+"""Waits for classifications. All requests that wait in an instance share its lookups.
 
-Datastore is asked, rather than the topic of answers listened to: a subscription for each instance would bring every
-answer to every instance, whoever waits for it. A lookup costs one read for each record that still waits. An answer is
-there within a tenth of a second or two as a rule, so a record that is waited for costs two or three reads.
+The instance polls Datastore instead of subscribing to the topic of answers: a subscription per instance would deliver
+every answer to every instance. A lookup costs one read for each record that still waits. An answer usually exists
+within 0.1 to 0.2 s, so waiting for a record costs two or three reads.
 """
 
 import asyncio
@@ -19,12 +19,16 @@ from functions.runtime.rpc import RpcError
 from schemas import Classification
 from schemas.dead_letter import explain
 
+MAX_WAIT_SECONDS = 30.0
+"""Longest time, in seconds, that a caller may ask to wait for classifications."""
+MAX_WAITED_FOR = 100
+"""Limit for the number of records in a request that waits for classifications."""
 PAUSES_SECONDS = (0.05, 0.05, 0.1, 0.2, 0.4)
-"""Between the lookups of one record; the last one is repeated."""
-TOGETHER_SECONDS = 0.02
-"""What is due within this time is looked up with what is due now."""
+"""Pauses, in seconds, between the lookups of one record. The last pause is repeated."""
+SHARED_LOOKUP_SECONDS = 0.02
+"""Time, in seconds, by which a lookup may be early to share a request with those that are due."""
 MAX_KEYS = 1000
-"""Datastore's own limit for a lookup."""
+"""Limit for the number of keys in one lookup; Datastore's own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +42,7 @@ class _Waiter:
 
 @dataclass
 class Waiting:
-    """Those that wait, in one event loop."""
+    """The requests that wait, in one event loop."""
 
     lookup: Lookup
     project: str
@@ -47,9 +51,9 @@ class Waiting:
     _task: "asyncio.Task[None] | None" = None
 
     async def classifications(self, record_ids: Sequence[str], seconds: float) -> dict[str, dict[str, Any]]:
-        """Those classifications that are there within ``seconds``, by record id, in the shape of the schema.
+        """Return the classifications that exist within ``seconds``, by record id, as dicts of ``Classification``.
 
-        A Datastore that is away only means that nothing is found: the records are published all the same.
+        If Datastore is unavailable, nothing is found: the records are published all the same.
         """
         loop = asyncio.get_running_loop()
         due = self.clock() + PAUSES_SECONDS[0]
@@ -70,7 +74,7 @@ class Waiting:
         try:
             while self._waiters:
                 now = self.clock()
-                due = [one for one in self._waiters if one.due <= now + TOGETHER_SECONDS][:MAX_KEYS]
+                due = [one for one in self._waiters if one.due <= now + SHARED_LOOKUP_SECONDS][:MAX_KEYS]
                 if not due:
                     await asyncio.sleep(min(one.due for one in self._waiters) - now)
                     continue
@@ -95,5 +99,5 @@ class Waiting:
             try:
                 one.found.set_result(Classification.model_validate(values(stored)).model_dump())
             except (TypeError, ValidationError) as error:
-                # Its caller is told that it is accepted, which is so; the others go on waiting for theirs.
+                # The caller learns that the record is accepted, which is true; the others continue to wait.
                 log("ERROR", "classification cannot be read", record_id=one.record_id, reason=explain(error))

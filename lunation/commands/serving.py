@@ -11,6 +11,7 @@ from lunation.commands.naming import A_RUN, model_version
 from lunation.commands.options import JsonOption, LimitOption, TargetOption
 from lunation.commands.printing import clock, document, err, fail, out, plain, print_json, print_table
 from lunation.commands.session import session
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
 if TYPE_CHECKING:
     from lunation.asked import Asked
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from lunation.query import Broken
     from lunation.settings import Settings
     from schemas import ModelPointer, ModelPromotion
-
-HARD_BOUND_SECONDS = 30
-"""What ``functions/classify`` keeps to: past it no request is answered by a model that the pointer no longer names."""
 
 
 def _not_empty(text: str) -> str:
@@ -158,7 +156,7 @@ def served_at(
     if since < timedelta(seconds=HARD_BOUND_SECONDS):
         out.print(
             f"The pointer had moved {since.total_seconds():.0f} s before, and an instance may take "
-            f"{HARD_BOUND_SECONDS} s to follow: each answer itself says which model gave it (`lunation query`)."
+            f"{HARD_BOUND_SECONDS:g} s to follow: each answer itself says which model gave it (`lunation query`)."
         )
 
 
@@ -254,7 +252,7 @@ def _trial(settings: "Settings") -> "Try":
 def _print_move(move: "ModelPromotion") -> None:
     out.print(f"Generation {move.generation}, {move.verdict}: the pointer names [bold]{plain(move.model_version)}[/]")
     _print_candidates(move)
-    out.print(f"Every instance follows within {HARD_BOUND_SECONDS} s; `lunation models` asks one.")
+    out.print(f"Every instance follows within {HARD_BOUND_SECONDS:g} s; `lunation models` asks one.")
 
 
 def _print_candidates(pointer: "ModelPointer | ModelPromotion") -> None:

@@ -179,7 +179,7 @@ class Parts:
 class _Serving:
     served: Served
 
-    def fresh(self) -> Served:
+    def current_if_fresh(self) -> Served:
         return self.served
 
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from dataflow.reading import READERS
 from datasets import data_set
 from demo.history import HistoryError, cut, malformed, write
+from functions.runtime.errors import PermanentlyRefusedError
 from functions.runtime.push import read_record
-from functions.runtime.rpc import Refused
 from schemas import USE_CASES, Envelope, UseCase, use_case
 
 
@@ -76,7 +76,7 @@ def test_every_malformed_kind_is_refused_by_every_unit(name: str) -> None:
     for kind in kinds:
         with pytest.raises(ValueError, match=r"."):
             archive(kind)
-        with pytest.raises(Refused):  # what ingest_fast and classify both call
+        with pytest.raises(PermanentlyRefusedError):  # what ingest_fast and classify both call
             read_record(Envelope(data=kind), case.read_record)
     good = json.dumps(documents[0]).encode()
     archive(good)

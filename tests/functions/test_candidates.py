@@ -12,16 +12,16 @@ import grpc
 import pytest
 from starlette.requests import Request
 
-from functions.classify.candidates import falls_to
+from functions.classify.canary import in_canary_share
 from functions.classify.handler import ClassifyHttp, ClassifyPush
-from functions.classify.pointer import PointerAway
+from functions.classify.pointer import PointerUnavailableError
 from functions.classify.reasons import Reasons
 from functions.classify.shadow import Shadows
 from functions.runtime.channel import open_channel
 from functions.runtime.dead_letters import DeadLetters
 from functions.runtime.group_commit import GroupCommit
+from functions.runtime.instruments import ANSWERS
 from functions.runtime.publisher import Publisher
-from functions.runtime.watched import ANSWERS
 from schemas import Comparison
 from tests.functions.doubles import envelopes, models
 from tests.functions.doubles.google_server import GoogleServer
@@ -69,16 +69,16 @@ async def model_report(world: World) -> dict[str, Any]:
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
 def test_a_canary_gets_its_share_of_the_ids(share):
     """Within four standard deviations of the binomial distribution, on ids that look alike."""
-    hits = sum(falls_to("2013-03-01/one", share, record_id) for record_id in IDS)
+    hits = sum(in_canary_share("2013-03-01/one", share, record_id) for record_id in IDS)
     deviation = (len(IDS) * share * (1 - share)) ** 0.5
     assert abs(hits - len(IDS) * share) < 4 * deviation
 
 
 def test_an_id_stays_on_its_side_when_the_share_grows():
     """Who had the canary keeps it; another canary takes others."""
-    small = {one for one in IDS if falls_to("a", 0.1, one)}
-    large = {one for one in IDS if falls_to("a", 0.3, one)}
-    other = {one for one in IDS if falls_to("b", 0.1, one)}
+    small = {one for one in IDS if in_canary_share("a", 0.1, one)}
+    large = {one for one in IDS if in_canary_share("a", 0.3, one)}
+    other = {one for one in IDS if in_canary_share("b", 0.1, one)}
     assert small < large
     assert len(small & other) < 0.2 * len(small)
 
@@ -101,14 +101,14 @@ def test_a_canary_answers_its_share_and_each_answer_names_its_model(scene):
         )
         assert [one["record_id"] for one in answers] == ids
         for one in answers:
-            falls = falls_to(canary.model_version, 0.3, one["record_id"])
+            falls = in_canary_share(canary.model_version, 0.3, one["record_id"])
             assert one["model_version"] == (canary.model_version if falls else "2013-03-01/run-1")
             assert one["probability"] == (0.77 if falls else 0.01)
             assert one["generation"] == 2
         shares = Counter(one["model_version"] for one in answers)
         assert 100 < shares[canary.model_version] < 200
         for number in (0, 1, 2, 3, 4, 5, 6, 7):
-            served = world.serving.fresh()
+            served = world.serving.current_if_fresh()
             assert served is not None
             assert served.canary is not None
             alone = await classify(world, [ids[number]])
@@ -170,7 +170,7 @@ def test_a_canary_that_fails_at_a_record_is_dropped_and_the_served_model_answers
         canary = world.model(77)
         world.beside(canary=canary, share=0.999999)
         await world.follow()
-        served = world.serving.fresh()
+        served = world.serving.current_if_fresh()
         assert served is not None
         assert served.canary is not None
 
@@ -204,13 +204,13 @@ def test_memory_returns_to_what_the_pointer_names(scene):
         )
         await world.follow()
         assert world.loads == [1, 77, 78]
-        served = world.serving.fresh()
+        served = world.serving.current_if_fresh()
         assert served is not None
         assert (served.model_version, served.canary) == (canary.model_version, None)
         assert served.shadow is not None
         world.beside()
         await world.follow()
-        served = world.serving.fresh()
+        served = world.serving.current_if_fresh()
         assert served is not None
         assert served.shadow is None
         assert world.serving._candidates._models == {}
@@ -229,11 +229,11 @@ def test_a_candidate_that_is_still_loading_when_it_is_no_longer_named_is_not_kep
         world.beside(canary=world.model(77))
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         world.beside()
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         world.loads_open.set()
         await world.follow()
         assert world.serving._candidates._models == {}
@@ -265,7 +265,7 @@ def test_a_canarys_answers_are_stale_when_the_served_models_are(scene):
         world.beside(canary=world.model(77))
         await world.follow()
         assert {one["stale"] for one in await classify(world, IDS[:50])} == {False}
-        world.error = PointerAway("away")
+        world.error = PointerUnavailableError("away")
         world.time += 31
         answers = await classify(world, IDS[:50])
         assert {one["stale"] for one in answers} == {True}
@@ -372,7 +372,7 @@ def test_a_pushed_record_that_falls_to_the_canary_is_answered_by_it(google, run)
         for record_id in IDS[:40]:
             assert await push(function, record_id) == 204
         for record_id, stored in google.stored("Classification").items():
-            falls = falls_to(canary.model_version, 0.5, record_id)
+            falls = in_canary_share(canary.model_version, 0.5, record_id)
             assert stored["model_version"] == (canary.model_version if falls else "2013-03-01/run-1")
 
     run(scenario)
@@ -391,7 +391,7 @@ def test_a_candidate_that_never_ends_to_load_is_given_up(scene, role: str) -> No
         await world.follow()
         told = world.serving.report()[role]
         assert told["state"] == "refused"
-        assert "LoadGivenUp: it had not loaded" in told["trouble"]
+        assert "LoadGivenUpError: it had not loaded" in told["trouble"]
         assert world.serving.report()["trouble"] is None
 
         world = World()
@@ -401,7 +401,7 @@ def test_a_candidate_that_never_ends_to_load_is_given_up(scene, role: str) -> No
         world.beside(**{role: endless})
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert world.serving.report()[role]["state"] == "loading"
         world.beside(**{role: world.model(3)})
         await world.follow()

@@ -10,11 +10,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from functions.classify.handler import MAX_BODY_BYTES, ClassifyHttp
+from functions.classify.handler import ClassifyHttp
 from functions.classify.model import load_model
 from functions.classify.reasons import Reasons
 from functions.classify.serving import Serving
 from functions.openapi import documents
+from functions.runtime.request_limits import MAX_BODY_BYTES
 from lunation.deploy.stack.alerts import NO_PROBABILITY
 from schemas import Classification, ModelPointer, use_case
 from tests.functions.doubles import models

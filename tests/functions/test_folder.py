@@ -3,7 +3,7 @@
 import pytest
 
 from functions.classify.folder import Folders
-from functions.classify.model import ModelRefused, load_model
+from functions.classify.model import ModelRefusedError, load_model
 from schemas import use_case
 from tests.functions.doubles import models
 from tests.functions.doubles.bucket import Bucket
@@ -36,7 +36,7 @@ def test_a_missing_file_refuses_the_model(bucket):
     """The text names the object."""
     pointer = models.pointer(models.folder(CASE), 1)
     read = Folders("local-dev", "local-dev-models").reader(pointer)
-    with pytest.raises(ModelRefused, match=rf"there is no {pointer.uri}/manifest\.json"):
+    with pytest.raises(ModelRefusedError, match=rf"there is no {pointer.uri}/manifest\.json"):
         read("manifest.json")
 
 
@@ -46,6 +46,6 @@ def test_a_missing_file_refuses_the_model(bucket):
 def test_a_pointer_to_another_bucket_refuses_the_model(bucket, uri):
     """Whoever can write the pointer cannot make the function read from anywhere."""
     pointer = models.pointer(models.folder(CASE), 1).model_copy(update={"uri": uri})
-    with pytest.raises(ModelRefused, match="models are served from gs://local-dev-models/ only"):
+    with pytest.raises(ModelRefusedError, match="models are served from gs://local-dev-models/ only"):
         Folders("local-dev", "local-dev-models").reader(pointer)
     assert bucket.reads == []

@@ -8,7 +8,7 @@ import pytest
 
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import CommitRequest, Lookup, entity, path, values
-from functions.runtime.group_commit import MAX_BYTES, EntityRefused, GroupCommit
+from functions.runtime.group_commit import MAX_BYTES, EntityRefusedError, GroupCommit
 from functions.runtime.rpc import RpcError
 
 Code = grpc.StatusCode
@@ -109,7 +109,7 @@ def test_one_bad_entity_fails_only_its_own_caller(google, run):
             *(commits.upsert(thing(name, **({"poison": "x"} if name == "n17" else {}))) for name in names),
             return_exceptions=True,
         )
-        assert isinstance(results[17], EntityRefused)
+        assert isinstance(results[17], EntityRefusedError)
         assert "poison" in str(results[17])
         assert [r for i, r in enumerate(results) if i != 17] == [None] * 40
         assert set(google.stored("Thing")) == set(names) - {"n17"}
@@ -122,7 +122,7 @@ def test_an_entity_over_the_limit_is_refused_before_it_is_sent(google, run):
 
     async def scenario() -> None:
         commits = GroupCommit(open_channel(google.endpoint), "local-dev")
-        with pytest.raises(EntityRefused, match=r"the entity is 11\d+ bytes"):
+        with pytest.raises(EntityRefusedError, match=r"the entity is 11\d+ bytes"):
             await commits.upsert(thing("big", text="x" * 1_100_000))
         assert google.commits == []
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from functions.classify.loading import Load, LoadGivenUp
-from functions.classify.model import Model, ModelRefused, Stop, load_model
+from functions.classify.loading import Load, LoadGivenUpError
+from functions.classify.model import Model, ModelRefusedError, Stop, load_model
 from schemas import ModelPointer, NamedModel, use_case
 from tests.functions.doubles import models
 
@@ -37,12 +37,12 @@ def test_a_model_that_is_refused_is_freed_without_the_collector() -> None:
     def load(_named: object, _stop: object) -> object:
         graph = Graph()
         seen.append(weakref.ref(graph))
-        raise ModelRefused(f"{type(graph).__name__} does not reproduce its golden rows")
+        raise ModelRefusedError(f"{type(graph).__name__} does not reproduce its golden rows")
 
     async def follow() -> Load:
         begun = Load(load, POINTER)  # type: ignore[arg-type]
         assert await begun.ended(10)
-        with pytest.raises(ModelRefused, match="golden rows"):
+        with pytest.raises(ModelRefusedError, match="golden rows"):
             begun.result()
         return begun
 
@@ -74,7 +74,7 @@ def test_what_was_given_up_is_of_no_use_though_it_loads() -> None:
         loading.give_up()
         go_on.set()
         assert await loading.ended(10)
-        with pytest.raises(LoadGivenUp):
+        with pytest.raises(LoadGivenUpError):
             loading.result()
 
     asyncio.run(scenario())

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from functions.classify.model import Model, ModelRefused, load_model
+from functions.classify.model import Model, ModelRefusedError, load_model
+from rehearsal.onnx_graph import linear_graph
 from schemas import use_case
 from tests.functions.doubles import models
 
@@ -52,7 +53,7 @@ def test_a_batch_and_its_records_alone_give_the_same():
 
 def test_a_manifest_with_another_hash_is_refused():
     """The pointer vouches for the manifest: a changed one does not load."""
-    with pytest.raises(ModelRefused, match=r"manifest\.json has SHA-256"):
+    with pytest.raises(ModelRefusedError, match=r"manifest\.json has SHA-256"):
         load(models.folder(CASE), manifest_sha256="0" * 64)
 
 
@@ -63,13 +64,13 @@ def test_a_file_with_another_hash_is_refused(name):
     content = bytearray(files[name])
     content[len(content) // 2] ^= 1
     files[name] = bytes(content)
-    with pytest.raises(ModelRefused, match=f"{name} has SHA-256"):
+    with pytest.raises(ModelRefusedError, match=f"{name} has SHA-256"):
         load(files)
 
 
 def test_a_golden_row_that_is_not_reproduced_is_refused():
     """A model that gives another probability than Spark did never serves, however small the difference."""
-    with pytest.raises(ModelRefused, match="golden row 1 gives"):
+    with pytest.raises(ModelRefusedError, match="golden row 1 gives"):
         load(models.folder(CASE, golden=[golden(0.25), golden(0.25 + 2e-9)]))
 
 
@@ -85,19 +86,19 @@ def test_a_golden_row_that_is_not_reproduced_is_refused():
         ({"files": []}, r"lists no model\.onnx"),
         ({"seed": "x"}, r"manifest\.json cannot be read: seed"),
         ({"model": b"not a graph"}, "does not load"),
-        ({"model": models.graph([0.0] * 3, 0.25)}, rf"model\.onnx does not take {INPUTS} inputs"),
-        ({"model": models.graph([0.0] * INPUTS, float("nan")), "golden": [golden(0.25)]}, "fails on its golden"),
+        ({"model": linear_graph([0.0] * 3, 0.25)}, rf"model\.onnx does not take {INPUTS} inputs"),
+        ({"model": linear_graph([0.0] * INPUTS, float("nan")), "golden": [golden(0.25)]}, "fails on its golden"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_with_the_reason(changes, reason):
     """Each check has its own text."""
-    with pytest.raises(ModelRefused, match=reason):
+    with pytest.raises(ModelRefusedError, match=reason):
         load(models.folder(CASE, **changes))
 
 
 def test_a_folder_with_another_model_is_refused():
     """The pointer's version and the manifest's must agree."""
-    with pytest.raises(ModelRefused, match="the folder holds model"):
+    with pytest.raises(ModelRefusedError, match="the folder holds model"):
         load(models.folder(CASE), model_version="2013-01-01/other")
 
 

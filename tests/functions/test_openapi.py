@@ -77,6 +77,6 @@ def test_the_paths_are_those_that_are_served():
         for path, verbs in DOCUMENTS["submit.json"]["paths"].items()
         for verb, operation in verbs.items()
     }
-    assert served == set(submit.WHAT_THERE_IS.split(", "))
+    assert served == set(submit.ROUTES_HELP.split(", "))
     answered = DOCUMENTS["classify.json"]["components"]["schemas"]["Classification"]["properties"]
     assert set(answered) == set(Classification.model_fields)

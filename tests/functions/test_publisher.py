@@ -5,9 +5,10 @@ import asyncio
 import grpc
 import pytest
 
-from functions.runtime.batcher import Batcher, Entry, Overloaded
+from functions.runtime.batcher import Batcher, Entry
 from functions.runtime.channel import open_channel
-from functions.runtime.publisher import MessageRefused, Publisher
+from functions.runtime.errors import OverloadedError
+from functions.runtime.publisher import MessageRefusedError, Publisher
 from functions.runtime.rpc import RpcError
 
 Code = grpc.StatusCode
@@ -38,7 +39,7 @@ def test_one_bad_message_fails_only_its_own_caller(google, run):
             *(publisher.publish(b"x", {"poison": "1"} if i == 5 else {"n": str(i)}) for i in range(20)),
             return_exceptions=True,
         )
-        assert isinstance(results[5], MessageRefused)
+        assert isinstance(results[5], MessageRefusedError)
         assert sum(isinstance(result, str) for result in results) == 19
         assert len(google.published) == 19
 
@@ -50,7 +51,7 @@ def test_a_message_over_the_limit_is_refused_before_it_is_sent(google, run):
 
     async def scenario() -> None:
         publisher = Publisher(open_channel(google.endpoint), "local-dev", "things")
-        with pytest.raises(MessageRefused, match="Pub/Sub takes 10000000"):
+        with pytest.raises(MessageRefusedError, match="Pub/Sub takes 10000000"):
             await publisher.publish(b"x" * 10_000_001, {})
         assert google.publish_requests == []
 
@@ -84,7 +85,7 @@ def test_what_waits_is_bounded():
         tasks = [asyncio.create_task(batcher.put(i, 50)) for i in range(100)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        refused = sum(task.done() and isinstance(task.exception(), Overloaded) for task in tasks)
+        refused = sum(task.done() and isinstance(task.exception(), OverloadedError) for task in tasks)
         assert refused == 90
         opened.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)

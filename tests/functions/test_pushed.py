@@ -11,7 +11,7 @@ import pytest
 
 from functions.classify.handler import ClassifyPush
 from functions.classify.model import load_model
-from functions.classify.pointer import PointerAway
+from functions.classify.pointer import PointerUnavailableError
 from functions.classify.serving import Serving
 from functions.classify.shadow import Shadows
 from functions.ingest_fast.handler import IngestFast
@@ -392,7 +392,7 @@ def test_a_cold_instance_that_cannot_read_the_pointer_leaves_the_record(google, 
 
     async def scenario() -> None:
         pointer = Pointer(None)
-        pointer.error = PointerAway("Datastore is out of reach: x")
+        pointer.error = PointerUnavailableError("Datastore is out of reach: x")
         answer = await function("classify", google, pointer).push("POST", {}, envelopes.push(models.record()))
         assert answer.status_code == 503
         assert "out of reach" in json.loads(answer.body)["detail"]

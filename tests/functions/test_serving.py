@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from functions.classify.pointer import PointerAway, PointerBroken
-from functions.classify.serving import NoModel
-from functions.runtime.watched import LOADS
+from functions.classify.pointer import PointerUnavailableError, PointerUnreadableError
+from functions.classify.serving import NoModelError
+from functions.runtime.instruments import LOADS
 from tests.functions.doubles import models
 from tests.functions.doubles.world import CASE, World
 
@@ -45,7 +45,7 @@ def test_before_the_first_promotion_there_is_no_model(scene):
     """The reason says so, and the first model serves soon after its promotion."""
 
     async def scenario(world: World) -> None:
-        with pytest.raises(NoModel, match="no model has been promoted yet"):
+        with pytest.raises(NoModelError, match="no model has been promoted yet"):
             await world.generation()
         world.promote(1)
         world.time += 2.5
@@ -80,7 +80,7 @@ def test_past_the_soft_bound_a_request_starts_a_refresh_and_does_not_wait(scene)
         assert await world.generation() == 1
         assert await world.generation() == 1
         world.loads_open.set()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 2
         assert world.loads == [1, 2]
 
@@ -132,14 +132,14 @@ def test_a_load_that_hangs_does_not_hold_up_requests_for_ever(scene):
         await world.generation()
         world.time += 28.0
         world.serving._wait_seconds = 0.05
-        served = await world.serving.take()
+        served = await world.serving.get()
         assert (served.generation, served.stale) == (1, True)
         world.time += 0.06
-        served = await asyncio.wait_for(world.serving.take(), 0.02)
+        served = await asyncio.wait_for(world.serving.get(), 0.02)
         assert (served.generation, served.stale) == (1, True)
         world.loads_open.set()
-        await world.settle()
-        served = await world.serving.take()
+        await world.freeze_gc()
+        served = await world.serving.get()
         assert served.generation == 2
 
     scene(scenario)
@@ -173,24 +173,24 @@ def test_a_load_that_never_ends_is_given_up(scene):
         world.time += 2.1
         assert await world.generation() == 1
         await until(lambda: world.serving.report()["loading"] == "2013-03-01/run-2")
-        await world.settle()
+        await world.freeze_gc()
         report = world.serving.report()
-        assert "run-2 (generation 2) is not served: LoadGivenUp: it had not loaded" in report["trouble"]
+        assert "run-2 (generation 2) is not served: LoadGivenUpError: it had not loaded" in report["trouble"]
         assert "within 0.3 s" in report["trouble"]
         assert report["loading"] is None
         assert report["stale"] is False
-        assert report["history"][-1]["outcome"].startswith("refused: LoadGivenUp")
+        assert report["history"][-1]["outcome"].startswith("refused: LoadGivenUpError")
         assert refused_loads("2013-03-01/run-2") == before + 1
         for _ in range(5):
             await until(lambda: not world.serving._failure.load.running)
             world.time += 2.1
             assert await world.generation() == 1
-            await world.settle()
+            await world.freeze_gc()
         assert world.loads == [1, 2, 2, 2]
         world.promote(3)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 3
         assert world.serving.report()["trouble"] is None
 
@@ -208,7 +208,7 @@ def test_no_request_waits_for_another_attempt_at_a_load_that_hangs(scene):
         world.promote(2, model=ENDLESS)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         await until(lambda: not world.serving._failure.load.running)
         world.serving._load_seconds = 30.0
         world.time += 2.1
@@ -218,11 +218,11 @@ def test_no_request_waits_for_another_attempt_at_a_load_that_hangs(scene):
             reads = world.reads
             world.time += 31
             await until(lambda before=reads: world.reads > before + 1)
-            served = await asyncio.wait_for(world.serving.take(), 1.0)
+            served = await asyncio.wait_for(world.serving.get(), 1.0)
             assert (served.generation, served.stale) == (1, False)
         world.promote(3)
         await until(lambda: 3 in world.loads)
-        await world.settle()
+        await world.freeze_gc()
 
     scene(scenario)
 
@@ -242,7 +242,7 @@ def test_a_later_pointer_is_followed_while_a_load_hangs(scene, cold):
         await until(lambda: 2 in world.loads)
         world.promote(3)
         await until(lambda: 3 in world.loads)
-        await world.settle()
+        await world.freeze_gc()
         assert await waiting == (3 if cold else 1)
         assert await world.generation() == 3
         assert world.serving.report()["trouble"] is None
@@ -251,7 +251,7 @@ def test_a_later_pointer_is_followed_while_a_load_hangs(scene, cold):
         await world.generation()
         await until(lambda: 4 in world.loads)
         world.point(world.history[3].model_copy(update={"generation": 5}), world.folders[world.history[3].uri])
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 5
         assert world.loads.count(3) == 1, "it was loaded already"
 
@@ -266,7 +266,7 @@ def test_a_new_instance_does_not_wait_for_ever_for_a_load_that_hangs(scene):
         world.promote(1)
         world.promote(2, model=ENDLESS)
         assert await world.generation() == 1
-        assert "LoadGivenUp" in world.serving.report()["trouble"]
+        assert "LoadGivenUpError" in world.serving.report()["trouble"]
 
     scene(scenario)
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_ended_is_not_begun_a_second_time(scene):
         for _ in range(100):
             world.time += 2.1
             await world.generation()
-            await world.settle()
+            await world.freeze_gc()
         assert world.loads == [1, 2]
         world.loads_open.set()
         failure = world.serving._failure
@@ -291,7 +291,7 @@ def test_what_cannot_be_ended_is_not_begun_a_second_time(scene):
         await until(lambda: not failure.load.running)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 2
 
     scene(scenario)
@@ -307,7 +307,7 @@ def test_a_rollback_to_the_same_model_loads_nothing(scene):
         world.pointer = world.pointer.model_copy(update={"generation": 2})
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 2
         assert world.loads == [1]
 
@@ -320,30 +320,30 @@ def test_with_datastore_away_the_model_keeps_serving_and_says_stale(scene):
     async def scenario(world: World) -> None:
         world.promote(1)
         await world.generation()
-        world.error = PointerAway("Datastore is out of reach: no route")
+        world.error = PointerUnavailableError("Datastore is out of reach: no route")
         world.time += 2.1
-        served = await world.serving.take()
+        served = await world.serving.get()
         assert (served.generation, served.stale) == (1, False)
-        await world.settle()
+        await world.freeze_gc()
         for _ in range(30):
             world.time += 1.0
-            await world.serving.take()
-            await world.settle()
-        served = await world.serving.take()
+            await world.serving.get()
+            await world.freeze_gc()
+        served = await world.serving.get()
         assert (served.generation, served.stale) == (1, True)
         assert world.serving.report()["trouble"] == "Datastore is out of reach: no route"
         assert world.serving.report()["stale"] is True
         world.reads_open.clear()
         world.time += 1.5
-        await asyncio.wait_for(world.serving.take(), 0.5)
+        await asyncio.wait_for(world.serving.get(), 0.5)
         world.reads_open.set()
-        await world.settle()
+        await world.freeze_gc()
         world.error = None
         world.promote(2)
         world.time += 1.5
-        await world.serving.take()
-        await world.settle()
-        served = await world.serving.take()
+        await world.serving.get()
+        await world.freeze_gc()
+        served = await world.serving.get()
         assert (served.generation, served.stale) == (2, False)
         assert world.serving.report()["trouble"] is None
 
@@ -356,12 +356,12 @@ def test_attempts_to_reach_datastore_are_paced(scene):
     async def scenario(world: World) -> None:
         world.promote(1)
         await world.generation()
-        world.error = PointerAway("away")
+        world.error = PointerUnavailableError("away")
         world.time += 40
         for _ in range(1000):
             world.time += 0.001
             await world.generation()
-            await world.settle()
+            await world.freeze_gc()
         assert world.reads <= 3
 
     scene(scenario)
@@ -371,9 +371,9 @@ def test_a_cold_instance_without_datastore_refuses_at_once_after_the_first_try(s
     """Nobody queues up for a service that is known to be away."""
 
     async def scenario(world: World) -> None:
-        world.error = PointerAway("Datastore is out of reach: x")
+        world.error = PointerUnavailableError("Datastore is out of reach: x")
         for _ in range(100):
-            with pytest.raises(NoModel, match="out of reach"):
+            with pytest.raises(NoModelError, match="out of reach"):
                 await world.generation()
         assert world.reads == 1
 
@@ -392,7 +392,7 @@ def test_an_instance_that_slept_through_its_read_gets_a_second_one(scene):
         await asyncio.sleep(0)
         world.promote(2)
         world.time += 600
-        world.passing_error = PointerAway("deadline exceeded")
+        world.passing_error = PointerUnavailableError("deadline exceeded")
         waiting = asyncio.create_task(world.generation())
         await asyncio.sleep(0)
         world.time += 0.01
@@ -415,8 +415,8 @@ def test_all_who_wait_for_a_read_that_was_slept_through_get_the_second_one(scene
         await asyncio.sleep(0)
         world.promote(2)
         world.time += 600
-        world.passing_error = PointerAway("deadline exceeded")
-        waiting = [asyncio.create_task(world.serving.take()) for _ in range(5)]
+        world.passing_error = PointerUnavailableError("deadline exceeded")
+        waiting = [asyncio.create_task(world.serving.get()) for _ in range(5)]
         await asyncio.sleep(0)
         world.time += 0.01
         world.reads_open.set()
@@ -439,7 +439,7 @@ def test_what_was_read_before_an_instance_slept_is_read_again(scene):
         await world.generation()
         await asyncio.sleep(0)
         world.time += 600
-        waiting = [asyncio.create_task(world.serving.take()) for _ in range(5)]
+        waiting = [asyncio.create_task(world.serving.get()) for _ in range(5)]
         await asyncio.sleep(0)
         world.passing_pointer = old
         world.promote(2)
@@ -460,8 +460,8 @@ def test_a_model_that_fails_its_checks_never_serves(scene):
         world.promote(2, spoil=True)
         world.time += 2.1
         await world.generation()
-        await world.settle()
-        served = world.serving.fresh()
+        await world.freeze_gc()
+        served = world.serving.current_if_fresh()
         assert served is not None
         assert (served.generation, served.stale) == (1, False)
         report = world.serving.report()
@@ -471,7 +471,7 @@ def test_a_model_that_fails_its_checks_never_serves(scene):
         world.promote(3)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 3
         assert world.serving.report()["trouble"] is None
 
@@ -488,13 +488,13 @@ def test_a_failed_load_is_tried_again_with_growing_pauses(scene):
         for _ in range(60):
             world.time += 2.1
             await world.generation()
-            await world.settle()
+            await world.freeze_gc()
         assert 5 <= len(world.loads) - 1 <= 8
         world.promote(2)
         for _ in range(30):
             world.time += 2.1
             await world.generation()
-            await world.settle()
+            await world.freeze_gc()
         assert await world.generation() == 2
 
     scene(scenario)
@@ -512,7 +512,7 @@ def test_a_new_instance_whose_model_fails_serves_the_one_before(scene):
         world.promote(4)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 4
 
     scene(scenario)
@@ -524,7 +524,7 @@ def test_without_any_model_that_loads_the_reason_is_told(scene):
     async def scenario(world: World) -> None:
         world.promote(1, spoil=True)
         for _ in range(3):
-            with pytest.raises(NoModel, match=r"run-1 \(generation 1\) is not served: ModelRefused"):
+            with pytest.raises(NoModelError, match=r"run-1 \(generation 1\) is not served: ModelRefusedError"):
                 await world.generation()
         assert world.loads == [1]
 
@@ -537,7 +537,7 @@ def test_a_pointer_that_cannot_be_read_changes_nothing(scene):
     async def scenario(world: World) -> None:
         world.promote(1)
         await world.generation()
-        world.error = PointerBroken("ModelPointer flights: uri: Field required")
+        world.error = PointerUnreadableError("ModelPointer flights: uri: Field required")
         world.time += 31
         assert await world.generation() == 1
         assert "uri: Field required" in world.serving.report()["trouble"]
@@ -554,13 +554,13 @@ def test_a_fault_of_ours_while_refreshing_is_visible_and_harms_no_request(scene)
         world.error = ZeroDivisionError("x")
         world.time += 2.1
         assert await world.generation() == 1
-        await world.settle()
+        await world.freeze_gc()
         assert "ZeroDivisionError" in world.serving.report()["trouble"]
         world.error = None
         world.promote(2)
         world.time += 2.1
         await world.generation()
-        await world.settle()
+        await world.freeze_gc()
         assert await world.generation() == 2
 
     scene(scenario)

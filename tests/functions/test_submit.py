@@ -16,7 +16,8 @@ from functions.openapi import documents
 from functions.runtime.channel import open_channel
 from functions.runtime.datastore import Lookup, entity, path
 from functions.runtime.publisher import Publisher
-from functions.submit.handler import MAX_BODY_BYTES, Submit
+from functions.runtime.request_limits import MAX_BODY_BYTES
+from functions.submit.handler import Submit
 from functions.submit.waiting import Waiting
 from schemas import Classification, use_case
 from schemas.record import MAX_RECORD_BYTES

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from functions.classify.trial import Folder, Row, Trial, TrialError, made_up
+from functions.classify.trial import Folder, Row, Trial, TrialError, synthetic_records
 from lunation.deploy import artefacts
 from schemas import use_case
 from tests.functions.doubles import models
@@ -98,7 +98,7 @@ def test_a_process_that_does_not_start_says_nothing_of_the_model(monkeypatch: py
 
 def test_rows_are_made_of_what_the_class_takes() -> None:
     """Every optional value missing, words never seen, and numbers at the bounds and near the ends of all numbers."""
-    rows = dict(made_up(CASE, models.FEATURES))
+    rows = dict(synthetic_records(CASE, models.FEATURES))
     assert rows["a golden row with temp = None"].temp is None  # type: ignore[attr-defined]
     assert rows["a golden row with carrier = ' '"].carrier == " "  # type: ignore[attr-defined]
     assert rows["a golden row with carrier = 'xxxxxxxx'"].carrier == 8 * "x"  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import field_validator, model_validator
 
-from functions.classify.trial import made_up
+from functions.classify.trial import synthetic_records
 from schemas import UseCase
 from schemas.features import Features
 from spark.golden import golden
@@ -42,7 +42,7 @@ def case_of(features: type[Features]) -> UseCase:
     return replace(PARCELS, features=features)
 
 
-def test_a_validator_that_fails_at_a_made_up_row_ends_no_training() -> None:
+def test_a_validator_that_fails_at_a_synthetic_records_row_ends_no_training() -> None:
     """Whatever it raises, no publisher may send such a record: it is no golden row, and none that is tried."""
     case = case_of(Fragile)
     found = golden(case, STORED, {})
@@ -50,7 +50,7 @@ def test_a_validator_that_fails_at_a_made_up_row_ends_no_training() -> None:
     assert all(document.get("weight") is not None for document in found.documents)
     assert {"weight": 1.0} in [document for document in found.documents if "items" not in document]
     assert found.refused == []
-    assert {one.weight for _, one in made_up(case, {"weight": 1.0, "items": 2})} >= {1.0, -1.0}  # type: ignore[attr-defined]
+    assert {one.weight for _, one in synthetic_records(case, {"weight": 1.0, "items": 2})} >= {1.0, -1.0}  # type: ignore[attr-defined]
 
 
 def test_what_a_class_makes_another_value_of_is_no_golden_row() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.switch import HARD_BOUND_SECONDS, Answer, scene, tell
+from benchmarks.switch import Answer, scene, tell
+from schemas.model_pointer import HARD_BOUND_SECONDS
 
 MODEL_MEGABYTES = 36
 """More than 32: glibc gives such blocks back to the system as soon as they are freed."""

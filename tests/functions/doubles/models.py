@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from rehearsal.onnx_graph import build_graph, linear_graph
 from schemas import ModelPointer, UseCase
 from schemas.shapes import model_inputs
 
@@ -21,39 +22,8 @@ CATEGORIES = {
 MOVED_AT = datetime(2013, 3, 1, tzinfo=UTC)
 
 
-def graph(weights: list[float], bias: float) -> bytes:
-    """``probability = clip(bias + Σ weight · feature)``, where a missing number counts as -1."""
-    double = TensorProto.DOUBLE
-    constants = {
-        "w": np.array(weights, dtype=np.float64).reshape(-1, 1),
-        "b": np.array(bias),
-        "minus_one": np.array(-1.0),
-        "zero": np.array(0.0),
-        "one": np.array(1.0),
-        "axis": np.array([1], dtype=np.int64),
-    }
-    nodes = [
-        helper.make_node("IsNaN", ["features"], ["missing"]),
-        helper.make_node("Where", ["missing", "minus_one", "features"], ["filled"]),
-        helper.make_node("MatMul", ["filled", "w"], ["weighted"]),
-        helper.make_node("Add", ["weighted", "b"], ["sum"]),
-        helper.make_node("Clip", ["sum", "zero", "one"], ["clipped"]),
-        helper.make_node("Squeeze", ["clipped", "axis"], ["probability"]),
-    ]
-    made = helper.make_graph(
-        nodes,
-        "made_up",
-        [helper.make_tensor_value_info("features", double, [None, len(weights)])],
-        [helper.make_tensor_value_info("probability", double, [None])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return model.SerializeToString()
-
-
 def table_graph(case: UseCase, bias: float, megabytes: int) -> bytes:
     """``probability = bias``, looked up by the first category in a table of this size: a model that takes memory."""
-    double, names = TensorProto.DOUBLE, [item.name for item in model_inputs(case)]
     category = next(place for place, item in enumerate(model_inputs(case)) if item.kind == "category")
     constants = {"place": np.array(category, dtype=np.int64), "table": np.full(megabytes * 125_000, bias)}
     nodes = [
@@ -61,20 +31,11 @@ def table_graph(case: UseCase, bias: float, megabytes: int) -> bytes:
         helper.make_node("Cast", ["number"], ["cell"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "cell"], ["probability"]),
     ]
-    made = helper.make_graph(
-        nodes,
-        "table",
-        [helper.make_tensor_value_info("features", double, [None, len(names)])],
-        [helper.make_tensor_value_info("probability", double, [None])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return model.SerializeToString()
+    return build_graph("table", nodes, constants, len(model_inputs(case)))
 
 
 def odd_graph(width: int, place: int, above: float, odd: float) -> bytes:
     """``probability = 0.25``, or ``odd`` for a row whose feature at that place is above that."""
-    double = TensorProto.DOUBLE
     constants = {
         "place": np.array(place, dtype=np.int64),
         "limit": np.array(above),
@@ -86,15 +47,7 @@ def odd_graph(width: int, place: int, above: float, odd: float) -> bytes:
         helper.make_node("Greater", ["number", "limit"], ["above"]),
         helper.make_node("Where", ["above", "odd", "usual"], ["probability"]),
     ]
-    made = helper.make_graph(
-        nodes,
-        "odd",
-        [helper.make_tensor_value_info("features", double, [None, width])],
-        [helper.make_tensor_value_info("probability", double, [None])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return model.SerializeToString()
+    return build_graph("odd", nodes, constants, width)
 
 
 def endless_graph(width: int, above: float = -1.0) -> bytes:
@@ -126,15 +79,7 @@ def endless_graph(width: int, above: float = -1.0) -> bytes:
         helper.make_node("Loop", ["", "any", "first"], ["never"], body=body),
         helper.make_node("Where", ["no", "never", "answer"], ["probability"]),
     ]
-    made = helper.make_graph(
-        nodes,
-        "endless",
-        [helper.make_tensor_value_info("features", double, [None, width])],
-        [helper.make_tensor_value_info("probability", double, [None])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return model.SerializeToString()
+    return build_graph("endless", nodes, constants, width)
 
 
 def folder(
@@ -152,7 +97,7 @@ def folder(
     inputs = model_inputs(case)
     given = weights or {}
     content = {
-        "model.onnx": model or graph([given.get(item.name, 0.0) for item in inputs], bias),
+        "model.onnx": model or linear_graph([given.get(item.name, 0.0) for item in inputs], bias),
         "golden.json": json.dumps(
             golden if golden is not None else [{"features": FEATURES, "probability": bias}]
         ).encode(),

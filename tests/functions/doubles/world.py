@@ -89,10 +89,10 @@ class World:
         self.history[pointer.generation] = self.pointer = pointer
 
     async def generation(self) -> int:
-        served = self.serving.fresh() or await self.serving.take()
+        served = self.serving.current_if_fresh() or await self.serving.get()
         return served.generation
 
-    async def settle(self) -> None:
+    async def freeze_gc(self) -> None:
         """Let the refresh that is under way come to its end."""
         task = self.serving._refreshing
         if task is not None:
@@ -102,7 +102,7 @@ class World:
         """Let the soft bound pass, and all that follows from it happen."""
         self.time += 2.1
         await self.generation()
-        await self.settle()
+        await self.freeze_gc()
         task = self.serving._candidates._loading
         if task is not None:
             await asyncio.wait({task})

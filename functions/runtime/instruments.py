@@ -1,4 +1,4 @@
-"""Tells a function's telemetry where it runs, and what is counted everywhere."""
+"""The counters of the functions, and the start of their telemetry."""
 
 from functions.runtime.settings import Settings
 from telemetry import logs
@@ -10,8 +10,8 @@ SUBMITTED = Counter("lunation.submitted", "Records that callers submitted, by wh
 LOADS = Counter("lunation.model_loads", "Models that were loaded, or refused")
 
 
-def watch(unit: str, settings: Settings) -> None:
-    """To be called once, at the start. Metrics are exported if the settings name an endpoint."""
+def start_telemetry(unit: str, settings: Settings) -> None:
+    """Configure the log lines of ``unit``, and export metrics if the settings name an endpoint. Call this once."""
     logs.configure(settings.project, unit=unit)
     if settings.otel_exporter_otlp_metrics_endpoint:
         from telemetry.export import Exporter

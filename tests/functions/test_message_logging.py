@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from functions.runtime.dead_letters import DeadLetters
-from functions.runtime.push import NotNow, read_record, receive
-from functions.runtime.rpc import Refused
-from functions.runtime.watched import MESSAGES
+from functions.runtime.errors import PermanentlyRefusedError, RetryLaterError
+from functions.runtime.instruments import MESSAGES
+from functions.runtime.push import read_record, receive
 from schemas import Envelope, use_case
 from telemetry import logs
 from tests.functions.doubles import envelopes, models
@@ -37,8 +37,8 @@ def pushed(document: Any, work: Any) -> int:
 @pytest.mark.parametrize(
     ("error", "status", "outcome"),
     [
-        (NotNow("no model serves yet"), 503, "again"),
-        (Refused("features: too odd"), 204, "refused"),
+        (RetryLaterError("no model serves yet"), 503, "again"),
+        (PermanentlyRefusedError("features: too odd"), 204, "refused"),
         (ZeroDivisionError(SECRET), 500, "failed"),
         (None, 204, "done"),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import TypeAdapter
 
-from functions.runtime.collector import settle
+from functions.runtime.garbage_collection import freeze_gc
 from schemas import use_case
 from tests.functions.doubles import models
 
@@ -22,19 +22,19 @@ def collections() -> Iterator[list[str]]:
         if phase == "start":
             seen.append(f"generation {details['generation']}")
 
-    settle.cache_clear()
+    freeze_gc.cache_clear()
     gc.callbacks.append(note)
     yield seen
     gc.callbacks.remove(note)
     gc.unfreeze()
     gc.set_threshold(*before)
-    settle.cache_clear()
+    freeze_gc.cache_clear()
 
 
 def test_a_thousand_records_are_read_without_a_collection(collections: list[str]) -> None:
     """A pause for the collector is longer than the work on the whole list; what was there before is left out of
     the collections to come."""
-    settle()
+    freeze_gc()
     assert gc.get_freeze_count() > 10_000
     body = json.dumps([models.record(f"r{i}") for i in range(1000)]).encode()
     collections.clear()

@@ -1,7 +1,7 @@
-"""Keeps the payload of a dead letter that is too large to be published.
+"""Archives the payload of a dead letter that is too large to be published.
 
-Pub/Sub takes messages of up to 10 MB, and in base64 a payload grows by a third. One such message that could never be
-refused would come again for ever, and hold up all that is read with it.
+Pub/Sub accepts messages of up to 10 MB, and base64 makes a payload a third larger. A message whose dead letter could
+never be published would be redelivered forever, and delay everything that is read with it.
 """
 
 import base64
@@ -19,10 +19,11 @@ from schemas.dead_letter import named_id
 from schemas.storage_uri import StorageUri
 
 MAX_LETTER_BYTES = 9_000_000
+"""Limit, in bytes, for a dead letter that keeps its payload."""
 
 
-class SetAside(beam.DoFn):
-    """Lets dead letters through; the payload of one that is too large becomes an object, which the letter names.
+class ArchiveOversizedPayloads(beam.DoFn):
+    """Passes dead letters on. The payload of an oversized letter becomes an object, which the letter names.
 
     Args:
         bucket: the archive's bucket.
@@ -34,11 +35,11 @@ class SetAside(beam.DoFn):
         self._project = project
 
     def setup(self) -> None:
-        """Open the client where it runs."""
+        """Open the storage client on the worker."""
         self._bucket = storage.Client(project=self._project).bucket(self._bucket_name)
 
     def process(self, letter: bytes) -> Iterator[bytes]:
-        """Look at one dead letter."""
+        """Yield one dead letter, without its payload if it is oversized."""
         yield letter if len(letter) <= MAX_LETTER_BYTES else self._without_payload(letter)
 
     def _without_payload(self, letter: bytes) -> bytes:

@@ -21,10 +21,11 @@ from functions.runtime.request_limits import MAX_BODY_BYTES, MAX_RECORDS
 from functions.runtime.responses import field_errors, internal_error, json_response, problem, unavailable
 from schemas import Classification, Envelope, UseCase
 from schemas.finite import finite
+from schemas.record import MAX_RECORD_BYTES
 from schemas.shapes import unindexed
 from telemetry.counters import Attributes
 
-from . import lines
+from . import arrays, lines
 from .answer import Answer, answer, answers
 from .canary import answer_each, answer_one
 from .model import NoProbabilityError
@@ -80,8 +81,12 @@ class ClassifyHttp:
             try:
                 if not many:
                     records = self._one(body)
+                elif is_ndjson_body:
+                    records = lines.read(self._one, body, MAX_RECORDS)
                 else:
-                    records = lines.read(self._one, body, MAX_RECORDS) if is_ndjson_body else self._many(body)
+                    records = self._many(body)
+                    if len(body) > MAX_RECORD_BYTES:
+                        arrays.check_sizes(body)
             except ValidationError as error:
                 return _refusal(error, scope["headers"])
             served = self._serving.current_if_fresh() or await self._serving.get()

@@ -79,6 +79,18 @@ def test_a_body_packed_by_gzip_is_unpacked(ask, body, headers, pack):
     ask(talk)
 
 
+def test_a_carriage_return_is_white_space_and_ends_no_line(ask):
+    """It may stand in a document, as in the archive, and before the end of a line."""
+    body = record(1).replace(b",", b",\r", 1) + b"\r\n" + record(2) + b"\r\n"
+
+    async def talk(post: Any) -> None:
+        answer = await post(body, LINES)
+        assert answer.status_code in (200, 202)
+        assert answer.text.count('"r1"') == answer.text.count('"r2"') == 1
+
+    ask(talk)
+
+
 def test_a_gzip_bomb_costs_no_more_than_the_limit(ask):
     """A thousand times as much as came in is not unpacked: 413, within a second and the room of a body."""
     packer = zlib.compressobj(9, wbits=31)

@@ -18,6 +18,7 @@ from functions.openapi import documents
 from functions.runtime.request_limits import MAX_BODY_BYTES
 from lunation.deploy.stack.alerts import NO_PROBABILITY
 from schemas import Classification, ModelPointer, use_case
+from schemas.record import MAX_RECORD_BYTES
 from tests.functions.doubles import models
 
 CASE = use_case("flights")
@@ -270,6 +271,26 @@ def test_the_limits_of_size_and_count():
 
     async def whole() -> Any:
         yield body()
+
+    ask(talk)
+
+
+def test_a_member_of_an_array_is_no_larger_than_a_record():
+    """Its own bytes are measured, and it is told which one is too large; nothing is classified then."""
+
+    def padded(name: str, size: int) -> str:
+        text = json.dumps(models.record(name) | {"note": ""})
+        return text.replace('"note": ""', '"note": "' + "x" * (size - len(text)) + '"')
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        for size, status in ((MAX_RECORD_BYTES, 200), (MAX_RECORD_BYTES + 1, 422)):
+            body = f"[{padded('r0', 500)},\n {padded('r1', size)} , {padded('r2', 500)}]"
+            answer = await client.post("/v1/classify", content=body)
+            assert answer.status_code == status
+            if status == 422:
+                (fault,) = answer.json()["errors"]
+                assert fault["pointer"] == "#/1"
+                assert f"the record has {size} bytes; the limit is {MAX_RECORD_BYTES}" in fault["detail"]
 
     ask(talk)
 

@@ -160,14 +160,14 @@ def _options(colors: Sequence[str]) -> dict[str, Any]:
         "legend_at_bottom": True,
         "legend_at_bottom_columns": 2,
         "legend_box_size": 9,
-        "formatter": _told,
-        "value_formatter": _told,
+        "formatter": _number,
+        "value_formatter": _number,
     }
 
 
-def _told(value: Any) -> str:
+def _number(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " · ".join(map(_told, value))
+        return " · ".join(map(_number, value))
     return "" if value is None else f"{value:.3g}"
 
 

@@ -26,10 +26,10 @@ from schemas.use_cases import UseCase
 from spark import archive, objects, reading, snapshot
 from spark.archive import Listing
 from spark.features import features_ddl
+from spark.instruments import ARCHIVE, OBJECTS
 from spark.job import Job, JobFailed, progress
 from spark.repeat import original, pinned
 from spark.snapshot import TOLD, Day, Snapshot
-from spark.watched import ARCHIVE, OBJECTS
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal

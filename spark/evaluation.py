@@ -43,11 +43,11 @@ from spark.gate import Evidence, judge
 from spark.golden import sent_again
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
+from spark.instruments import AUC, LOG_LOSS
 from spark.job import Job, JobFailed, progress
-from spark.repeat import INPUTS, Original, original, told
+from spark.repeat import INPUTS, Original, agreement, original
 from spark.served import ServedModel, largest_difference
 from spark.snapshot import Snapshot
-from spark.watched import AUC, LOG_LOSS
 
 EVALUATION = "evaluation.json"
 TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
@@ -376,7 +376,7 @@ def _agreement(
     model, _ = _model(storage, job, job.like)
     assert model is not None
     difference = largest_difference(model.probabilities(window.features), scores["challenger"])
-    return told(repeated, model.artefact == artefact, difference)
+    return agreement(repeated, model.artefact == artefact, difference)
 
 
 def _needed(storage: Any, uri: str, advice: str) -> bytes:

@@ -32,12 +32,12 @@ from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values, scores_ddl
 from spark.golden import PLAIN, Golden, golden
+from spark.instruments import TRAINING
 from spark.job import Job, JobFailed, progress
 from spark.literal import literal
 from spark.reasons import to_reasons
 from spark.repeat import original
 from spark.snapshot import Snapshot
-from spark.watched import TRAINING
 
 STRAY_SHARE = 0.01
 """Of all labelled rows: fewer than that, more than an evaluation window apart from all others, have a wrong date."""
@@ -73,7 +73,7 @@ class Windows:
 
 def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:
     """Train on what ``convert`` wrote for this run. ``parameters`` are the GBTClassifier's; what they leave out of
-    :func:`sized` follows from the amount of data.
+    :func:`parameters_for` follows from the amount of data.
 
     Raises:
         JobFailed: not converted yet, no labels, no history before the evaluation window, or a single class in it.
@@ -123,7 +123,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         frame = indexed(rows, inputs, categories)
         encoder = _Encoder(inputs, categories, direct, keys)
         table, tables = encoder.past(frame, job.case, windows.evaluate_from)
-    parameters = {**sized(counts["train"]), **parameters}
+    parameters = {**parameters_for(counts["train"]), **parameters}
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
     # which the fit deletes again.
     spark.sparkContext.setCheckpointDir(f"{job.work}/boosting")
@@ -278,7 +278,7 @@ def partitions(rows: int) -> int:
     return max(2, ceil(rows / ROWS_A_PARTITION))
 
 
-def sized(rows: int) -> dict[str, int]:
+def parameters_for(rows: int) -> dict[str, int]:
     """The GBTClassifier's parameters that follow from the amount of data: with more of it more trees pay, and leaves
     must not be small. A few weeks need no more than 40 trees, with fewer the weather is less well known; of a year, the
     120th still learns (docs/backtest.md), and no more were tried."""

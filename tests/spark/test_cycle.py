@@ -28,11 +28,11 @@ from spark.conversion import convert
 from spark.day_counts import Wanted, as_profile, count
 from spark.evaluation import evaluate, read_window
 from spark.features import features_ddl
+from spark.instruments import AUC, TRAINING
 from spark.job import JobFailed
 from spark.served import ServedModel
 from spark.training import PARAMETERS
 from spark.training import train as train_with
-from spark.watched import AUC, TRAINING
 from tests.spark.conftest import SHOP, ShopFeatures
 
 pytestmark = pytest.mark.spark

@@ -9,10 +9,11 @@ Everything here is numpy on the driver: the evaluation window is one label, one 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from schemas.evaluation import CalibrationBin, Curves, DayMeasures, MeasuredDay, Segment
 
 RESAMPLES = 400
 LEVEL = 0.95
@@ -44,26 +45,6 @@ def compare(
         label = "difference" if name == "champion" else f"difference_{name}"
         result[label] = _bounded(measured["challenger"] - measured[name], drawn["challenger"] - drawn[name])
     return result
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The rows of one value of a category, and how challenger and champion do on them."""
-
-    feature: str
-    value: str
-    rows: int
-    positives: int
-    auc: float
-    champion_auc: float | None
-    auc_gain: float | None
-    auc_gain_error: float | None
-    """Standard error of the gain over days; None where there is no champion, or a class is missing on many days."""
-    log_loss: float
-    champion_log_loss: float | None
-    mean_score: float
-    rate: float
-    """Share of positive labels."""
 
 
 def segments(
@@ -133,49 +114,49 @@ def auc(target: np.ndarray, probabilities: np.ndarray) -> float:
     return float(curve.ranking(np.ones((1, 1)))[0, 0])
 
 
-def reliability(target: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
+def reliability(target: np.ndarray, probabilities: np.ndarray) -> list[CalibrationBin]:
     """For each bin of probability that has rows: how many, the mean probability, and the share that was positive."""
     bins = _calibration_bin(probabilities)
     return [
-        {
-            "rows": int(mask.sum()),
-            "probability": float(probabilities[mask].mean()),
-            "rate": float(target[mask].mean()),
-        }
+        CalibrationBin(
+            rows=int(mask.sum()),
+            probability=float(probabilities[mask].mean()),
+            rate=float(target[mask].mean()),
+        )
         for mask in (bins == place for place in range(CALIBRATION_BINS))
         if mask.any()
     ]
 
 
-def curves(target: np.ndarray, probabilities: np.ndarray) -> dict[str, list[list[float]]]:
+def curves(target: np.ndarray, probabilities: np.ndarray) -> Curves:
     """ROC (false, true positive rate) and precision against recall, thinned to about a hundred points each."""
     order = np.argsort(-probabilities, kind="stable")
     hits = np.cumsum(target[order])
     ends = np.flatnonzero(np.r_[np.diff(probabilities[order]) != 0, True])
     positives, negatives = hits[-1], len(target) - hits[-1]
     if positives == 0 or negatives == 0:
-        return {"roc": [], "precision_recall": []}
+        return Curves(roc=[], precision_recall=[])
     true, false = hits[ends], ends + 1 - hits[ends]
     roc = _thinned(np.r_[0, false / negatives], np.r_[0, true / positives])
-    return {"roc": roc, "precision_recall": _thinned(true / positives, true / (ends + 1))}
+    return Curves(roc=roc, precision_recall=_thinned(true / positives, true / (ends + 1)))
 
 
-def by_day(target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+def by_day(target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray]) -> list[MeasuredDay]:
     """Each day's rows, share of positives, and AUC and log-loss of each model (None without both classes)."""
     names, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
     found = []
     for place, day in enumerate(names):
         mask = day_of == place
-        row: dict[str, Any] = {"day": str(day), "rows": int(mask.sum()), "rate": float(target[mask].mean())}
-        for name, probabilities in scores.items():
-            curve = _Curve(target[mask], probabilities[mask], np.zeros(int(mask.sum()), dtype=int))
-            values = dict(zip(MEASURES, curve.measure(np.ones((1, 1)))[0], strict=True))
-            row[name] = {
-                measure: None if np.isnan(values[measure]) else float(values[measure])
-                for measure in ("auc", "log_loss")
-            }
-        found.append(row)
+        models = {name: _day_measures(target[mask], probabilities[mask]) for name, probabilities in scores.items()}
+        found.append(MeasuredDay(day=str(day), rows=int(mask.sum()), rate=float(target[mask].mean()), **models))
     return found
+
+
+def _day_measures(target: np.ndarray, probabilities: np.ndarray) -> DayMeasures:
+    curve = _Curve(target, probabilities, np.zeros(len(target), dtype=int))
+    values = dict(zip(MEASURES, curve.measure(np.ones((1, 1)))[0], strict=True))
+    known = {name: None if np.isnan(values[name]) else float(values[name]) for name in ("auc", "log_loss")}
+    return DayMeasures(**known)
 
 
 class _Curve:

@@ -3,8 +3,9 @@
 Writes ``model.onnx``, ``reasons.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder,
 Spark's own probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
 
-The evaluation window is so many days as the job says, up to the last one that has labels; trained is on the records
-before it whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
+The evaluation window has as many days as the job says, up to the last one that has labels. Training uses earlier
+records whose labels were known when the window began. Missing values: see ``features.py``; history features: see
+``rates.py``.
 The same Parquet gives the same trees: seed, order of categories and rows, and partitions are fixed, whatever the
 cluster, and no rows are sampled. (Sums over more than two partitions, see :data:`ROWS_A_PARTITION`, are added in the
 order in which Spark merges them, fixed on one machine; on several executors the last bit of a leaf may differ.)

@@ -35,6 +35,7 @@ from datasets import data_set
 from lunation.settings import ROOT, Schedule
 from schemas.archive_objects import SUFFIX
 from schemas.storage_uri import StorageUri
+from schemas.training_report import TrainingReport
 from schemas.use_cases import UseCase, use_case
 from spark import objects, snapshot
 from spark.conversion import convert
@@ -148,17 +149,17 @@ def boosted(here: Machine, case: UseCase, cycle: Cycle) -> float:
     from sklearn.metrics import roc_auc_score
 
     job = Job(case, f"gs://{ARCHIVE}", f"gs://{MODELS}", f"cycle-{cycle.cycle:02d}", _ends(cycle), None)
-    trained = json.loads(objects.read(here.storage, f"{job.work}/train.json") or b"")
+    trained = TrainingReport.model_validate_json(objects.read(here.storage, f"{job.work}/{TrainingReport.NAME}") or b"")
     converted = snapshot.read(here.storage, job, job.run_id)
     assert converted is not None
-    until = trained["windows"]["evaluate_from"]
+    until = trained.windows.evaluate_from
     past: Any = (
         snapshot.rows(here.spark, job, converted, features_ddl(case))
         .where(f"label IS NOT NULL AND dt < '{until}' AND label_time <= TIMESTAMP '{until} 00:00:00'")
         .selectExpr("features.*", f"double(label = '{case.positive}') AS target_of_row")
         .toPandas()
     )
-    names, kinds, categories = trained["inputs"], trained["input_kinds"], trained["categories"]
+    names, kinds, categories = trained.inputs, trained.input_kinds, trained.categories
 
     def columns(frame: Any) -> np.ndarray:
         values = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in names}

@@ -37,9 +37,9 @@ from rehearsal import small_model
 from rehearsal.recorder import Call
 from rehearsal.stage import Stage
 from schemas import use_case
+from spark.instruments import instrumented
 from spark.job import Job
 from spark.objects import write_once
-from spark.watched import watched
 
 PATIENCE_SECONDS = 90.0
 
@@ -181,7 +181,7 @@ class Traffic:
                 write_once(client, f"{job.model}/{name}", content)
 
         metrics = f"{self._trainer['telemetry']['http']}/v1/metrics"
-        watched("evaluate", job, write, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics})()
+        instrumented("evaluate", job, write, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics})()
         return None
 
     @property

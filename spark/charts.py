@@ -5,11 +5,13 @@ nothing that strangers typed can become markup.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import pygal
 from pygal.style import Style
+
+from schemas.evaluation import CalibrationBin, Curves, InputDrift, MeasuredDay
 
 COLORS = {"challenger": "#1d4ed8", "champion": "#c2410c", "frozen": "#7e22ce"}
 NAMES = {"challenger": "new model", "champion": "champion", "frozen": "predecessor"}
@@ -19,42 +21,40 @@ FONT = "system-ui, sans-serif"
 WIDTH, HEIGHT = 360, 270
 _SVG = "{http://www.w3.org/2000/svg}"
 
-Points = Sequence[Sequence[float]]
 
-
-def roc(curves: Mapping[str, Mapping[str, Points]]) -> str:
+def roc(curves: Mapping[str, Curves]) -> str:
     """True against false positives, a line for each model, and the diagonal of chance."""
     chart = _xy("roc", curves, "false positive rate", "true positive rate")
     for name, lines in curves.items():
-        chart.add(NAMES[name], [tuple(point) for point in lines["roc"]])
+        chart.add(NAMES[name], [tuple(point) for point in lines.roc])
     chart.add("chance", [(0, 0), (1, 1)])
     return _drawn(chart)
 
 
-def precision_recall(curves: Mapping[str, Mapping[str, Points]], rate: float) -> str:
+def precision_recall(curves: Mapping[str, Curves], rate: float) -> str:
     """Precision against recall, a line for each model, and the rate of positives, which needs no model."""
     chart = _xy("precision-recall", curves, "recall", "precision")
     for name, lines in curves.items():
-        chart.add(NAMES[name], [tuple(point) for point in lines["precision_recall"]])
+        chart.add(NAMES[name], [tuple(point) for point in lines.precision_recall])
     chart.add("rate", [(0, rate), (1, rate)])
     return _drawn(chart)
 
 
-def calibration(reliability: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+def calibration(reliability: Mapping[str, Sequence[CalibrationBin]]) -> str:
     """What came true against what was said, a dot for each bin, and the diagonal of truth."""
     chart = _xy("calibration", reliability, "probability that was said", "share that came true", show_dots=True)
     for name, bins in reliability.items():
-        chart.add(NAMES[name], [(one["probability"], one["rate"]) for one in bins])
+        chart.add(NAMES[name], [(one.probability, one.rate) for one in bins])
     chart.add("as said", [(0, 0), (1, 1)], show_dots=False)
     return _drawn(chart)
 
 
-def by_day(days: Sequence[Mapping[str, Any]], measure: str) -> str:
+def by_day(days: Sequence[MeasuredDay], measure: Literal["auc", "log_loss"]) -> str:
     """A measure of each model, day by day."""
-    models = [name for name in NAMES if days and name in days[0]]
+    models = [name for name, _ in days[0].models()] if days else []
     chart = pygal.Line(
         **_options([COLORS[name] for name in models]),
-        x_labels=[day["day"][5:] for day in days],
+        x_labels=[day.day[5:] for day in days],
         x_labels_major_every=7,
         show_minor_x_labels=False,
         truncate_label=10,
@@ -62,29 +62,30 @@ def by_day(days: Sequence[Mapping[str, Any]], measure: str) -> str:
         x_title="day",  # also makes room for the legend, which would be cut off
     )
     chart.uuid = f"by-day-{measure}"
+    measured = [dict(day.models()) for day in days]
     for name in models:
-        chart.add(NAMES[name], [day[name][measure] for day in days])
+        chart.add(NAMES[name], [getattr(day[name], measure) for day in measured])
     return _drawn(chart)
 
 
-def importance(lost: Mapping[str, float], most: int = 12) -> str:
+def importance(lost: Mapping[str, float | None], most: int = 12) -> str:
     """The AUC that the model loses without each input, the largest first."""
     picked = list(lost.items())[:most]
     return _bars("importance", [(name, value) for name, value in picked], COLORS["challenger"])
 
 
-def drift(inputs: Mapping[str, Mapping[str, Any]], limit: float) -> str:
+def drift(inputs: Mapping[str, InputDrift], limit: float) -> str:
     """Each input's stability index, the largest first; red: judged and beyond the limit; grey: not judged."""
-    ranked = sorted(inputs.items(), key=lambda pair: -pair[1]["index"])
+    ranked = sorted(inputs.items(), key=lambda pair: -pair[1].index)
     colors = [
-        GREY if not one["judged"] else "#b91c1c" if one["index"] >= limit else COLORS["challenger"] for _, one in ranked
+        GREY if not one.judged else "#b91c1c" if one.index >= limit else COLORS["challenger"] for _, one in ranked
     ]
-    return _bars("drift", [(name, one["index"]) for name, one in ranked], colors)
+    return _bars("drift", [(name, one.index) for name, one in ranked], colors)
 
 
-def shares(name: str, place: int, one: Mapping[str, Any], most: int = 24) -> str:
+def shares(name: str, place: int, one: InputDrift, most: int = 24) -> str:
     """How the records are spread over an input's bins, before and now. The fullest bins, if there are many."""
-    pairs = list(zip(one["bins"], one["reference"], one["current"], strict=True))
+    pairs = list(zip(one.bins, one.reference, one.current, strict=True))
     picked = sorted(sorted(pairs, key=lambda pair: -max(pair[1], pair[2]))[:most], key=pairs.index)
     chart = pygal.Bar(
         **_options([GREY, COLORS["challenger"]]),
@@ -99,7 +100,7 @@ def shares(name: str, place: int, one: Mapping[str, Any], most: int = 24) -> str
     return _drawn(chart)
 
 
-def _bars(name: str, rows: Sequence[tuple[str, float]], color: str | Sequence[str]) -> str:
+def _bars(name: str, rows: Sequence[tuple[str, float | None]], color: str | Sequence[str]) -> str:
     colors = [color] * len(rows) if isinstance(color, str) else list(color)
     options = _options(colors) | {
         "height": max(120, 40 + 22 * len(rows)),
@@ -160,14 +161,14 @@ def _options(colors: Sequence[str]) -> dict[str, Any]:
         "legend_at_bottom": True,
         "legend_at_bottom_columns": 2,
         "legend_box_size": 9,
-        "formatter": _told,
-        "value_formatter": _told,
+        "formatter": _number,
+        "value_formatter": _number,
     }
 
 
-def _told(value: Any) -> str:
+def _number(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return " · ".join(map(_told, value))
+        return " · ".join(map(_number, value))
     return "" if value is None else f"{value:.3g}"
 
 

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 from urllib.parse import unquote
@@ -22,14 +22,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql.functions import expr
 
+from schemas.archive_snapshot import MAX_NAMED, Day, Snapshot
 from schemas.use_cases import UseCase
 from spark import archive, objects, reading, snapshot
 from spark.archive import Listing
 from spark.features import features_ddl
+from spark.instruments import ARCHIVE, OBJECTS
 from spark.job import Job, JobFailed, progress
 from spark.repeat import original, pinned
-from spark.snapshot import TOLD, Day, Snapshot
-from spark.watched import ARCHIVE, OBJECTS
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
 # with one record_id are one record sent twice, or sent again with changes: the later event time wins, and among equal
@@ -71,7 +71,7 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     done = snapshot.read(storage, job, job.run_id)
     if done is not None:
         snapshot.enter(storage, job, done)
-        progress(f"convert: {job.work}/convert.json is there, this run was converted before")
+        progress(f"convert: {job.work}/{Snapshot.NAME} is there, this run was converted before")
         return
     aside: dict[str, str] = {}
     for attempt in range(1, ROUNDS + 1):
@@ -139,78 +139,102 @@ def _converted(
         days={} if before is None else before.days,
         waiting=None if before is None else before.waiting,
         counts={**({} if before is None else before.counts), "objects_skipped": len(odd)},
-        skipped=dict(list(odd.items())[:TOLD]),
+        skipped=dict(list(odd.items())[:MAX_NAMED]),
         refused=() if before is None else before.refused,
     )
-    return _extended(spark, storage, job, made, before, old, paths, found) if any(paths.values()) else made
+    if not any(paths.values()):
+        return made
+    built_on = None if before is None or old is None else _Before(before, old)
+    return _extended(spark, storage, job, made, built_on, _New(paths, found))
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a conversion builds on."""
+
+    snapshot: Snapshot
+    rows: DataFrame
+    """All that the snapshot has."""
+
+
+@dataclass(frozen=True)
+class _New:
+    """What a conversion is to read, by topic."""
+
+    paths: Mapping[str, Sequence[str]]
+    """Objects and folders."""
+    listings: Mapping[str, Listing]
+    """What the topic holds."""
+
+    def inputs(self, storage: Any, job: Job, lines: Mapping[str, DataFrame]) -> dict[str, str]:
+        """The objects that ``lines`` are read from, with the MD5 of each."""
+        read = sorted(
+            uri for topic, frame in lines.items() for uri in _files(frame, self.paths[topic], self.listings[topic])
+        )
+        there = {uri: md5 for listing in self.listings.values() for uri, md5 in listing.ours.items()}
+        if not all(uri in there for uri in read):
+            # What Spark has listed counts, and the archive has grown in the meantime.
+            there = objects.md5s(storage, f"{job.archive}/archive")
+        return {uri: there.get(uri, "") for uri in read}
 
 
 def _extended(
-    spark: SparkSession,
-    storage: Any,
-    job: Job,
-    made: Snapshot,
-    before: Snapshot | None,
-    old: DataFrame | None,
-    paths: Mapping[str, Sequence[str]],
-    found: Mapping[str, Listing],
+    spark: SparkSession, storage: Any, job: Job, made: Snapshot, before: _Before | None, new: _New
 ) -> Snapshot:
-    """``made`` with the new objects in it; what it needs is written.
+    """``made`` with the new objects in it; what it needs is written."""
+    lines = {
+        "records": reading.records(spark, job.case, new.paths["records"], new.listings["records"].large),
+        "labels": reading.labels(spark, job.case, new.paths["labels"], new.listings["labels"].large),
+    }
+    inputs = new.inputs(storage, job, lines)
+    progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
+    seen, parts = _parts(job.case, lines["records"], lines["labels"])
+    touched = _written(spark, job, before, parts)
+    counted = {name: value for one in seen for name, value in one.get.items()}
+    refused = [line for topic in TOPICS for line in json.loads(counted.pop(f"{topic}_refused"))]
+    read = replace(made, inputs=inputs, refused=[*refused, *made.refused][:MAX_NAMED])
+    return _counted(spark, job, read, touched, counted)
+
+
+def _written(spark: SparkSession, job: Job, before: _Before | None, new: Sequence[DataFrame]) -> set[str]:
+    """Write the days that the new lines touch, with what was there of them before; which days of ``before`` these are.
 
     Args:
-        old: the rows of ``before``.
-        paths: what to read, by topic.
-        found: what the topics hold.
+        new: the readable lines, of each topic.
     """
-    features = features_ddl(job.case)
-    lines = {
-        "records": reading.records(spark, job.case, paths["records"], found["records"].large),
-        "labels": reading.labels(spark, job.case, paths["labels"], found["labels"].large),
-    }
-    read = sorted(uri for topic, frame in lines.items() for uri in _files(frame, paths[topic], found[topic]))
-    there = {uri: md5 for listing in found.values() for uri, md5 in listing.ours.items()}
-    if not all(uri in there for uri in read):
-        # What Spark has listed counts, and the archive has grown in the meantime.
-        there = objects.md5s(storage, f"{job.archive}/archive")
-    inputs = {uri: there.get(uri, "") for uri in read}
-    progress(f"convert: reading {len(inputs)} objects below {job.archive}/archive")
-    seen, new = _parts(job.case, lines["records"], lines["labels"])
     parts = reduce(DataFrame.union, new)
     touched: set[str] = set()
     try:
-        if before is not None and old is not None:
+        if before is not None:
             # The new lines are needed twice: for the days they touch, and for these days' rows. Each topic's is kept
             # by itself: Spark makes one union of two, and would find none that was kept.
             for frame in new:
                 frame.persist()
-            touched = {
-                row.day
-                for row in old.select("record_id", "dt")
-                .join(parts.select("record_id"), "record_id", "left_semi")
-                .select(expr("CAST(dt AS STRING) AS day"))
-                .union(
-                    parts.where("features IS NOT NULL").select(expr("CAST(CAST(event_time AS DATE) AS STRING) AS day"))
-                )
-                .distinct()
-                .collect()  # days, not data
-            }
-            kept = snapshot.rows(spark, job, before, features, touched).drop("dt")
-            together = parts.unionByName(kept)
-            if before.waiting is not None:
-                together = together.unionByName(snapshot.waiting(spark, job, before, features).drop("dt"))
-        else:
-            together = parts
-        together.createOrReplaceTempView("parts")
+            touched = _touched(before.rows, parts)
+            features = features_ddl(job.case)
+            parts = parts.unionByName(snapshot.rows(spark, job, before.snapshot, features, touched).drop("dt"))
+            if before.snapshot.waiting is not None:
+                parts = parts.unionByName(snapshot.waiting(spark, job, before.snapshot, features).drop("dt"))
+        parts.createOrReplaceTempView("parts")
         spark.sql(JOINED).createOrReplaceTempView("joined")
         spark.sql(WRITTEN).write.mode("overwrite").partitionBy("dt").parquet(job.work)
     finally:
         for frame in new:
             frame.unpersist()
-    counted = {name: value for one in seen for name, value in one.get.items()}
-    refused = [line for topic in TOPICS for line in json.loads(counted.pop(f"{topic}_refused"))]
-    return _counted(
-        spark, job, replace(made, inputs=inputs, refused=[*refused, *made.refused][:TOLD]), touched, counted
-    )
+    return touched
+
+
+def _touched(old: DataFrame, parts: DataFrame) -> set[str]:
+    """The days that have a row of one of ``parts``: those where its record lies, and those where it belongs."""
+    return {
+        row.day
+        for row in old.select("record_id", "dt")
+        .join(parts.select("record_id"), "record_id", "left_semi")
+        .select(expr("CAST(dt AS STRING) AS day"))
+        .union(parts.where("features IS NOT NULL").select(expr("CAST(CAST(event_time AS DATE) AS STRING) AS day")))
+        .distinct()
+        .collect()  # days, not data
+    }
 
 
 def _counted(spark: SparkSession, job: Job, made: Snapshot, touched: set[str], seen: dict[str, int]) -> Snapshot:

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from spark.instruments import instrumented
 from spark.job import Job, exit_code, parse
 from spark.session import start
-from spark.watched import watched
 
 Work = Callable[[Any, Any, Job], None]
 """Takes the session, a storage client and the arguments."""
@@ -38,7 +38,7 @@ def run(unit: str, description: str, load: Callable[[], tuple[Work, Any]], argv:
         failure.clear(storage, job)
         loaded(session, storage, job)
 
-    def told() -> None:
+    def leaving_its_cause() -> None:
         try:
             work()
         except Exception as error:
@@ -46,7 +46,7 @@ def run(unit: str, description: str, load: Callable[[], tuple[Work, Any]], argv:
 
             raise failure.left(storage, job, error) from error
 
-    return exit_code(watched(unit, job, told))
+    return exit_code(instrumented(unit, job, leaving_its_cause))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,10 +32,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 
 from functions.classify.trial import Folder, Trial, room
+from schemas.archive_snapshot import Snapshot
+from schemas.evaluation import Artefact, Evaluation, Segment
 from schemas.file_hash import hash_mismatch, sha256_of
 from schemas.model_manifest import ModelFile, ModelManifest
 from schemas.shapes import model_inputs
 from schemas.told_verdict import ToldVerdict
+from schemas.training_report import TrainingReport
 from spark import metrics, objects, report, snapshot
 from spark.features import scores_ddl
 from spark.fingerprint import code_sha256, versions
@@ -43,13 +46,11 @@ from spark.gate import Evidence, judge
 from spark.golden import sent_again
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
+from spark.instruments import AUC, LOG_LOSS
 from spark.job import Job, JobFailed, progress
-from spark.repeat import INPUTS, Original, original, told
+from spark.repeat import INPUTS, Original, agreement, original
 from spark.served import ServedModel, largest_difference
-from spark.snapshot import Snapshot
-from spark.watched import AUC, LOG_LOSS
 
-EVALUATION = "evaluation.json"
 TYPES = {"json": "application/json", "html": "text/html; charset=utf-8", "md": "text/markdown; charset=utf-8"}
 CONSTANT = "constant"
 """The baseline that always answers the rate of positive labels among the training rows."""
@@ -62,6 +63,31 @@ TRIED_ROWS = 1000
 """So many rows of the window are answered by the function's own code before the verdict."""
 FILES = ("model.onnx", "golden.json", "reasons.onnx")
 """What ``train`` leaves in the model's folder."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the jobs before left of the run."""
+
+    converted: bytes
+    """``convert.json``: the model's folder gets a copy of it."""
+    snapshot: Snapshot
+    """The same, read."""
+    trained: TrainingReport
+    files: Mapping[str, bytes]
+    """:data:`FILES`, by name."""
+
+    @classmethod
+    def load(cls, storage: Any, job: Job) -> "_Run":
+        """Read what is needed of the run.
+
+        Raises:
+            JobFailed: a job before did not run, or not to its end.
+        """
+        converted = _needed(storage, f"{job.work}/{Snapshot.NAME}", "run convert.py first")
+        trained = _needed(storage, f"{job.work}/{TrainingReport.NAME}", "run train.py first")
+        files = {name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in FILES}
+        return cls(converted, Snapshot.from_json(converted), TrainingReport.model_validate_json(trained), files)
 
 
 def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
@@ -77,31 +103,17 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
         progress(f"evaluate: {done} is there, this run was judged before")
         _tell(storage, job, there)
         return
-    converted = _needed(storage, f"{job.work}/convert.json", "run convert.py first")
-    trained = _needed(storage, f"{job.work}/train.json", "run train.py first")
-    files = {name: _needed(storage, f"{job.model}/{name}", "run train.py first") for name in FILES}
-    inputs = snapshot.inputs(storage, job, Snapshot.from_json(converted))
-    seen = objects.read(storage, f"{job.model}/{EVALUATION}")
+    run = _Run.load(storage, job)
+    inputs = snapshot.inputs(storage, job, run.snapshot)
+    seen = objects.read(storage, f"{job.model}/{Evaluation.NAME}")
     if seen is None:
-        with Trial(memory=room(job.instance_mib * 2**20)) as trial:  # its process starts while the models are measured
-            measured = _measured(spark, storage, job, json.loads(converted), json.loads(trained), files, began)
-            profile = measured.inspection.profile.model_dump_json().encode()
-            seen = _encoded(measured.document)
-            evidence, manifest = _folder(converted, inputs, profile, seen)
-            refusal = trial.refusal(job.case, _as_written(job, files, manifest), measured.rows)
-        if refusal is not None:
-            verdict, reasons = judge(replace(measured.evidence, refusal=refusal))
-            seen = _encoded(
-                measured.document
-                | {"manifest": measured.document["manifest"] | {"verdict": verdict.value, "reasons": reasons}}
-            )
-            evidence, manifest = _folder(converted, inputs, profile, seen)
+        evidence, manifest = _judged(spark, storage, job, run, inputs, began)
         # The profile first: where evaluation.json is, it is complete.
-        objects.write_once(storage, f"{job.model}/{PROFILE}", profile)
-        objects.write_once(storage, f"{job.model}/{EVALUATION}", seen)
+        for name in (PROFILE, Evaluation.NAME):
+            objects.write_once(storage, f"{job.model}/{name}", evidence[name])
     else:
         profile = _needed(storage, f"{job.model}/{PROFILE}", "start the run again with a new run id")
-        evidence, manifest = _folder(converted, inputs, profile, seen)
+        evidence, manifest = _folder(run.converted, inputs, profile, seen)
     for name, content in evidence.items():
         objects.write_once(storage, f"{job.model}/{name}", content, TYPES[name.rsplit(".", 1)[1]])
     written = _bytes(manifest)
@@ -114,21 +126,47 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     )
 
 
+def _judged(
+    spark: SparkSession, storage: Any, job: Job, run: _Run, inputs: Mapping[str, Any], began: float
+) -> tuple[dict[str, bytes], ModelManifest]:
+    """Measure the models, try to serve the new one, and judge it.
+
+    Args:
+        inputs: the archive's objects that the run was made of.
+        began: when the job did, by the monotonic clock.
+
+    Returns:
+        As :func:`_folder`.
+    """
+    with Trial(memory=room(job.instance_mib * 2**20)) as trial:  # its process starts while the models are measured
+        measured = _measured(spark, storage, job, run, began)
+        profile = measured.inspection.profile.model_dump_json().encode()
+        seen = measured.document.to_json()
+        evidence, manifest = _folder(run.converted, inputs, profile, seen)
+        refusal = trial.refusal(job.case, _as_written(job, run.files, manifest), measured.rows)
+    if refusal is None:
+        return evidence, manifest
+    verdict, reasons = judge(replace(measured.evidence, refusal=refusal))
+    refused = measured.document.manifest.model_copy(update={"verdict": verdict, "reasons": reasons})
+    seen = measured.document.model_copy(update={"manifest": refused}).to_json()
+    return _folder(run.converted, inputs, profile, seen)
+
+
 def _folder(
     converted: bytes, inputs: Mapping[str, Any], profile: bytes, seen: bytes
 ) -> tuple[dict[str, bytes], ModelManifest]:
     """What tells about the run, by name, and the manifest that lists it."""
-    document = json.loads(seen)
+    document = Evaluation.model_validate_json(seen)
     evidence = {
-        "convert.json": converted,
+        Snapshot.NAME: converted,
         INPUTS: json.dumps(inputs, indent=0, sort_keys=True).encode(),
         PROFILE: profile,
-        EVALUATION: seen,
+        Evaluation.NAME: seen,
         report.REPORT: report.html(document, len(inputs)),
         report.CARD: report.card(document),
     }
     listed = [_listed(name, content) for name, content in evidence.items()]
-    return evidence, ModelManifest.model_validate(document["manifest"] | {"evidence": listed})
+    return evidence, document.manifest.model_copy(update={"evidence": listed})
 
 
 def _bytes(manifest: ModelManifest) -> bytes:
@@ -138,10 +176,6 @@ def _bytes(manifest: ModelManifest) -> bytes:
 def _as_written(job: Job, files: Mapping[str, bytes], manifest: ModelManifest) -> Folder:
     written = _bytes(manifest)
     return Folder(job.model_version, sha256_of(written), {**files, "manifest.json": written})
-
-
-def _encoded(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(_finite(document), indent=1).encode()
 
 
 def _tell(storage: Any, job: Job, manifest: bytes) -> None:
@@ -159,126 +193,203 @@ def _measure(job: Job, manifest: ModelManifest) -> None:
                 gauge.set(value, use_case=job.case.name, model=model, verdict=manifest.verdict.value)
 
 
-def _measured(
-    spark: SparkSession,
-    storage: Any,
-    job: Job,
-    converted: Mapping[str, Any],
-    trained: Mapping[str, Any],
-    files: Mapping[str, bytes],
-    began: float,
-) -> "_Measured":
-    """Everything that is measured, and the verdict on it."""
-    challenger = ServedModel(files["model.onnx"], trained["inputs"], trained["input_kinds"], trained["categories"])
+@dataclass(frozen=True)
+class _Measured:
+    """Everything that was measured, and the verdict on it."""
+
+    inspection: Inspection
+    evidence: Evidence
+    document: Evaluation
+    rows: list[tuple[dict[str, Any], float]]
+    """Some of the window, each with what Spark answered."""
+
+
+def _measured(spark: SparkSession, storage: Any, job: Job, run: _Run, began: float) -> _Measured:
+    """Load the models, score and measure them, and judge the new one.
+
+    Args:
+        began: when the job did, by the monotonic clock.
+    """
     repeated = original(storage, job)
     if repeated is not None:
         job = replace(job, champion=repeated.champion)
-    champion, champions_manifest = _model(storage, job, job.champion)
-    frozen, frozen_name = _predecessor(storage, job, champions_manifest)
-    seed = trained["seed"]
-    parts = math.ceil(trained["rows"]["evaluate"] / WINDOW_ROWS)
+    models = _Models.load(storage, job, run)
     # Side by side: Spark looks at all the data while Python runs and measures the models on the window.
     with ThreadPoolExecutor() as pool:
-        inspected = pool.submit(inspect, spark, storage, job, champions_manifest, trained, converted["counts"])
-        window = read_window(spark, job, 0, parts)
-        matrix = challenger.matrix(window.features)
-        scores = {"challenger": challenger.scored(matrix)}
-        if champion is not None:
-            scores["champion"] = champion.probabilities(window.features)
-        if frozen is not None:
-            scores[FROZEN] = frozen.probabilities(window.features)
-        scores[CONSTANT] = np.full(len(window.target), trained["positive_share"])
-        parity = max(
-            largest_difference(scores["challenger"], window.spark_probability),
-            _golden_difference(job, challenger, json.loads(files["golden.json"])),
-            *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
-        )
-        weights = importance(challenger, matrix, window.target, seed)
-        measured = metrics.compare(window.target, window.days, scores, seed)
-        inputs = model_inputs(job.case)
-        categories = {item.name: window.features[item.name] for item in inputs if item.kind == "category"}
-        segments = metrics.segments(window.target, window.days, scores, categories, seed)
+        inspected = pool.submit(inspect, spark, storage, job, models.champions_manifest, run.trained)
+        scored = _scored(spark, job, run, models)
+        results = _results(job, run, models, scored)
         inspection = inspected.result()
     evidence = replace(
-        _evidence(measured, window, parity),
-        frozen=frozen_name,
-        segments=segments,
+        _evidence(results.metrics, scored.window, scored.parity),
+        frozen=models.frozen_name,
+        segments=results.segments,
         checks=inspection.checks,
-        artefact_bytes=len(files["model.onnx"]),
-        artefact_milliseconds=challenger.milliseconds(matrix),
-        repeats=None if repeated is None else _agreement(storage, job, repeated, files["model.onnx"], window, scores),
+        artefact_bytes=len(models.challenger.artefact),
+        artefact_milliseconds=models.challenger.milliseconds(scored.matrix),
+        repeats=None if repeated is None else _agreement(storage, job, repeated, scored, models.challenger.artefact),
     )
-    verdict, reasons = judge(evidence)
-    counts = converted["counts"]
-    manifest = ModelManifest(
+    found = _Findings(models, scored, results, inspection, evidence)
+    manifest = _manifest(spark, job, run, found, began)
+    return _Measured(inspection, evidence, _document(job, run, found, manifest), _rows(job, scored.window))
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models that are measured on the window, each as it is, or would be, served."""
+
+    challenger: ServedModel
+    champion: ServedModel | None
+    champions_manifest: ModelManifest | None
+    frozen: ServedModel | None
+    frozen_name: str | None
+    """``model_version`` of the champion's predecessor."""
+
+    @classmethod
+    def load(cls, storage: Any, job: Job, run: _Run) -> "_Models":
+        """The run's own model, the champion, and its predecessor.
+
+        Raises:
+            JobFailed: a file of the champion is not there, or not what its manifest says.
+        """
+        trained = run.trained
+        challenger = ServedModel(run.files["model.onnx"], trained.inputs, trained.input_kinds, trained.categories)
+        champion, champions_manifest = _model(storage, job, job.champion)
+        frozen, frozen_name = _predecessor(storage, job, champions_manifest)
+        return cls(challenger, champion, champions_manifest, frozen, frozen_name)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The window, and what each model says of it."""
+
+    window: "Window"
+    matrix: np.ndarray
+    """The window as the challenger's artefact takes it: rows by inputs."""
+    scores: Mapping[str, np.ndarray]
+    """Probability of the positive label, by model, a value for each row."""
+    parity: float
+    """Largest difference between the artefact and Spark, over the golden rows and every row of the window."""
+
+
+def _scored(spark: SparkSession, job: Job, run: _Run, models: _Models) -> _Scored:
+    """Read the window, and have each model answer it."""
+    parts = math.ceil(run.trained.rows.evaluate / WINDOW_ROWS)
+    challenger = models.challenger
+    window = read_window(spark, job, 0, parts)
+    matrix = challenger.matrix(window.features)
+    scores = {"challenger": challenger.scored(matrix)}
+    if models.champion is not None:
+        scores["champion"] = models.champion.probabilities(window.features)
+    if models.frozen is not None:
+        scores[FROZEN] = models.frozen.probabilities(window.features)
+    scores[CONSTANT] = np.full(len(window.target), run.trained.positive_share)
+    parity = max(
+        largest_difference(scores["challenger"], window.spark_probability),
+        _golden_difference(job, challenger, json.loads(run.files["golden.json"])),
+        *(_difference(challenger, read_window(spark, job, part, parts)) for part in range(1, parts)),
+    )
+    return _Scored(window, matrix, scores, parity)
+
+
+@dataclass(frozen=True)
+class _Results:
+    """How good the models are on the window."""
+
+    importance: Mapping[str, float]
+    """Of each input; :mod:`spark.importance`."""
+    metrics: Mapping[str, Mapping[str, float]]
+    """By model; :func:`spark.metrics.compare`."""
+    segments: Sequence[Segment]
+
+
+def _results(job: Job, run: _Run, models: _Models, scored: _Scored) -> _Results:
+    """Measure what the models said."""
+    window, seed = scored.window, run.trained.seed
+    weights = importance(models.challenger, scored.matrix, window.target, seed)
+    measured = metrics.compare(window.target, window.days, scored.scores, seed)
+    categories = {item.name: window.features[item.name] for item in model_inputs(job.case) if item.kind == "category"}
+    return _Results(weights, measured, metrics.segments(window.target, window.days, scored.scores, categories, seed))
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What the verdict and the report are made of."""
+
+    models: _Models
+    scored: _Scored
+    results: _Results
+    inspection: Inspection
+    evidence: Evidence
+
+
+def _manifest(spark: SparkSession, job: Job, run: _Run, found: _Findings, began: float) -> ModelManifest:
+    """The manifest, with the verdict and without its list of evidence."""
+    trained, counts = run.trained, run.snapshot.counts
+    verdict, reasons = judge(found.evidence)
+    return ModelManifest(
         run_id=job.run_id,
         model_version=job.model_version,
         use_case=job.case.name,
         trained_at=datetime.now(UTC).replace(microsecond=0),
-        seed=seed,
-        threshold=trained["threshold"],
-        inputs=trained["inputs"],
-        input_kinds=trained["input_kinds"],
-        categories=trained["categories"],
-        files=[_listed(name, content) for name, content in files.items()],
+        seed=trained.seed,
+        threshold=trained.threshold,
+        inputs=trained.inputs,
+        input_kinds=trained.input_kinds,
+        categories=trained.categories,
+        files=[_listed(name, content) for name, content in run.files.items()],
         rows={
-            **trained["rows"],
-            "evaluate": len(window.target),
-            "window": trained["rows"]["evaluate"],
+            "evaluate": len(found.scored.window.target),
+            "train": trained.rows.train,
+            "window": trained.rows.evaluate,
             "unlabelled": counts["unlabelled"],
             "corrupt": counts["records_corrupt"] + counts["labels_corrupt"],
             "duplicates": counts["duplicates"],
         },
-        windows=trained["windows"],
+        windows=trained.windows.as_text(),
         parameters={
-            **trained["parameters"],
-            "data": f"{job.work}/convert.json",
+            **trained.parameters,
+            "data": f"{job.work}/{Snapshot.NAME}",
             "checks": job.limits.model_dump(),
         },
         versions=versions(spark.version),
         code_sha256=code_sha256(),
-        metrics={"champion": None, FROZEN: None} | measured,
-        checks=inspection.checks,
-        parity_max_abs_diff=parity,
+        metrics={"champion": None, FROZEN: None, **found.results.metrics},
+        checks=found.inspection.checks,
+        parity_max_abs_diff=found.scored.parity,
         champion=None if job.champion is None else job.champion.removeprefix("models/"),
         like=None if job.like is None else job.like.removeprefix("models/"),
         verdict=verdict,
         reasons=reasons,
         seconds={
-            "convert": converted["seconds"],
-            "train": trained["seconds"],
+            "convert": run.snapshot.seconds,
+            "train": trained.seconds,
             "evaluate": round(time.monotonic() - began, 3),
         },
     )
-    shown = {name: scores[name] for name in ("challenger", "champion", FROZEN) if name in scores}
-    document = {
-        "manifest": manifest.model_dump(mode="json"),
-        "labels": list(job.case.labels),
-        "counts": counts,
-        "artefact": {"bytes": evidence.artefact_bytes, "milliseconds": evidence.artefact_milliseconds},
-        "usual_rate": trained["positive_share"],
-        "rate": float(window.target.mean()),
-        "frozen": frozen_name,
-        "reliability": {name: metrics.reliability(window.target, column) for name, column in shown.items()},
-        "curves": {name: metrics.curves(window.target, column) for name, column in shown.items()},
-        "by_day": metrics.by_day(window.target, window.days, shown),
-        "segments": [asdict(segment) for segment in segments],
-        "importance": weights,
-        "drift": inspection.drift,
-        "drift_against": inspection.drift_against,
-        "champion": None if champions_manifest is None else champions_manifest.model_dump(mode="json"),
-    }
-    return _Measured(inspection, evidence, document, _rows(job, window))
 
 
-@dataclass(frozen=True)
-class _Measured:
-    inspection: Inspection
-    evidence: Evidence
-    document: dict[str, Any]
+def _document(job: Job, run: _Run, found: _Findings, manifest: ModelManifest) -> Evaluation:
     """The content of ``evaluation.json``."""
-    rows: list[tuple[dict[str, Any], float]]
-    """Some of the window, each with what Spark answered."""
+    window, scores, evidence = found.scored.window, found.scored.scores, found.evidence
+    shown = {name: scores[name] for name in ("challenger", "champion", FROZEN) if name in scores}
+    return Evaluation(
+        manifest=manifest,
+        labels=list(job.case.labels),
+        counts=dict(run.snapshot.counts),
+        artefact=Artefact(bytes=evidence.artefact_bytes, milliseconds=evidence.artefact_milliseconds),
+        usual_rate=run.trained.positive_share,
+        rate=float(window.target.mean()),
+        frozen=found.models.frozen_name,
+        reliability={name: metrics.reliability(window.target, column) for name, column in shown.items()},
+        curves={name: metrics.curves(window.target, column) for name, column in shown.items()},
+        by_day=metrics.by_day(window.target, window.days, shown),
+        segments=list(found.results.segments),
+        importance=dict(found.results.importance),
+        drift=found.inspection.drift,
+        drift_against=found.inspection.drift_against,
+        champion=found.models.champions_manifest,
+    )
 
 
 @dataclass(frozen=True)
@@ -369,14 +480,12 @@ def _predecessor(storage: Any, job: Job, champion: ModelManifest | None) -> tupl
     return model, champion.champion
 
 
-def _agreement(
-    storage: Any, job: Job, repeated: Original, artefact: bytes, window: Window, scores: Mapping[str, np.ndarray]
-) -> str:
+def _agreement(storage: Any, job: Job, repeated: Original, scored: _Scored, artefact: bytes) -> str:
     """How well this run agrees with the one that it repeats, for a person."""
     model, _ = _model(storage, job, job.like)
     assert model is not None
-    difference = largest_difference(model.probabilities(window.features), scores["challenger"])
-    return told(repeated, model.artefact == artefact, difference)
+    difference = largest_difference(model.probabilities(scored.window.features), scored.scores["challenger"])
+    return agreement(repeated, model.artefact == artefact, difference)
 
 
 def _needed(storage: Any, uri: str, advice: str) -> bytes:
@@ -388,15 +497,6 @@ def _needed(storage: Any, uri: str, advice: str) -> bytes:
 
 def _listed(name: str, content: bytes) -> ModelFile:
     return ModelFile(name=name, sha256=sha256_of(content), bytes=len(content))
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with None for what is no number: JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _difference(model: ServedModel, window: Window) -> float:

@@ -26,22 +26,34 @@ from spark.job import JobFailed
 from spark.rates import Part, Table
 
 BRANCH_LEQ = 0
+"""Mode of a node: the true branch is for values up to and including the split. The operator's numbers are from
+https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsemble.html."""
 BRANCH_LT = 1
+"""Mode of a node: the true branch is for values below the split."""
 BRANCH_MEMBER = 6
+"""Mode of a node: the true branch is for values that are in the node's set."""
 SUM = 1
+"""Aggregate function of the operator: an output is the sum of what its trees give."""
 IR_VERSION = 9
+"""Version of ONNX's file format."""
 OPSET = 21
+"""Version of the standard operators. It came with version 10 of the format, of which this graph needs nothing."""
 ML_OPSET = 5
+"""Version of the operators of ``ai.onnx.ml``; the first with ``TreeEnsemble``, and so with trees in double."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a tree: a leaf if ``feature`` is negative."""
+    """One node of a tree."""
 
     feature: int
+    """Place of the column that it splits; negative: it is a leaf."""
     prediction: float
+    """What the tree adds to the margin if the node is a leaf."""
     left: int
+    """Place of the left child in its tree; negative at a leaf."""
     right: int
+    """Place of the right child in its tree; negative at a leaf."""
     threshold: float | None
     """Rows with a value up to and including this go left; None at a categorical split."""
     members: tuple[float, ...]
@@ -52,18 +64,21 @@ class Node:
 
 @dataclass(frozen=True)
 class Forest:
-    """A trained GBT: each tree's nodes (the root first), and its weight."""
+    """A trained GBT: its margin is the sum over the trees of weight times what the tree predicts."""
 
     trees: list[list[Node]]
+    """Each tree's nodes, the root first."""
     weights: list[float]
+    """Of each tree."""
     inputs: int
+    """Number of columns of the vector that it was trained on."""
 
 
 def read_forest(model: GBTClassificationModel) -> Forest:
-    """The model's trees.
+    """Read the model's trees from Spark.
 
     Raises:
-        JobFailed: it is another kind of model.
+        JobFailed: the model is of another kind.
     """
     if not isinstance(model, GBTClassificationModel):
         raise JobFailed(f"{type(model).__name__} is no GBTClassificationModel; the exporter knows no other model")
@@ -192,14 +207,22 @@ class _Ensemble:
 
 
 def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[Table]) -> bytes:
-    """The artefact: input ``features`` double [N, inputs], output ``probability`` double [N, 1].
+    """Write the model as ONNX: input ``features`` double [N, inputs], output ``probability`` double [N, 1].
 
     The same arguments give the same bytes. The graph has few nodes, because for a single record each costs as much
     as ten trees.
 
     Args:
-        direct: which of the inputs the forest sees, in its order.
+        forest: trained on columns ``[*direct, *rates]``.
+        inputs: number of the model's inputs.
+        direct: places of those inputs that the forest sees, in its order.
         rates: what it sees after them; the artefact holds them.
+
+    Returns:
+        The serialized ``ModelProto``.
+
+    Raises:
+        onnx.checker.ValidationError: the graph is not valid ONNX, which is a bug.
     """
     # The operator sees every input, then the rates: to pick those that the forest was trained on would be a node more.
     columns = [*direct, *range(inputs, inputs + len(rates))]
@@ -207,7 +230,9 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
     ensemble = _Ensemble(BRANCH_LEQ, missing_goes_left=1)
     for tree, weight in zip(forest.trees, forest.weights, strict=True):
         nodes = [replace(node, feature=columns[node.feature]) if node.feature >= 0 else node for node in tree]
-        # Spark: probability = 1 / (1 + exp(-2 * margin)). A double doubles without rounding, and so does their sum.
+        # Spark: probability = 1 / (1 + exp(-2 * margin)), as computeProbability of LogLoss has it
+        # (https://github.com/apache/spark/blob/v3.5.9/mllib/src/main/scala/org/apache/spark/mllib/tree/loss/LogLoss.scala).
+        # A double doubles without rounding, and so does their sum.
         ensemble.add(nodes, 2 * weight)
     graph = helper.make_graph(
         [
@@ -230,7 +255,13 @@ def to_onnx(forest: Forest, inputs: int, direct: Sequence[int], rates: Sequence[
 
 
 def columns_of(direct: Sequence[int], rates: Sequence[Table]) -> tuple[list[Any], list[Any]]:
-    """Nodes and constants that turn ``features`` into the forest's ``columns``."""
+    """Nodes and constants that turn ``features``, double [N, inputs], into the forest's ``columns``, double
+    [N, len(direct) + len(rates)].
+
+    Args:
+        direct: places of those inputs that the forest sees, in its order.
+        rates: what it sees after them.
+    """
     plain = "plain" if rates else "columns"
     seen = helper.make_tensor("direct", TensorProto.INT64, [len(direct)], list(direct))
     return [

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.evaluation import Segment
 from schemas.model_manifest import DataCheck, Verdict
-from spark.metrics import Segment
 
 PARITY = 1e-9
 """The served artefact may differ from Spark by at most this, in probability, on any row."""

@@ -1,6 +1,5 @@
 """Looks at the data of a run: profile, drift and checks, out of one pass over the converted records."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -10,14 +9,17 @@ import numpy as np
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 
+from schemas.archive_snapshot import Snapshot
+from schemas.evaluation import InputDrift
 from schemas.file_hash import hash_mismatch
 from schemas.model_manifest import DataCheck, ModelManifest
-from schemas.profile import DataProfile
-from schemas.shapes import model_inputs
+from schemas.profile import Bins, DataProfile
+from schemas.shapes import ModelInput, model_inputs
+from schemas.training_report import TrainingReport
 from spark import objects, snapshot
 from spark.checks import Seen, check
 from spark.day_counts import YEAR, Counts, Wanted, as_profile, choose_bins, count
-from spark.drift import drifts
+from spark.drift import Drift, drifts
 from spark.features import features_ddl
 from spark.job import Job, JobFailed
 
@@ -32,37 +34,77 @@ class Inspection:
     profile: DataProfile
     """Of the training window: what the next run's drift is measured against."""
     checks: list[DataCheck]
-    drift: dict[str, dict[str, Any]]
-    """For each input: ``index``, ``p_value``, whether it is ``judged``, the names of the bins, and the shares of the
-    ``reference`` and of the ``current`` window in them."""
+    drift: dict[str, InputDrift]
+    """For each input."""
     drift_against: str
+    """What the drift is measured against, for a person."""
 
 
 def inspect(
-    spark: SparkSession,
-    storage: Any,
-    job: Job,
-    champion: ModelManifest | None,
-    trained: Mapping[str, Any],
-    counts: Mapping[str, int],
+    spark: SparkSession, storage: Any, job: Job, champion: ModelManifest | None, trained: TrainingReport
 ) -> Inspection:
     """Look at the converted data of this run, next to what the champion was trained on.
-
-    Args:
-        trained: ``train.json``.
-        counts: of ``convert.json``: over all that was ever read.
 
     Raises:
         JobFailed: the champion's profile is not what its manifest says, or its counts are gone.
     """
-    inputs = model_inputs(job.case)
     converted = snapshot.read(storage, job, job.run_id)
     assert converted is not None, "convert.json was read before"
     rows = snapshot.rows(spark, job, converted, features_ddl(job.case))
-    newest_from = date.fromisoformat(trained["windows"]["evaluate_from"])
-    newest_to = date.fromisoformat(trained["windows"]["evaluate_to"])
-    first = max(date.fromisoformat(trained["windows"]["train_from"]), newest_from - timedelta(days=YEAR))
-    bins = choose_bins(_between(rows, first, newest_from - timedelta(days=1)), inputs, trained["categories"])
+    days = _counted(storage, job, champion, trained, rows)
+    compared = _compared(days, champion)
+    drift = drifts(compared.before, compared.now, trained.seed, job.limits.drift_false_alarms)
+    read = _read_since(storage, job, champion, converted.counts)
+    seen = Seen(
+        lines=read["records_lines"] + read["labels_lines"],
+        corrupt=read["records_corrupt"] + read["labels_corrupt"],
+        readable=read["records_readable"],
+        duplicates=read["duplicates"],
+        inputs=model_inputs(job.case),
+        stored=snapshot.stored(spark, job, converted),
+        newest_from=trained.windows.evaluate_from,
+        usual=days.usual,
+        newest=days.newest,
+        drift=drift,
+        drift_against=compared.against,
+        refused=converted.refused,
+        skipped=converted.counts.get("objects_skipped", 0),
+    )
+    return Inspection(
+        profile=as_profile(days.first, days.bins, days.usual),
+        checks=check(seen, job.limits),
+        drift={item.name: _drift(item, drift[item.name], days, compared) for item in seen.inputs},
+        drift_against=compared.against,
+    )
+
+
+@dataclass(frozen=True)
+class _Days:
+    """The records of each day by bins, of this run's own and of the champion's."""
+
+    first: date
+    """The first day that is counted."""
+    bins: Mapping[str, Bins]
+    """This run's own, by input."""
+    comparable: Mapping[str, Bins]
+    """The champion's, of those inputs that it has, too, and of the same kind."""
+    reference: DataProfile | None
+    """The champion's."""
+    usual: Counts
+    """The days before the evaluation window, by this run's bins, with the labels."""
+    newest: Counts
+    """The evaluation window, likewise."""
+    newest_comparable: Counts
+    """The evaluation window by the champion's bins."""
+
+
+def _counted(storage: Any, job: Job, champion: ModelManifest | None, trained: TrainingReport, rows: DataFrame) -> _Days:
+    """Count the rows of the last year up to the evaluation window's end, by day and bin."""
+    windows = trained.windows
+    newest_from = windows.evaluate_from
+    first = max(windows.train_from, newest_from - timedelta(days=YEAR))
+    known = _between(rows, first, newest_from - timedelta(days=1))
+    bins = choose_bins(known, model_inputs(job.case), trained.categories)
 
     reference = _champions_profile(storage, job, champion)
     comparable = (
@@ -74,53 +116,52 @@ def inspect(
             if name in reference.bins and reference.bins[name].kind == bins[name].kind
         }
     )
-    days = (newest_to - first).days + 1
+    days = (windows.evaluate_to - first).days + 1
     (own, champions), labels = count(
         rows, job.case, first, days, [Wanted(bins, first), Wanted(comparable, newest_from)]
     )
     split = (newest_from - first).days
-    usual = {name: table[:split] for name, table in {**own, **labels}.items()}
-    newest = {name: table[split:] for name, table in {**own, **labels}.items()}
-
-    against = "the training window"
-    before: Counts = {name: usual[name] for name in bins}
-    now: Counts = {name: newest[name] for name in bins}
-    if reference is not None:
-        against = f"the training window of the champion {champion.model_version if champion else ''}".strip()
-        before |= {name: np.array(reference.counts[name]) for name in comparable}
-        now |= {name: champions[name][split:] for name in comparable}
-    drift = drifts(before, now, trained["seed"], job.limits.drift_false_alarms)
-    read = _read_since(storage, job, champion, counts)
-    seen = Seen(
-        lines=read["records_lines"] + read["labels_lines"],
-        corrupt=read["records_corrupt"] + read["labels_corrupt"],
-        readable=read["records_readable"],
-        duplicates=read["duplicates"],
-        inputs=inputs,
-        stored=snapshot.stored(spark, job, converted),
-        newest_from=newest_from,
-        usual=usual,
-        newest=newest,
-        drift=drift,
-        drift_against=against,
-        refused=converted.refused,
-        skipped=converted.counts.get("objects_skipped", 0),
+    return _Days(
+        first=first,
+        bins=bins,
+        comparable=comparable,
+        reference=reference,
+        usual={name: table[:split] for name, table in {**own, **labels}.items()},
+        newest={name: table[split:] for name, table in {**own, **labels}.items()},
+        newest_comparable={name: table[split:] for name, table in champions.items()},
     )
-    return Inspection(
-        profile=as_profile(first, bins, usual),
-        checks=check(seen, job.limits),
-        drift={
-            item.name: {
-                "index": drift[item.name].index,
-                "p_value": drift[item.name].p_value,
-                "judged": not item.drifts,
-                "bins": (comparable.get(item.name) or bins[item.name]).names(),
-                "reference": _shares(before[item.name]),
-                "current": _shares(now[item.name]),
-            }
-            for item in inputs
-        },
-        drift_against=against,
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What drift is measured between: for each input, two tables of days by the same bins."""
+
+    before: Counts
+    now: Counts
+    against: str
+    """What ``before`` is, for a person."""
+
+
+def _compared(days: _Days, champion: ModelManifest | None) -> _Compared:
+    """The newest window next to what the champion was trained on; what that does not have, next to the days before."""
+    before: Counts = {name: days.usual[name] for name in days.bins}
+    now: Counts = {name: days.newest[name] for name in days.bins}
+    if days.reference is None:
+        return _Compared(before, now, "the training window")
+    before |= {name: np.array(days.reference.counts[name]) for name in days.comparable}
+    now |= {name: days.newest_comparable[name] for name in days.comparable}
+    version = champion.model_version if champion else ""
+    return _Compared(before, now, f"the training window of the champion {version}".strip())
+
+
+def _drift(item: ModelInput, moved: Drift, days: _Days, compared: _Compared) -> InputDrift:
+    return InputDrift(
+        index=moved.index,
+        p_value=moved.p_value,
+        judged=not item.drifts,
+        bins=(days.comparable.get(item.name) or days.bins[item.name]).names(),
+        reference=_shares(compared.before[item.name]),
+        current=_shares(compared.now[item.name]),
     )
 
 
@@ -133,11 +174,11 @@ def _read_since(storage: Any, job: Job, champion: ModelManifest | None, counts: 
     small share. All of it without a champion, or where fewer lines are left than it had."""
     if champion is None:
         return counts
-    uri = f"{job.models}/models/{champion.model_version}/convert.json"
+    uri = f"{job.models}/models/{champion.model_version}/{Snapshot.NAME}"
     content = objects.read(storage, uri)
     if content is None:
         raise JobFailed(f"{uri} is not there; restore it from the bucket's versions")
-    before = json.loads(content)["counts"]
+    before = Snapshot.counts_of(content)
     since = {name: counts[name] - before.get(name, 0) for name in READ}
     return since if since["records_lines"] > 0 and min(since.values()) >= 0 else counts
 

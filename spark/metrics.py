@@ -9,28 +9,59 @@ Everything here is numpy on the driver: the evaluation window is one label, one 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from schemas.evaluation import CalibrationBin, Curves, DayMeasures, MeasuredDay, Segment
+
 RESAMPLES = 400
+"""Number of resamples from which an interval is read. A segment, of which only the standard error is needed, gets a
+quarter."""
 LEVEL = 0.95
+"""Share of the resamples that lie within an interval; its bounds are their quantiles (a percentile interval:
+https://docs.scipy.org/doc/scipy/reference/generated/scipy.stats.bootstrap.html)."""
 MEASURES = ("auc", "pr_auc", "log_loss", "brier", "calibration_error")
+"""Names of the measures, in the order of every array that has one place for each.
+
+- ``auc``: area under the ROC curve, 0 to 1; 0.5 is chance. See :func:`auc`.
+- ``pr_auc``: average precision, 0 to 1; chance is the share of positive labels. The sum of the precision at each
+  threshold, weighted by the recall gained there, without interpolation:
+  https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score.html
+- ``log_loss``: mean of -ln(probability that was given to the label that came), 0 or more, in nats. Probabilities are
+  cut to 1e-15 from 0 and from 1: a single certain mistake would else be infinite.
+- ``brier``: mean squared difference of probability and label, 0 to 1.
+- ``calibration_error``: mean over :data:`CALIBRATION_BINS` of the difference between mean probability and share of
+  positive labels, weighted by rows, 0 to 1. Equation 3 of https://arxiv.org/abs/1706.04599, for the probability of the
+  positive label in place of the confidence in the answer.
+
+Of the first two more is better, of the others less. ``lunation/scoring.py`` has the same measures for answers that were
+served; a test holds the two equal.
+"""
 CALIBRATION_BINS = 10
-"""Bins of probability, as wide as each other."""
+"""Number of bins that 0 to 1 is cut into, each as wide as the others."""
 OTHERS = "all others"
+"""Name of the segment for all but the most frequent values of a category."""
 CURVE_POINTS = 101
+"""Limit, in points, for each curve of the report."""
 
 
 def compare(
     target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Measure each of ``scores`` (probabilities by name): every one of ``MEASURES`` with the bounds of its interval.
+    """Measure several models on the same rows.
 
-    With a ``challenger``, what it gains on each of the others too, paired: ``difference`` on the ``champion``,
-    ``difference_<name>`` on another. A positive AUC and a negative loss are better. ``target`` is 0 or 1, for at least
-    one row. A window with one class has no AUC: it is NaN.
+    Args:
+        target: [rows], 1.0 where the label is the positive one, else 0.0; at least one row.
+        days: [rows], each row's day, by which resamples are drawn.
+        scores: by model, [rows], the probability of the positive label.
+        seed: of the draws. The same arguments give the same figures.
+
+    Returns:
+        By model: its ``rows``, and each of :data:`MEASURES` by name with the bounds of its interval, ``<name>_low`` and
+        ``<name>_high``. Where ``scores`` has a ``challenger``, also by how much it is above each of the others, on the
+        same draws: ``difference`` for the ``champion``, ``difference_<model>`` for another; there a positive AUC and a
+        negative loss are better. What needs both classes is NaN where the window has one.
     """
     day_of, draws = _days_drawn(days, seed)
     curves = {name: _Curve(target, probabilities, day_of) for name, probabilities in scores.items()}
@@ -46,26 +77,6 @@ def compare(
     return result
 
 
-@dataclass(frozen=True)
-class Segment:
-    """The rows of one value of a category, and how challenger and champion do on them."""
-
-    feature: str
-    value: str
-    rows: int
-    positives: int
-    auc: float
-    champion_auc: float | None
-    auc_gain: float | None
-    auc_gain_error: float | None
-    """Standard error of the gain over days; None where there is no champion, or a class is missing on many days."""
-    log_loss: float
-    champion_log_loss: float | None
-    mean_score: float
-    rate: float
-    """Share of positive labels."""
-
-
 def segments(
     target: np.ndarray,
     days: Sequence[object],
@@ -74,7 +85,19 @@ def segments(
     seed: int,
     top: int = 5,
 ) -> list[Segment]:
-    """Each category's ``top`` most frequent values and the rest together; those with both classes only."""
+    """Measure challenger and champion on each category's most frequent values, and on all others together.
+
+    Args:
+        target: [rows], 1.0 or 0.0.
+        days: [rows], each row's day.
+        scores: by model, [rows], probabilities; of the ``challenger``, and of the ``champion`` if there is one.
+        columns: by category, [rows], its values; None is missing, and a value of its own.
+        seed: of the draws that the standard errors come from.
+        top: how many values of a category are looked at one by one.
+
+    Returns:
+        Those segments that have both classes, by category, the most frequent value first.
+    """
     found = []
     for feature, values in columns.items():
         texts = np.array(["missing" if value is None else str(value) for value in values], dtype=object)
@@ -128,54 +151,86 @@ def _segment(
 
 
 def auc(target: np.ndarray, probabilities: np.ndarray) -> float:
-    """The share of pairs of one row of each class that are in order, a tie counting half; NaN with one class."""
+    """Area under the ROC curve: the share of pairs of one row of each class that are in order, a tie counting half.
+
+    That it is this share: Hanley and McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747.
+
+    Args:
+        target: [rows], 1.0 or 0.0.
+        probabilities: [rows].
+
+    Returns:
+        0 to 1; NaN without rows of both classes.
+    """
     curve = _Curve(target, probabilities, np.zeros(len(target), dtype=int))
     return float(curve.ranking(np.ones((1, 1)))[0, 0])
 
 
-def reliability(target: np.ndarray, probabilities: np.ndarray) -> list[dict[str, float]]:
-    """For each bin of probability that has rows: how many, the mean probability, and the share that was positive."""
+def reliability(target: np.ndarray, probabilities: np.ndarray) -> list[CalibrationBin]:
+    """The reliability diagram: what was said against what came, in each of :data:`CALIBRATION_BINS` that has rows.
+
+    Args:
+        target: [rows], 1.0 or 0.0.
+        probabilities: [rows].
+    """
     bins = _calibration_bin(probabilities)
     return [
-        {
-            "rows": int(mask.sum()),
-            "probability": float(probabilities[mask].mean()),
-            "rate": float(target[mask].mean()),
-        }
+        CalibrationBin(
+            rows=int(mask.sum()),
+            probability=float(probabilities[mask].mean()),
+            rate=float(target[mask].mean()),
+        )
         for mask in (bins == place for place in range(CALIBRATION_BINS))
         if mask.any()
     ]
 
 
-def curves(target: np.ndarray, probabilities: np.ndarray) -> dict[str, list[list[float]]]:
-    """ROC (false, true positive rate) and precision against recall, thinned to about a hundred points each."""
+def curves(target: np.ndarray, probabilities: np.ndarray) -> Curves:
+    """ROC, from (0, 0) on, and precision against recall, each thinned to :data:`CURVE_POINTS`.
+
+    Args:
+        target: [rows], 1.0 or 0.0.
+        probabilities: [rows]; rows of equal probability are one point.
+
+    Returns:
+        Both empty where one class is missing.
+    """
     order = np.argsort(-probabilities, kind="stable")
     hits = np.cumsum(target[order])
     ends = np.flatnonzero(np.r_[np.diff(probabilities[order]) != 0, True])
     positives, negatives = hits[-1], len(target) - hits[-1]
     if positives == 0 or negatives == 0:
-        return {"roc": [], "precision_recall": []}
+        return Curves(roc=[], precision_recall=[])
     true, false = hits[ends], ends + 1 - hits[ends]
     roc = _thinned(np.r_[0, false / negatives], np.r_[0, true / positives])
-    return {"roc": roc, "precision_recall": _thinned(true / positives, true / (ends + 1))}
+    return Curves(roc=roc, precision_recall=_thinned(true / positives, true / (ends + 1)))
 
 
-def by_day(target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Each day's rows, share of positives, and AUC and log-loss of each model (None without both classes)."""
+def by_day(target: np.ndarray, days: Sequence[object], scores: Mapping[str, np.ndarray]) -> list[MeasuredDay]:
+    """Measure each model on each day by itself.
+
+    Args:
+        target: [rows], 1.0 or 0.0.
+        days: [rows], each row's day.
+        scores: by model, [rows], probabilities; of ``challenger``, and of ``champion`` and ``frozen`` if there are any.
+
+    Returns:
+        A row for each day, the first one first. AUC is None where a class is missing.
+    """
     names, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
     found = []
     for place, day in enumerate(names):
         mask = day_of == place
-        row: dict[str, Any] = {"day": str(day), "rows": int(mask.sum()), "rate": float(target[mask].mean())}
-        for name, probabilities in scores.items():
-            curve = _Curve(target[mask], probabilities[mask], np.zeros(int(mask.sum()), dtype=int))
-            values = dict(zip(MEASURES, curve.measure(np.ones((1, 1)))[0], strict=True))
-            row[name] = {
-                measure: None if np.isnan(values[measure]) else float(values[measure])
-                for measure in ("auc", "log_loss")
-            }
-        found.append(row)
+        models = {name: _day_measures(target[mask], probabilities[mask]) for name, probabilities in scores.items()}
+        found.append(MeasuredDay(day=str(day), rows=int(mask.sum()), rate=float(target[mask].mean()), **models))
     return found
+
+
+def _day_measures(target: np.ndarray, probabilities: np.ndarray) -> DayMeasures:
+    curve = _Curve(target, probabilities, np.zeros(len(target), dtype=int))
+    values = dict(zip(MEASURES, curve.measure(np.ones((1, 1)))[0], strict=True))
+    known = {name: None if np.isnan(values[name]) else float(values[name]) for name in ("auc", "log_loss")}
+    return DayMeasures(**known)
 
 
 class _Curve:
@@ -200,13 +255,27 @@ class _Curve:
         self._gap = gap.reshape(days, CALIBRATION_BINS)
 
     def measure(self, draws: np.ndarray) -> np.ndarray:
-        """``MEASURES`` for each draw (a row of ``draws``: how often each day is in it)."""
+        """All measures, for each draw.
+
+        Args:
+            draws: [draws, days], how often each day is in the draw.
+
+        Returns:
+            [draws, measures], in the order of :data:`MEASURES`.
+        """
         rows = draws @ self._rows
         sums = np.stack([draws @ self._loss, draws @ self._brier, np.abs(draws @ self._gap).sum(axis=1)], axis=1)
         return np.hstack([self.ranking(draws), sums / rows[:, None]])
 
     def ranking(self, draws: np.ndarray) -> np.ndarray:
-        """AUC and average precision (the precision at each step, weighted by the recall gained there) of each draw."""
+        """AUC and average precision, for each draw.
+
+        Args:
+            draws: [draws, days], how often each day is in the draw.
+
+        Returns:
+            [draws, 2]; NaN where the draw lacks what the measure needs.
+        """
         found = np.empty((len(draws), 2))
         for place, draw in enumerate(draws):
             weights = draw[self._day_of]
@@ -239,7 +308,7 @@ def _calibration_bin(probabilities: np.ndarray) -> np.ndarray:
 def _days_drawn(
     days: Sequence[object] | np.ndarray, seed: int, draws: int = RESAMPLES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's day as a number, and how often each day is in each draw."""
+    """Each row's day as a number, [rows], and how often each day is in each draw, [draws, days]."""
     _, day_of = np.unique(np.asarray(days, dtype=str), return_inverse=True)
     number = int(day_of.max()) + 1
     generator = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ def pinned(original: Original, found: Mapping[str, str], odd: Container[str], fo
     return sorted(wanted)
 
 
-def told(original: Original, same_bytes: bool, difference: float) -> str:
+def agreement(original: Original, same_bytes: bool, difference: float) -> str:
     """How well the repetition agrees, and if it does not, what was not the same."""
     version = original.manifest.model_version
     if same_bytes:

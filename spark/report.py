@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from schemas.evaluation import Evaluation, InputDrift
 from schemas.manifest_diff import differences
-from schemas.model_manifest import ModelManifest, Verdict
+from schemas.model_manifest import Verdict
 from schemas.visible import visible
 from spark import charts
 
@@ -43,23 +44,27 @@ GAINS = (
 )
 SHARES_SHOWN = 5
 """Inputs whose bins are drawn: those that moved farthest."""
+WEAKEST = 5
+"""Limit, in segments, for those that the model card names: the ones with the lowest AUC."""
 
 
-def html(seen: Mapping[str, Any], objects: int) -> bytes:
-    """The report of what ``evaluation.json`` holds. ``objects``: how many the archive gave."""
-    seen = _visible(seen)
-    facts = _facts(seen)
-    run, ranked = facts["run"], facts["drift"]
-    champion = None if seen["champion"] is None else ModelManifest.model_validate(seen["champion"])
+def html(evaluation: Evaluation, objects: int) -> bytes:
+    """The report, as a page of HTML.
+
+    Args:
+        objects: how many objects of the archive the run was made of.
+    """
+    seen = _shown(evaluation)
+    run, champion, ranked = seen.manifest, seen.champion, _ranked(seen)
     limit = run.parameters["checks"]["drift_index"]
     drawn: dict[str, Any] = {
-        "roc": charts.roc(seen["curves"]),
-        "precision_recall": charts.precision_recall(seen["curves"], seen["rate"]),
-        "calibration": charts.calibration(seen["reliability"]),
-        "auc_by_day": charts.by_day(seen["by_day"], "auc"),
-        "log_loss_by_day": charts.by_day(seen["by_day"], "log_loss"),
-        "importance": charts.importance(seen["importance"]),
-        "drift": charts.drift(seen["drift"], limit),
+        "roc": charts.roc(seen.curves),
+        "precision_recall": charts.precision_recall(seen.curves, seen.rate),
+        "calibration": charts.calibration(seen.reliability),
+        "auc_by_day": charts.by_day(seen.by_day, "auc"),
+        "log_loss_by_day": charts.by_day(seen.by_day, "log_loss"),
+        "importance": charts.importance(seen.importance),
+        "drift": charts.drift(seen.drift, limit),
     }
     # SVG of our own making; every other value is escaped by the template.
     shown: dict[str, Any] = {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704
@@ -68,7 +73,7 @@ def html(seen: Mapping[str, Any], objects: int) -> bytes:
         for place, (name, one) in enumerate(ranked[:SHARES_SHOWN])
     ]
     text = _HTML.render(
-        **facts,
+        **_facts(seen),
         champion=champion,
         changed=[] if champion is None else differences(champion, run),
         charts=shown,
@@ -80,11 +85,17 @@ def html(seen: Mapping[str, Any], objects: int) -> bytes:
     return text.encode()
 
 
-def card(seen: Mapping[str, Any]) -> bytes:
-    """The model card of what ``evaluation.json`` holds."""
-    seen = _visible(seen)
-    known = [part for part in seen["segments"] if part["auc"] is not None]
-    return _CARD.render(**_facts(seen), weakest=sorted(known, key=_auc)[:5]).encode()
+def card(evaluation: Evaluation) -> bytes:
+    """The model card, in Markdown."""
+    seen = _shown(evaluation)
+    known = [(part.auc, place) for place, part in enumerate(seen.segments) if part.auc is not None]
+    weakest = [seen.segments[place] for _, place in sorted(known)[:WEAKEST]]
+    return _CARD.render(**_facts(seen), weakest=weakest).encode()
+
+
+def _shown(evaluation: Evaluation) -> Evaluation:
+    """``evaluation`` as its file has it, with every text as it may be shown."""
+    return Evaluation.model_validate(_visible(json.loads(evaluation.to_json())))
 
 
 def _visible(value: Any) -> Any:
@@ -95,12 +106,13 @@ def _visible(value: Any) -> Any:
     return [_visible(item) for item in value] if isinstance(value, list) else value
 
 
-def _auc(part: Mapping[str, Any]) -> float:
-    return float(part["auc"])
+def _ranked(seen: Evaluation) -> list[tuple[str, InputDrift]]:
+    """The inputs, those first that moved farthest."""
+    return sorted(seen.drift.items(), key=lambda pair: -pair[1].index)
 
 
-def _facts(seen: Mapping[str, Any]) -> dict[str, Any]:
-    run = ModelManifest.model_validate(seen["manifest"])
+def _facts(seen: Evaluation) -> dict[str, Any]:
+    run = seen.manifest
     return {
         "run": run,
         "seen": seen,
@@ -110,7 +122,7 @@ def _facts(seen: Mapping[str, Any]) -> dict[str, Any]:
         "measures": MEASURES,
         "models": [(label, run.metrics[name]) for label, name in MODELS if run.metrics.get(name)],
         "gains": [(label, run.metrics[name]) for label, name in GAINS if run.metrics.get(name)],
-        "drift": sorted(seen["drift"].items(), key=lambda pair: -pair[1]["index"]),
+        "drift": _ranked(seen),
     }
 
 

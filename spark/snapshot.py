@@ -1,4 +1,4 @@
-"""What the archive holds, converted: which run's folder has which day, and what was read to make it.
+"""Reads and writes snapshots: which run's folder has which day of the archive, and what was read to make it.
 
 A conversion never changes a file. It writes the days that new objects touch into its own run's folder, and a report,
 ``convert.json``, that names for every day the run that holds it; so each run keeps its own state of the archive.
@@ -10,14 +10,14 @@ has read are read again by the next.)
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
+from schemas.archive_snapshot import Snapshot
 from schemas.label import Label
 from schemas.use_cases import UseCase
 from spark import objects
@@ -26,62 +26,12 @@ from spark.fingerprint import code_sha256
 from spark.job import Job, JobFailed
 from spark.literal import literal
 
-TOLD = 100
-"""So many skipped objects, and refused lines, are named in a report."""
 JUDGES = ("pydantic", "pydantic-core")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+|:[0-9]{6,}(?=[':\]\[,])")
 """What is another in every process: where a function lies, and a class, whose address is part of its schema's name."""
 # Labels that wait for their record are the rows without a day, which Spark files under this name.
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 STORED = "record_id STRING, event_time TIMESTAMP, {features}, label STRING, label_time TIMESTAMP, dt DATE"
-
-
-@dataclass(frozen=True)
-class Day:
-    """Where a day's rows are, and how many."""
-
-    run_id: str
-    rows: int
-    labelled: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One state of the archive, as ``convert.json`` has it."""
-
-    use_case: str
-    run_id: str
-    number: int | None
-    """How many conversions came before; None if it is not to be built on."""
-    previous: str | None
-    """The run that it builds on."""
-    shape: str
-    """Of what was read; a snapshot of another shape is not built on."""
-    days: Mapping[str, Day] = field(default_factory=dict)
-    waiting: Day | None = None
-    """Labels whose record has not come yet."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Over all that was ever read."""
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    """The objects that this run read, with their MD5; those before are in the reports before."""
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    """Objects that lie in the archive and are none of its, with the reason; at most :data:`TOLD`, all are counted."""
-    refused: Sequence[Mapping[str, str]] = ()
-    """``object`` and ``reason`` of the last lines that were refused, of this run or one before; as many."""
-    seconds: float = 0.0
-
-    def to_json(self) -> bytes:
-        """The report."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> "Snapshot":
-        """The report, read back."""
-        document = json.loads(content)
-        document["days"] = {day: Day(**where) for day, where in document["days"].items()}
-        document["waiting"] = document["waiting"] and Day(**document["waiting"])
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in document.items() if name in known})
 
 
 def shape(case: UseCase) -> str:
@@ -105,13 +55,13 @@ def root(job: Job) -> str:
 
 def read(storage: Any, job: Job, run_id: str) -> Snapshot | None:
     """A run's report; None if it has not been converted."""
-    content = objects.read(storage, f"{root(job)}/run={run_id}/convert.json")
+    content = objects.read(storage, f"{root(job)}/run={run_id}/{Snapshot.NAME}")
     return None if content is None else Snapshot.from_json(content)
 
 
 def keep(storage: Any, job: Job, snapshot: Snapshot) -> None:
     """Write the report, then the entry by which the next conversion finds it."""
-    objects.write_once(storage, f"{root(job)}/run={snapshot.run_id}/convert.json", snapshot.to_json())
+    objects.write_once(storage, f"{root(job)}/run={snapshot.run_id}/{Snapshot.NAME}", snapshot.to_json())
     enter(storage, job, snapshot)
 
 
@@ -146,7 +96,7 @@ def inputs(storage: Any, job: Job, snapshot: Snapshot | None) -> dict[str, str]:
         before = read(storage, job, snapshot.previous)
         if before is None:
             raise JobFailed(
-                f"{root(job)}/run={snapshot.previous}/convert.json is gone, and {snapshot.run_id} builds on it; "
+                f"{root(job)}/run={snapshot.previous}/{Snapshot.NAME} is gone, and {snapshot.run_id} builds on it; "
                 f"delete {root(job)}/converted/ to convert the whole archive anew"
             )
         snapshot = before

@@ -3,8 +3,9 @@
 Writes ``model.onnx``, ``reasons.onnx`` and ``golden.json`` into the model's folder; then, into the run's work folder,
 Spark's own probability of every row of the evaluation window (``scores/``) and ``train.json``, which closes the job.
 
-The evaluation window is so many days as the job says, up to the last one that has labels; trained is on the records
-before it whose label was known when it began. Missing values: see ``features.py``; history features: see ``rates.py``.
+The evaluation window has as many days as the job says, up to the last one that has labels. Training uses earlier
+records whose labels were known when the window began. Missing values: see ``features.py``; history features: see
+``rates.py``.
 The same Parquet gives the same trees: seed, order of categories and rows, and partitions are fixed, whatever the
 cluster, and no rows are sampled. (Sums over more than two partitions, see :data:`ROWS_A_PARTITION`, are added in the
 order in which Spark merges them, fixed on one machine; on several executors the last bit of a leaf may differ.)
@@ -25,19 +26,20 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, expr
 
+from schemas.archive_snapshot import Snapshot
 from schemas.model_manifest import GoldenRow
 from schemas.shapes import ModelInput, model_inputs
+from schemas.training_report import GoldenCounts, TrainingReport, WindowRows, Windows
 from schemas.use_cases import UseCase
 from spark import objects, rates, snapshot
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values, scores_ddl
 from spark.golden import PLAIN, Golden, golden
+from spark.instruments import TRAINING
 from spark.job import Job, JobFailed, progress
 from spark.literal import literal
 from spark.reasons import to_reasons
 from spark.repeat import original
-from spark.snapshot import Snapshot
-from spark.watched import TRAINING
 
 STRAY_SHARE = 0.01
 """Of all labelled rows: fewer than that, more than an evaluation window apart from all others, have a wrong date."""
@@ -61,36 +63,70 @@ MAX_KEYED = 1000
 THRESHOLD_ROWS = 50_000
 
 
-@dataclass(frozen=True)
-class Windows:
-    """First and last day of each window, inclusive."""
-
-    train_from: date
-    train_to: date
-    evaluate_from: date
-    evaluate_to: date
-
-
 def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, Any] = PARAMETERS) -> None:
     """Train on what ``convert`` wrote for this run. ``parameters`` are the GBTClassifier's; what they leave out of
-    :func:`sized` follows from the amount of data.
+    :func:`parameters_for` follows from the amount of data.
 
     Raises:
         JobFailed: not converted yet, no labels, no history before the evaluation window, or a single class in it.
     """
     began = time.monotonic()
-    done = f"{job.work}/train.json"
+    done = f"{job.work}/{TrainingReport.NAME}"
     if objects.read(storage, done) is not None:
         progress(f"train: {done} is there, this run was trained before")
         return
     converted = snapshot.read(storage, job, job.run_id)
     if converted is None:
-        raise JobFailed(f"{job.work}/convert.json is not there; run convert.py with the same --run-id first")
+        raise JobFailed(f"{job.work}/{Snapshot.NAME} is not there; run convert.py with the same --run-id first")
     evaluation_days = job.evaluation_days
     repeated = original(storage, job)
     if repeated is not None:
         parameters, evaluation_days = repeated.parameters, repeated.evaluation_days
     labelled = _labelled(spark, job, converted)
+    training_set = _encoded(job, converted, labelled, evaluation_days, parameters["maxBins"] - 1)
+    parameters = {**parameters_for(training_set.rows.train), **parameters}
+    fitted = _fit(spark, storage, job, labelled, training_set, parameters, began)
+    report = TrainingReport(
+        use_case=job.case.name,
+        run_id=job.run_id,
+        inputs=[item.name for item in training_set.encoder.inputs],
+        input_kinds=[item.kind for item in training_set.encoder.inputs],
+        categories=dict(training_set.encoder.categories),
+        columns=training_set.encoder.names,
+        threshold=fitted.threshold,
+        positive_share=training_set.positive_share,
+        rows=training_set.rows,
+        windows=training_set.windows,
+        seed=SEED,
+        parameters={"model": "pyspark.ml.GBTClassifier", "evaluation_days": evaluation_days, **parameters},
+        golden=GoldenCounts(rows=len(fitted.golden.documents), refused=len(fitted.golden.refused)),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    objects.write_once(storage, done, report.to_json())
+    progress(f"train: {fitted.artefact_bytes} bytes of ONNX in {job.model} after {report.seconds:.1f} s")
+
+
+@dataclass(frozen=True)
+class _TrainingSet:
+    """The rows to learn from, as the trees take them, and what is known of them before the fit."""
+
+    windows: Windows
+    rows: WindowRows
+    positive_share: float
+    """Of the training rows."""
+    encoder: "_Encoder"
+    table: DataFrame
+    """The training rows as vectors, with ``target``."""
+    tables: Sequence[rates.Table]
+    """Those that the artefact carries."""
+
+
+def _encoded(job: Job, converted: Snapshot, labelled: DataFrame, evaluation_days: int, most: int) -> _TrainingSet:
+    """Look at the training rows, and encode them for the trees.
+
+    Args:
+        most: values of a category that the trees have bins for.
+    """
     first, begin, last = _bounds(job, converted, evaluation_days)
     # Read once, for they are looked at four times. In a fixed order and fixed partitions, whatever order the files were
     # listed in, on however many cores.
@@ -102,7 +138,6 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     )
     inputs = model_inputs(job.case)
     # A category with more values than the trees take bins (one of them is for the unseen) comes in by its rates.
-    most = parameters["maxBins"] - 1
     keyed = {part for rate in job.case.rates for part in rate.by}
     limits = {item.name: MAX_KEYED if item.name in keyed else most for item in inputs}
     with _cached(training_rows) as rows:
@@ -110,60 +145,68 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
             known = pool.submit(known_values, rows, inputs, limits)
             windows, counts = _windows(rows, job, first, begin, last)
             categories = known.result()
-        counts["evaluate"] = _labels(converted, begin, last)
+        sizes = WindowRows(train=counts["train"], evaluate=_labels(converted, begin, last))
         progress(
-            f"train: {counts['train']} rows from {windows.train_from} to {windows.train_to}, "
-            f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {counts['evaluate']}"
+            f"train: {sizes.train} rows from {windows.train_from} to {windows.train_to}, "
+            f"evaluation window {windows.evaluate_from} to {windows.evaluate_to} with {sizes.evaluate}"
         )
-        for use in ("train", "evaluate"):
-            TRAINING.set(counts[use], use_case=job.case.name, use=use)
-        _enough(counts["train"], windows, categories, most)
+        TRAINING.set(sizes.train, use_case=job.case.name, use="train")
+        TRAINING.set(sizes.evaluate, use_case=job.case.name, use="evaluate")
+        _enough(sizes.train, windows, categories, most)
         direct = [place for place, item in enumerate(inputs) if len(categories.get(item.name, ())) <= most]
         keys = rates.keys(job.case.rates, counts, inputs, categories)
         frame = indexed(rows, inputs, categories)
         encoder = _Encoder(inputs, categories, direct, keys)
         table, tables = encoder.past(frame, job.case, windows.evaluate_from)
-    parameters = {**sized(counts["train"]), **parameters}
+    return _TrainingSet(windows, sizes, counts["positive"] / sizes.train, encoder, table, tables)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What came of the fit, beside the files."""
+
+    threshold: float
+    artefact_bytes: int
+    golden: Golden
+
+
+def _fit(
+    spark: SparkSession,
+    storage: Any,
+    job: Job,
+    labelled: DataFrame,
+    training_set: _TrainingSet,
+    parameters: Mapping[str, Any],
+    began: float,
+) -> _Fitted:
+    """Fit the trees, and write the artefact, its reasons, Spark's scores and the golden rows.
+
+    Args:
+        parameters: all of the classifier's.
+        began: when the job did, by the monotonic clock.
+    """
     # Each tree's errors follow from those of the tree before, and every task carries all that way: it is cut by files,
     # which the fit deletes again.
     spark.sparkContext.setCheckpointDir(f"{job.work}/boosting")
     trees = GBTClassifier(
         featuresCol="vector", labelCol="target", seed=SEED, checkpointInterval=TREES_A_CHECKPOINT, **parameters
     )
+    windows, encoder = training_set.windows, training_set.encoder
     window = labelled.where(col("dt").between(windows.evaluate_from, windows.evaluate_to))
     # Side by side again: the fit is hundreds of small jobs and leaves time for another, and after it come three that
     # wait for their plans and their files.
     with ThreadPoolExecutor() as pool:
-        prepared = pool.submit(_prepared, job.case, window, encoder, tables)
-        model = trees.fit(table)
+        prepared = pool.submit(_prepared, job.case, window, encoder, training_set.tables)
+        model = trees.fit(training_set.table)
         progress(
             f"train: {model.getNumTrees} trees with {model.totalNumNodes} nodes after {time.monotonic() - began:.1f} s"
         )
-        exported = pool.submit(_export, storage, job, model, encoder, tables)
-        asked = pool.submit(_threshold, model, table, counts)
+        exported = pool.submit(_export, storage, job, model, encoder, training_set.tables)
+        asked = pool.submit(_threshold, model, training_set)
         rows, chosen = prepared.result()
         _score(spark, storage, job, model, rows, chosen)
         artefact_bytes, threshold = exported.result(), asked.result()
-
-    seconds = round(time.monotonic() - began, 3)
-    report = {
-        "use_case": job.case.name,
-        "run_id": job.run_id,
-        "inputs": [item.name for item in inputs],
-        "input_kinds": [item.kind for item in inputs],
-        "categories": categories,
-        "columns": encoder.names,
-        "threshold": threshold,
-        "positive_share": counts["positive"] / counts["train"],
-        "rows": {name: counts[name] for name in ("train", "evaluate")},
-        "windows": {name: day.isoformat() for name, day in vars(windows).items()},
-        "seed": SEED,
-        "parameters": {"model": "pyspark.ml.GBTClassifier", "evaluation_days": evaluation_days, **parameters},
-        "golden": {"rows": len(chosen.documents), "refused": len(chosen.refused)},
-        "seconds": seconds,
-    }
-    objects.write_once(storage, done, json.dumps(report, indent=1, sort_keys=True).encode())
-    progress(f"train: {artefact_bytes} bytes of ONNX in {job.model} after {seconds:.1f} s")
+    return _Fitted(threshold, artefact_bytes, chosen)
 
 
 @contextmanager
@@ -278,7 +321,7 @@ def partitions(rows: int) -> int:
     return max(2, ceil(rows / ROWS_A_PARTITION))
 
 
-def sized(rows: int) -> dict[str, int]:
+def parameters_for(rows: int) -> dict[str, int]:
     """The GBTClassifier's parameters that follow from the amount of data: with more of it more trees pay, and leaves
     must not be small. A few weeks need no more than 40 trees, with fewer the weather is less well known; of a year, the
     120th still learns (docs/backtest.md), and no more were tried."""
@@ -369,11 +412,10 @@ def _scored(model: GBTClassificationModel, rows: DataFrame) -> DataFrame:
     return model.transform(rows).withColumn("probability", vector_to_array(col("probability"))[1])
 
 
-def _threshold(model: GBTClassificationModel, table: DataFrame, counts: Mapping[str, int]) -> float:
+def _threshold(model: GBTClassificationModel, training_set: _TrainingSet) -> float:
     """The training score from which the share of positive answers equals the share of positive labels, on a sample."""
-    sample = table.sample(min(1.0, THRESHOLD_ROWS / counts["train"]), SEED)
-    share = counts["positive"] / counts["train"]
-    (threshold,) = _scored(model, sample).approxQuantile("probability", [1.0 - share], 1e-4)
+    sample = training_set.table.sample(min(1.0, THRESHOLD_ROWS / training_set.rows.train), SEED)
+    (threshold,) = _scored(model, sample).approxQuantile("probability", [1.0 - training_set.positive_share], 1e-4)
     return threshold
 
 

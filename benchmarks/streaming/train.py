@@ -20,7 +20,7 @@ from schemas.shapes import model_inputs
 from spark.export import read_forest, to_onnx
 from spark.features import features_ddl, known_values, vectors
 from spark.session import start
-from spark.training import PARAMETERS, SEED, sized
+from spark.training import PARAMETERS, SEED, parameters_for
 
 UNTIL = datetime(2013, 2, 12, tzinfo=UTC)
 VERSIONS = ("first", "second")
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
     )
     categories = known_values(rows, inputs, {item.name: PARAMETERS["maxBins"] - 1 for item in inputs})
     table = vectors(rows, inputs, categories).cache()
-    parameters = {**sized(table.count()), **PARAMETERS}
+    parameters = {**parameters_for(table.count()), **PARAMETERS}
     model = GBTClassifier(featuresCol="vector", labelCol="target", seed=SEED, **parameters).fit(table)
     model.write().overwrite().save((folder / "spark").as_uri())
     golden = [

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
+from schemas.archive_snapshot import Snapshot
+from schemas.evaluation import Evaluation
 from schemas.features import Features
 from schemas.rate import Rate, Step
+from schemas.training_report import TrainingReport
 from schemas.use_cases import UseCase
 from spark import snapshot
 from spark.features import features_ddl
@@ -160,6 +163,20 @@ class Desk:
         """A JSON object of a bucket."""
         return json.loads((self.storage.root / uri.removeprefix("gs://")).read_text())
 
+    def converted(self) -> Snapshot:
+        """What the run's conversion reported."""
+        made = snapshot.read(self.storage, self.job, self.job.run_id)
+        assert made is not None, f"{self.job.work}/{Snapshot.NAME} is not there"
+        return made
+
+    def trained(self) -> TrainingReport:
+        """What the run's training reported."""
+        return TrainingReport.model_validate(self.json(f"{self.job.work}/{TrainingReport.NAME}"))
+
+    def evaluated(self) -> Evaluation:
+        """What was measured in the run."""
+        return Evaluation.model_validate(self.json(f"{self.job.model}/{Evaluation.NAME}"))
+
     def listed(self, uri: str) -> list[str]:
         """The names in a folder of a bucket."""
         folder = self.storage.root / uri.removeprefix("gs://")
@@ -167,8 +184,7 @@ class Desk:
 
     def rows(self) -> dict[str, Any]:
         """What ``convert`` wrote, by record_id."""
-        made = snapshot.read(self.storage, self.job, self.job.run_id)
-        assert made is not None
+        made = self.converted()
         found = snapshot.rows(self.spark, self.job, made, features_ddl(self.job.case)).collect()
         assert len(found) == len({row.record_id for row in found}) == made.counts["records"]
         return {row.record_id: row for row in found}

@@ -39,7 +39,7 @@ def test_a_record_is_kept_once_and_the_same_one_wins_whatever_the_order(desk, re
     convert(desk.spark, desk.storage, desk.job)
     first = desk.rows()
     assert {name: row.features.price for name, row in first.items()} == {"a": 2.0, "b": 6.0}
-    assert desk.json(f"{desk.job.work}/convert.json")["counts"]["duplicates"] == 3
+    assert desk.converted().counts["duplicates"] == 3
 
     desk.job = replace(desk.job, run_id="run-2")
     desk.put("records", [right, early, right], "1.json")
@@ -55,7 +55,7 @@ def test_the_latest_label_is_joined(desk, record, label):
     desk.put("labels", [label("zz")], "2.json", day="2024-05-01")
     convert(desk.spark, desk.storage, desk.job)
     assert {name: row.label for name, row in desk.rows().items()} == {"a": "returned", "b": "kept", "c": None}
-    counts = desk.json(f"{desk.job.work}/convert.json")["counts"]
+    counts = desk.converted().counts
     assert (counts["labelled"], counts["unlabelled"], counts["labels_orphaned"]) == (2, 1, 1)
 
 
@@ -105,7 +105,7 @@ def test_unreadable_lines_are_counted_and_reported(desk, record, label, capfd):
     assert sorted(rows) == ["good", "zone"]
     assert rows["zone"].dt.isoformat() == "2024-03-01"
     assert rows["good"].label is None
-    counts = desk.json(f"{desk.job.work}/convert.json")["counts"]
+    counts = desk.converted().counts
     assert (counts["records_lines"], counts["records_corrupt"]) == (len(bad_records) + 2, len(bad_records))
     assert (counts["labels_lines"], counts["labels_corrupt"]) == (3, 3)
     assert "10 record lines and 3 label lines not readable" in capfd.readouterr().err
@@ -182,13 +182,11 @@ def test_a_line_is_what_the_class_says_it_is(desk, record):
     desk.put("records", [*lines, "", "  \t"])
     convert(desk.spark, desk.storage, desk.job)
     assert {name: row.features.asDict() for name, row in desk.rows().items()} == expected
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert report["counts"]["records_lines"] == len(lines), "a line of white space is none"
-    assert report["counts"]["records_corrupt"] == len(report["refused"]) == len(lines) - len(expected)
-    assert all(line["reason"] for line in report["refused"])
-    assert {line["object"] for line in report["refused"]} == {
-        f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
-    }
+    report = desk.converted()
+    assert report.counts["records_lines"] == len(lines), "a line of white space is none"
+    assert report.counts["records_corrupt"] == len(report.refused) == len(lines) - len(expected)
+    assert all(line["reason"] for line in report.refused)
+    assert {line["object"] for line in report.refused} == {f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"}
 
 
 def test_times_of_any_century_are_stored(desk, record, label):
@@ -239,10 +237,10 @@ def test_what_somebody_put_into_the_archive_is_skipped_and_named(desk, record, l
     desk.put("labels", [label("a")])
     convert(desk.spark, desk.storage, desk.job)
     assert sorted(desk.rows()) == ["a", "b", "c"]
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert len(report["inputs"]) == 3
-    assert report["counts"]["objects_skipped"] == len(ODD)
-    named = {uri.removeprefix(f"{desk.job.archive}/"): why for uri, why in report["skipped"].items()}
+    report = desk.converted()
+    assert len(report.inputs) == 3
+    assert report.counts["objects_skipped"] == len(ODD)
+    named = {uri.removeprefix(f"{desk.job.archive}/"): why for uri, why in report.skipped.items()}
     assert named.keys() == ODD.keys()
     assert all(ODD[name] in why for name, why in named.items())
     assert f"{len(ODD)} objects skipped: gs://" in capfd.readouterr().err
@@ -250,9 +248,9 @@ def test_what_somebody_put_into_the_archive_is_skipped_and_named(desk, record, l
     later(desk, "run-2")
     desk.put("records", [record("d")], "later.json")
     convert(desk.spark, desk.storage, desk.job)
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert [uri.rpartition("/")[2] for uri in report["inputs"]] == ["later.json"]
-    assert report["counts"]["duplicates"] == 0
+    report = desk.converted()
+    assert [uri.rpartition("/")[2] for uri in report.inputs] == ["later.json"]
+    assert report.counts["duplicates"] == 0
     assert sorted(desk.rows()) == ["a", "b", "c", "d"]
 
 
@@ -279,8 +277,8 @@ def test_large_objects_are_read_by_line_and_give_the_same(desk, record, label, m
         monkeypatch.setattr(archive, "LARGE_BYTES", limit)
         later(desk, f"run-{limit}")
         convert(desk.spark, desk.storage, desk.job)
-        report = desk.json(f"{desk.job.work}/convert.json")
-        seen.append((desk.rows(), report["counts"], report["inputs"], report["refused"]))
+        report = desk.converted()
+        seen.append((desk.rows(), report.counts, report.inputs, report.refused))
         for path in (desk.storage.root / snapshot.root(desk.job).removeprefix("gs://") / "converted").iterdir():
             path.unlink()
     folders = {("dt=2024-03-01", True), ("dt=2024-03-02", True)}
@@ -310,8 +308,8 @@ def test_an_object_that_is_gone_when_spark_comes_to_it_is_named(desk, record, la
     convert(desk.spark, desk.storage, desk.job)
     assert list(desk.rows()) == ["a"]
     assert desk.rows()["a"].label == "kept"
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert sorted(uri.rpartition("/")[2] for uri in report["inputs"]) == ["one.json", "one.json"]
+    report = desk.converted()
+    assert sorted(uri.rpartition("/")[2] for uri in report.inputs) == ["one.json", "one.json"]
     assert "two.json: it was gone before it could be read" in capfd.readouterr().err
 
     monkeypatch.undo()
@@ -330,7 +328,7 @@ def test_data_is_partitioned_by_the_records_day_and_names_its_inputs(desk, recor
     uri = f"{desk.job.archive}/archive/records/dt=2024-03-01/one.json"
     content = (desk.storage.root / uri.removeprefix("gs://")).read_bytes()
     md5 = base64.b64encode(hashlib.md5(content).digest()).decode()
-    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == {uri: md5}
+    assert desk.converted().inputs == {uri: md5}
 
 
 def test_an_object_that_comes_while_the_archive_is_listed_is_named(desk, record, monkeypatch):
@@ -347,7 +345,7 @@ def test_an_object_that_comes_while_the_archive_is_listed_is_named(desk, record,
     monkeypatch.setattr(desk.storage, "list_blobs", list_blobs)
     convert(desk.spark, desk.storage, desk.job)
     assert set(desk.rows()) == {"a", "b"}
-    inputs = desk.json(f"{desk.job.work}/convert.json")["inputs"]
+    inputs = desk.converted().inputs
     assert sorted(uri.rpartition("/")[2] for uri in inputs) == ["came.json", "one.json"]
     assert all(inputs.values())
 
@@ -391,8 +389,8 @@ def later(desk, run_id):
 
 def runs_of(desk):
     """Which run wrote each day of the snapshot."""
-    report = desk.json(f"{desk.job.work}/convert.json")
-    return {day: where["run_id"] for day, where in report["days"].items()}
+    report = desk.converted()
+    return {day: where.run_id for day, where in report.days.items()}
 
 
 def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, label):
@@ -414,9 +412,9 @@ def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, la
         "2024-03-06": "run-2",
         "2024-03-07": "run-2",  # c moved here, and its old day is gone
     }
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert [uri.rpartition("/")[2] for uri in report["inputs"]] == ["late.json", "late.json", "e.json"]
-    assert report["previous"] == "run-1"
+    report = desk.converted()
+    assert [uri.rpartition("/")[2] for uri in report.inputs] == ["late.json", "late.json", "e.json"]
+    assert report.previous == "run-1"
 
     later(desk, "run-3")
     desk.put("records", [record("f", day=9)], "f.json", day="2024-03-10")
@@ -425,7 +423,7 @@ def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, la
         **dict.fromkeys(["2024-03-01", "2024-03-02", "2024-03-06", "2024-03-07"], "run-2"),
         "2024-03-10": "run-3",
     }
-    rows, counts = desk.rows(), desk.json(f"{desk.job.work}/convert.json")["counts"]
+    rows, counts = desk.rows(), desk.converted().counts
     assert {name: row.label for name, row in rows.items()} == {
         "a": "kept", "b": "returned", "c": None, "d": "kept", "e": None, "f": None
     }  # fmt: skip
@@ -436,7 +434,7 @@ def test_a_run_reads_what_is_new_and_writes_the_days_it_touches(desk, record, la
     later(desk, "run-4")
     convert(desk.spark, desk.storage, desk.job)
     assert desk.rows() == rows
-    assert desk.json(f"{desk.job.work}/convert.json")["counts"] == counts
+    assert desk.converted().counts == counts
 
 
 def test_a_new_line_is_judged_once(desk, record, label, monkeypatch):
@@ -472,7 +470,7 @@ def test_a_run_without_news_keeps_the_state(desk, record, label):
     later(desk, "run-2")
     convert(desk.spark, desk.storage, desk.job)
     assert desk.rows() == rows
-    assert desk.json(f"{desk.job.work}/convert.json")["inputs"] == {}
+    assert desk.converted().inputs == {}
     assert desk.listed(desk.job.work) == ["convert.json"]
 
 
@@ -535,5 +533,5 @@ def test_another_shape_of_record_is_converted_anew(desk, record):
     later(desk, "run-3")
     desk.put("records", [record("b", day=1, colour="blue")], "2.json")
     convert(desk.spark, desk.storage, desk.job)
-    assert desk.json(f"{desk.job.work}/convert.json")["previous"] == "run-2"
+    assert desk.converted().previous == "run-2"
     assert {name: row.features.colour for name, row in desk.rows().items()} == {"a": "red", "b": "blue"}

@@ -28,11 +28,11 @@ from spark.conversion import convert
 from spark.day_counts import Wanted, as_profile, count
 from spark.evaluation import evaluate, read_window
 from spark.features import features_ddl
+from spark.instruments import AUC, TRAINING
 from spark.job import JobFailed
 from spark.served import ServedModel
 from spark.training import PARAMETERS
 from spark.training import train as train_with
-from spark.watched import AUC, TRAINING
 from tests.spark.conftest import SHOP, ShopFeatures
 
 pytestmark = pytest.mark.spark
@@ -156,13 +156,13 @@ def test_two_cycles_make_two_whole_models(desk, record, label):
     for model in ("challenger", "champion"):
         assert AUC.values()[(case, ("model", model), verdict)] == second.metrics[model]["auc"]
     assert TRAINING.values()[(case, ("use", "train"))] == second.rows["train"]
-    seen = desk.json(f"{desk.job.model}/evaluation.json")
-    assert seen["drift_against"] == "the training window of the champion 2024-06-01/run-1"
-    assert set(seen["drift"]) == {"country", "coupon", "items", "price", "rating", "returning"}
-    assert {part["feature"] for part in seen["segments"]} == {"country", "coupon"}
-    assert all(part["champion_auc"] is not None for part in seen["segments"])
-    assert next(iter(seen["importance"])) in ("country", "price", "rating")
-    assert sum(row["rows"] for row in seen["by_day"]) == second.rows["evaluate"]
+    seen = desk.evaluated()
+    assert seen.drift_against == "the training window of the champion 2024-06-01/run-1"
+    assert set(seen.drift) == {"country", "coupon", "items", "price", "rating", "returning"}
+    assert {part.feature for part in seen.segments} == {"country", "coupon"}
+    assert all(part.champion_auc is not None for part in seen.segments)
+    assert next(iter(seen.importance)) in ("country", "price", "rating")
+    assert sum(row.rows for row in seen.by_day) == second.rows["evaluate"]
     check_report(desk, second)
     assert {path: content for path, content in snapshot(desk).items() if path in before} == before
 
@@ -436,7 +436,7 @@ def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, recor
         desk.put(topic, lines)
     convert(desk.spark, desk.storage, desk.job)
     train(desk.spark, desk.storage, desk.job)
-    rows = desk.json(f"{desk.job.work}/train.json")["rows"]["evaluate"]
+    rows = desk.trained().rows.evaluate
     monkeypatch.setattr("spark.evaluation.WINDOW_ROWS", rows // 4 - 1)
     parts = [read_window(desk.spark, desk.job, part, 5) for part in range(5)]
     assert sum(len(part.target) for part in parts) == rows
@@ -452,11 +452,11 @@ def test_of_a_large_window_a_part_is_measured_and_every_row_compared(desk, recor
     assert manifest["metrics"]["challenger"]["rows"] == manifest["rows"]["evaluate"] == len(parts[0].target)
     assert manifest["rows"]["window"] == rows
     said = f"{manifest['rows']['evaluate']:,} of {rows:,} records"
-    document = desk.json(f"{desk.job.model}/evaluation.json")
-    assert said in report.html(document, 1).decode()
-    assert said in report.card(document).decode()
-    del document["manifest"]["rows"]["window"]  # a run of an older release may go on with this one
-    assert said not in report.html(document, 1).decode() + report.card(document).decode()
+    seen = desk.evaluated()
+    assert said in report.html(seen, 1).decode()
+    assert said in report.card(seen).decode()
+    del seen.manifest.rows["window"]  # a run of an older release may go on with this one
+    assert said not in report.html(seen, 1).decode() + report.card(seen).decode()
     assert manifest["verdict"] == "REJECT"
     assert manifest["parity_max_abs_diff"] == pytest.approx(1e-6, rel=1e-3)
 

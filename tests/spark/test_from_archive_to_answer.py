@@ -14,6 +14,7 @@ from datasets import data_set
 from functions.classify.model import load_model
 from schemas import USE_CASES, Features
 from schemas.model_manifest import ModelManifest
+from schemas.training_report import GoldenCounts
 from spark import training
 from spark.conversion import convert
 from spark.evaluation import evaluate
@@ -97,7 +98,7 @@ def test_parcels_are_served_as_they_were_trained(desk):
     assert any(row.get("attempts", 0) is None for row in rows)
     assert {row["items"] for row in rows} >= {0, 500}
     assert {row.get("insured") for row in rows} >= {LOWEST, -LOWEST}
-    assert desk.json(f"{desk.job.work}/train.json")["golden"] == {"rows": len(rows), "refused": 0}
+    assert desk.trained().golden == GoldenCounts(rows=len(rows), refused=0)
     check_defaults(desk, manifest, documents)
 
 
@@ -132,13 +133,13 @@ def test_what_todays_class_refuses_is_set_aside_and_named(desk, capfd):
     refused = {one["record_id"] for one in (*light, *silent)}
     assert light
     assert silent
-    report = desk.json(f"{desk.job.work}/convert.json")
-    assert report["previous"] is None
-    assert report["counts"]["records_corrupt"] == len(refused)
+    report = desk.converted()
+    assert report.previous is None
+    assert report.counts["records_corrupt"] == len(refused)
     assert not refused & desk.rows().keys()
-    assert len(report["refused"]) == 100
-    assert {line["reason"].partition(":")[0] for line in report["refused"]} == {"features.weight", "features.attempts"}
-    assert all("/archive/records/dt=2025-" in line["object"] for line in report["refused"])
+    assert len(report.refused) == 100
+    assert {line["reason"].partition(":")[0] for line in report.refused} == {"features.weight", "features.attempts"}
+    assert all("/archive/records/dt=2025-" in line["object"] for line in report.refused)
     assert "refused a line of" in capfd.readouterr().err
     assert manifest.verdict == "HOLD"
     (reason,) = [reason for reason in manifest.reasons if reason.startswith("corrupt: ")]
@@ -162,7 +163,7 @@ def test_records_of_another_century_change_nothing(desk):
             "record_id": documents[200 + place][0]["record_id"], "event_time": time
         })  # fmt: skip
     manifest = cycle(desk, PARCELS, documents)
-    assert desk.json(f"{desk.job.work}/convert.json")["counts"]["records"] == len(documents)
+    assert desk.converted().counts["records"] == len(documents)
     assert manifest.verdict == "PROMOTE", manifest.reasons
     assert manifest.windows["train_from"] == "2025-01-01"
     assert manifest.windows["evaluate_to"].startswith("2025-03-1")
@@ -175,7 +176,7 @@ def test_a_few_rows_that_todays_class_refuses_hold_nothing_back(desk):
     for record, _ in documents[5:3000:600]:
         record["features"]["weight"] = 0.0
     manifest = cycle(desk, PARCELS, documents)
-    assert desk.json(f"{desk.job.work}/convert.json")["counts"]["records_corrupt"] == 5
+    assert desk.converted().counts["records_corrupt"] == 5
     assert manifest.verdict == "PROMOTE", manifest.reasons
     check_every_row(desk, manifest, documents)
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from schemas.evaluation import Segment
 from schemas.model_manifest import DataCheck, Verdict
 from spark.gate import Evidence, judge
-from spark.metrics import Segment
 
 FIRST = Evidence(rows=20_000, positives=4_000, days=28, parity_max_abs_diff=3e-16, auc=0.70, auc_low=0.68)
 NEXT = replace(FIRST, champion_auc=0.70)

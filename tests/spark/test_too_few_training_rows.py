@@ -34,6 +34,6 @@ def test_as_many_rows_as_it_needs_are_trained_on(desk, record, label):
     """And a category with more values than the trees have bins comes in by its rate, and needs no rows."""
     put(desk, record, label, 32)
     train(desk.spark, desk.storage, desk.job, PARAMETERS | {"maxIter": 1})
-    trained = desk.json(f"{desk.job.work}/train.json")
-    assert len(trained["categories"]["country"]) == 32
-    assert "country" not in trained["columns"]
+    trained = desk.trained()
+    assert len(trained.categories["country"]) == 32
+    assert "country" not in trained.columns

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spark.training import sized
+from spark.training import parameters_for
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from spark.training import sized
 )
 def test_more_rows_get_more_trees_and_larger_leaves(rows: int, trees: int, leaf: int) -> None:
     """Trees by a fifth of the rows' square root, between the fewest and the most; leaves of at least the root."""
-    assert sized(rows) == {"maxIter": trees, "minInstancesPerNode": leaf}
+    assert parameters_for(rows) == {"maxIter": trees, "minInstancesPerNode": leaf}

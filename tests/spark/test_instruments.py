@@ -15,8 +15,8 @@ from google.cloud.storage import Client as StorageClient
 from google.protobuf import json_format
 
 from lunation.deploy import artefacts
+from spark.instruments import instrumented
 from spark.job import Job, JobFailed
-from spark.watched import watched
 from tests.functions.doubles import models
 from tests.spark.conftest import SHOP
 from tests.spark.test_template import FOLDER, GIVEN, VALUES
@@ -47,7 +47,7 @@ def test_a_job_that_breaks_off_says_so(collector: Collector) -> None:
 
         collector.received.clear()
         with pytest.raises(type(error)):
-            watched("train", JOB, work, environment(collector))()
+            instrumented("train", JOB, work, environment(collector))()
         assert "use_case=shop,outcome=failed" in collector.points()["lunation.job.duration"]
         assert (collector.resource()["service.name"], collector.resource()["service.instance.id"]) == ("train", "run-1")
 
@@ -55,8 +55,8 @@ def test_a_job_that_breaks_off_says_so(collector: Collector) -> None:
 @pytest.mark.parametrize("nothing", [{}, {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": ""}])
 def test_without_an_endpoint_nothing_is_exported(nothing: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is anything of OpenTelemetry's loaded; on a laptop the variable is empty."""
-    monkeypatch.setattr("spark.watched.Exporter", None)  # whoever makes one fails
-    watched("train", JOB, lambda: None, nothing)()
+    monkeypatch.setattr("spark.instruments.Exporter", None)  # whoever makes one fails
+    instrumented("train", JOB, lambda: None, nothing)()
 
 
 @pytest.mark.spark

@@ -20,7 +20,7 @@ AUC = Gauge("lunation.model.auc", "On the latest labelled window, by model and t
 LOG_LOSS = Gauge("lunation.model.log_loss", "The same window's, likewise", "1")
 
 
-def watched(
+def instrumented(
     unit: str, job: Job, work: Callable[[], None], environment: Mapping[str, str] = os.environ
 ) -> Callable[[], None]:
     """``work`` that, returning or raising, tells how long it took, and exports what it measured."""

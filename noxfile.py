@@ -139,10 +139,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
+    """Check style, types, and who imports whom."""
     python = environment(session)
     session.run(python, "-m", "ruff", "check", external=True)
     session.run(python, "-m", "ruff", "format", "--check", external=True)
+    session.run(str(Path(python).with_name("lint-imports")), "--no-logo", "--no-cache", external=True)
     session.run(python, "-m", "mypy", *CHECKED, external=True)
 
 

@@ -40,7 +40,7 @@ CHUNK_BYTES = 1024 * 1024
 Readable = io.BufferedReader | gzip.GzipFile
 
 
-class NoSuchFile(ValueError):
+class NoSuchFileError(ValueError):
     """A pattern names nothing."""
 
 
@@ -52,18 +52,18 @@ def files_of(patterns: str, project: str | None) -> list[str]:
         project: for Cloud Storage.
 
     Raises:
-        NoSuchFile: a pattern names nothing; better now than an empty archive.
+        NoSuchFileError: a pattern names nothing; better now than an empty archive.
     """
     found: dict[str, None] = {}  # each once, whatever patterns name it
     named = [part.strip() for part in patterns.split(",") if part.strip()]
     if not named:
-        raise NoSuchFile(f"{patterns!r} names no file")
+        raise NoSuchFileError(f"{patterns!r} names no file")
     for pattern in named:
         matches = _objects_of(pattern, project) if pattern.startswith("gs://") else _paths_of(pattern)
         if not matches and Path(pattern).is_dir():
-            raise NoSuchFile(f"{pattern} is a folder: name the files in it, such as {Path(pattern) / '*.json'}")
+            raise NoSuchFileError(f"{pattern} is a folder: name the files in it, such as {Path(pattern) / '*.json'}")
         if not matches:
-            raise NoSuchFile(f"{pattern}: there is no such file")
+            raise NoSuchFileError(f"{pattern}: there is no such file")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -77,11 +77,11 @@ def _paths_of(pattern: str) -> list[str]:
 def _objects_of(pattern: str, project: str | None) -> list[str]:
     bucket, _, name = pattern.removeprefix("gs://").partition("/")
     if not bucket or not name:
-        raise NoSuchFile(f"{pattern}: expected gs://BUCKET/PATTERN")
+        raise NoSuchFileError(f"{pattern}: expected gs://BUCKET/PATTERN")
     try:
         blobs = list(storage.Client(project=project).list_blobs(bucket, match_glob=name))
     except NotFound:
-        raise NoSuchFile(f"{pattern}: there is no bucket {bucket}") from None
+        raise NoSuchFileError(f"{pattern}: there is no bucket {bucket}") from None
     return [f"gs://{bucket}/{blob.name}" for blob in blobs if not blob.name.endswith("/")]
 
 

@@ -34,6 +34,7 @@ CHECKED = (
 )
 COMMAND = ("pyproject.toml", "lunation/launch.py")
 """What the console script is made of."""
+HOT_PATH_TESTS = ("tests/functions", "tests/dataflow")
 LOCKED = ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark")
 """The units with a lock: ``requirements.in`` says what each asks for, ``requirements.txt`` what that is."""
 LOCKED_FOR = ("--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28")
@@ -135,6 +136,15 @@ def tests(session: nox.Session) -> None:
     """Run the tests, in parallel. ``-- -k word`` chooses, ``-- -m thorough`` draws documents for half an hour."""
     # In the order of tests/conftest.py, which has the long ones first.
     module(session, "pytest", "-n", "auto", "--dist", "loadscope", "--no-loadscope-reorder")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure how much of what every record passes is run by its tests, and hold it to a floor (pyproject.toml)."""
+    python = environment(session)
+    chosen = session.posargs or HOT_PATH_TESTS
+    session.run(python, "-m", "coverage", "run", "-m", "pytest", "-q", *chosen, external=True)
+    session.run(python, "-m", "coverage", "report", external=True)
 
 
 @nox.session

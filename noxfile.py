@@ -39,6 +39,7 @@ CHECKED = (
 )
 COMMAND = ("pyproject.toml", "lunation/launch.py")
 """What the console script is made of."""
+HOT_PATH_TESTS = ("tests/functions", "tests/dataflow")
 LOCKED = ("functions/ingest_fast", "functions/classify", "functions/submit", "dataflow", "spark")
 """The units with a lock: ``requirements.in`` says what each asks for, ``requirements.txt`` what that is."""
 LOCKED_FOR = ("--python-version", PYTHON, "--python-platform", "x86_64-manylinux_2_28")
@@ -143,11 +144,21 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure how much of what every record passes is run by its tests, and hold it to a floor (pyproject.toml)."""
+    python = environment(session)
+    chosen = session.posargs or HOT_PATH_TESTS
+    session.run(python, "-m", "coverage", "run", "-m", "pytest", "-q", *chosen, external=True)
+    session.run(python, "-m", "coverage", "report", external=True)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and types."""
+    """Check style, types, and who imports whom."""
     python = environment(session)
     session.run(python, "-m", "ruff", "check", external=True)
     session.run(python, "-m", "ruff", "format", "--check", external=True)
+    session.run(str(Path(python).with_name("lint-imports")), "--no-logo", "--no-cache", external=True)
     session.run(python, "-m", "mypy", *CHECKED, external=True)
 
 

@@ -15,7 +15,7 @@ from schemas.use_cases import UseCase
 from spark import objects
 from spark.conversion import convert
 from spark.evaluation import evaluate, read_window
-from spark.job import Job, JobFailed
+from spark.job import Job, JobFailedError
 from spark.metrics import compare
 from spark.served import ServedModel
 from spark.training import SEED, train
@@ -112,7 +112,7 @@ def run(
         try:
             for work in (convert, train, evaluate):
                 work(machine.spark, machine.storage, job)
-        except JobFailed as failure:
+        except JobFailedError as failure:
             if champion is not None or frozen is not None:
                 raise BacktestError(f"cycle {cycle} of use case {case.name}: {failure}") from failure
             yield Cycle(cycle, begin.date().isoformat(), 0, 0, float("nan"), "FAILED", str(failure))

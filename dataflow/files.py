@@ -42,7 +42,7 @@ CHUNK_BYTES = 1024 * 1024
 Readable = io.BufferedReader | gzip.GzipFile
 
 
-class NoSuchFile(ValueError):
+class NoSuchFileError(ValueError):
     """A pattern names nothing."""
 
 
@@ -54,18 +54,18 @@ def files_of(patterns: str, project: str | None) -> list[str]:
         project: for Cloud Storage.
 
     Raises:
-        NoSuchFile: a pattern names nothing; better now than an empty archive.
+        NoSuchFileError: a pattern names nothing; better now than an empty archive.
     """
     found: dict[str, None] = {}  # each once, whatever patterns name it
     named = [part.strip() for part in patterns.split(",") if part.strip()]
     if not named:
-        raise NoSuchFile(f"{patterns!r} names no file")
+        raise NoSuchFileError(f"{patterns!r} names no file")
     for pattern in named:
         matches = _objects_of(pattern, project) if pattern.startswith(SCHEME) else _paths_of(pattern)
         if not matches and Path(pattern).is_dir():
-            raise NoSuchFile(f"{pattern} is a folder: name the files in it, such as {Path(pattern) / '*.json'}")
+            raise NoSuchFileError(f"{pattern} is a folder: name the files in it, such as {Path(pattern) / '*.json'}")
         if not matches:
-            raise NoSuchFile(f"{pattern}: there is no such file")
+            raise NoSuchFileError(f"{pattern}: there is no such file")
         found |= dict.fromkeys(matches)
     return list(found)
 
@@ -82,11 +82,11 @@ def _objects_of(pattern: str, project: str | None) -> list[str]:
     except ValueError:
         wanted = StorageUri("")
     if not wanted.path:
-        raise NoSuchFile(f"{pattern}: expected gs://BUCKET/PATTERN")
+        raise NoSuchFileError(f"{pattern}: expected gs://BUCKET/PATTERN")
     try:
         blobs = list(storage.Client(project=project).list_blobs(wanted.bucket, match_glob=wanted.path))
     except NotFound:
-        raise NoSuchFile(f"{pattern}: there is no bucket {wanted.bucket}") from None
+        raise NoSuchFileError(f"{pattern}: there is no bucket {wanted.bucket}") from None
     return [str(StorageUri(wanted.bucket, blob.name)) for blob in blobs if not blob.name.endswith("/")]
 
 

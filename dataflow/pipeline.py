@@ -18,11 +18,11 @@ MAX_BATCHES_IN_AN_OBJECT = 200
 :data:`dataflow.reading.MAX_HELD_BYTES`: it is held in memory to be written."""
 
 
-class MissingOption(ValueError):
+class MissingOptionError(ValueError):
     """An option that has no default is not given."""
 
 
-class NothingToRead(ValueError):
+class NothingToReadError(ValueError):
     """The options name neither a subscription nor a file."""
 
 
@@ -30,13 +30,15 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
     """Put the archive's transforms on ``pipeline``.
 
     Raises:
-        MissingOption: one of :data:`dataflow.options.NEEDED` is not given.
-        NothingToRead: no source.
-        dataflow.files.NoSuchFile: a backfill pattern names nothing.
+        MissingOptionError: one of :data:`dataflow.options.NEEDED` is not given.
+        NothingToReadError: no source.
+        dataflow.files.NoSuchFileError: a backfill pattern names nothing.
     """
     missing = [f"--{name}" for name in NEEDED if not getattr(options, name)]
     if missing:
-        raise MissingOption(f"the following arguments are required: {', '.join(missing)}; --help tells what they are")
+        raise MissingOptionError(
+            f"the following arguments are required: {', '.join(missing)}; --help tells what they are"
+        )
     project = options.view_as(GoogleCloudOptions).project
     files = {"records": options.backfill_records, "labels": options.backfill_labels}
     if any(files.values()):
@@ -56,7 +58,7 @@ def build(pipeline: beam.Pipeline, options: ArchiveOptions) -> None:
         windows = _windows(options.window_seconds)
         window_seconds = options.window_seconds
     if not sources:
-        raise NothingToRead(
+        raise NothingToReadError(
             "nothing to read: give --records_subscription or --labels_subscription to stream, "
             "--backfill_records or --backfill_labels to file history"
         )

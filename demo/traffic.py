@@ -46,7 +46,8 @@ class Trickle:
         self._documents = documents
         self._pause = 1 / per_second
         self._stopped = threading.Event()
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
+        """Why it ended before its time; raised at the end of the traffic."""
         self._thread = threading.Thread(target=self._run, name="trickle")
 
     def __enter__(self) -> "Trickle":
@@ -56,8 +57,8 @@ class Trickle:
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _run(self) -> None:
         try:
@@ -67,7 +68,7 @@ class Trickle:
                 publish(self._client, self._topic, as_messages([document]))
                 self.published.append(document)
         except Exception as error:  # re-raised where the traffic is stopped
-            self._failure = error
+            self.failure = error
 
 
 @dataclass(frozen=True)

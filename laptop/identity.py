@@ -23,7 +23,7 @@ RENEWED_BEFORE_SECONDS = 300
 REMEMBERED_TOKENS = 1000
 
 
-class InvalidToken(ValueError):
+class InvalidTokenError(ValueError):
     """A token that must not be accepted; the text tells why."""
 
 
@@ -77,7 +77,7 @@ class Identity:
         """The claims of ``token``. A token that was found good before costs no second look at its signature.
 
         Raises:
-            InvalidToken: it is malformed, signed by another key, expired, or meant for another audience.
+            InvalidTokenError: it is malformed, signed by another key, expired, or meant for another audience.
         """
         claims = self._verified.get((token, audience))
         if claims is None:
@@ -86,13 +86,13 @@ class Identity:
                 self._verified.clear()
             self._verified[token, audience] = claims
         if self._now() >= claims["exp"]:
-            raise InvalidToken(f"it has expired {self._now() - claims['exp']:.0f} s ago")
+            raise InvalidTokenError(f"it has expired {self._now() - claims['exp']:.0f} s ago")
         return claims
 
     def _checked(self, token: str, audience: str) -> Mapping[str, Any]:
         try:
             if jwt.decode_header(token).get("alg") != "RS256":
-                raise InvalidToken("it is not signed with RS256")
+                raise InvalidTokenError("it is not signed with RS256")
             claims = jwt.decode(token, certs=self._certificates, audience=audience)
         # What stands in the token, as far as the library reads it before it looks at the signature, can be of any type.
         except (
@@ -103,15 +103,15 @@ class Identity:
             RecursionError,
             exceptions.GoogleAuthError,
         ) as error:
-            raise InvalidToken(str(error)) from error
+            raise InvalidTokenError(str(error)) from error
         for name in ("iat", "exp"):
             if not _is_time(claims.get(name)):
-                raise InvalidToken(f"its {name} is no number of seconds")
+                raise InvalidTokenError(f"its {name} is no number of seconds")
         if claims.get("iss") != ISSUER:
-            raise InvalidToken(f"it is issued by {claims.get('iss')!r}, not by {ISSUER!r}")
+            raise InvalidTokenError(f"it is issued by {claims.get('iss')!r}, not by {ISSUER!r}")
         email = claims.get("email")
         if claims.get("email_verified") is not True or not isinstance(email, str) or not email:
-            raise InvalidToken("it names no verified email address")
+            raise InvalidTokenError("it names no verified email address")
         return claims
 
 

@@ -183,7 +183,7 @@ class _ReplacePubSub(PTransformOverride):
 
     def get_replacement_transform_for_applied_ptransform(self, applied_ptransform: Any) -> beam.PTransform:
         transform = applied_ptransform.transform
-        source = transform._source
+        source = transform._source  # noqa: SLF001  # Beam's runners find a read's source there
         if source.subscription_name:
             path = f"projects/{source.project}/subscriptions/{source.subscription_name}"
         else:

@@ -87,7 +87,7 @@ def rpcs_of(client: type[Any], http: Mapping[str, Iterable[HttpRoute]] | None = 
     transport_class = client.get_transport_class("grpc")
     transport = transport_class(channel=recorder)
     # The logging interceptor in between makes stubs only when they are called; without it, at once.
-    transport._logged_channel, transport._stubs = recorder, {}
+    transport._logged_channel, transport._stubs = recorder, {}  # noqa: SLF001  # generated code has no other door
     for name in dir(transport_class):
         if not name.startswith("_") and isinstance(getattr(transport_class, name), property):
             getattr(transport, name)  # makes the stub, which tells the recorder its path and types

@@ -43,7 +43,8 @@ class Delays(Judge):
         self.project = project
         self._delays = tuple(delays)
         self._from_first_use = from_first_use
-        self._since: dict[str, float] = {}
+        self.since: dict[str, float] = {}
+        """When something was first known to be there, by the fact."""
         self._used: dict[str, float] = {}
         self._members: dict[str, set[tuple[str, str]]] = {}
         self._refused: set[tuple[str, str]] = set()
@@ -63,17 +64,17 @@ class Delays(Judge):
 
     def age(self, fact: str) -> float:
         """For how many seconds something has been known to be there; endless if nobody saw it made."""
-        if fact not in self._since:
+        if fact not in self.since:
             return float("inf")
-        age = self.project.clock.now - self._since[fact]
+        age = self.project.clock.now - self.since[fact]
         if not self._from_first_use or age >= KNOWN_SECONDS:
             return age
         return self.project.clock.now - self._used.setdefault(fact, self.project.clock.now)
 
     def sees(self, fact: str, *, anew: bool = False) -> None:
         """Note that something is there from now on, or if ``anew`` that another one is."""
-        if anew or fact not in self._since:
-            self._since[fact] = self.project.clock.now
+        if anew or fact not in self.since:
+            self.since[fact] = self.project.clock.now
             self._used.pop(fact, None)
 
     def granted(self, member: str, resource: str = "") -> float:
@@ -131,7 +132,7 @@ class Delays(Judge):
             case "EnableService":
                 self.sees(f"api/{request.name.rsplit('/', 1)[1]}")
             case "DisableService":
-                self._since.pop(f"api/{request.name.rsplit('/', 1)[1]}", None)
+                self.since.pop(f"api/{request.name.rsplit('/', 1)[1]}", None)
             case "CreateServiceAccount":
                 fact = f"account/{request.account_id}@{self.project.project}.iam.gserviceaccount.com"
                 self.sees(fact, anew=True)

@@ -138,11 +138,11 @@ class _Door:
             if not _by_the_function(document):
                 found.append(f"{function}: GET /openapi.json: {_told(document)}")
                 continue
-            operations = list(_operations(document.json()))
+            operations = list(operations_of(document.json()))
             if not any(operation.get("operationId") == "health" for _, _, operation in operations):
                 found.append(f"{function}: its document has no operation for its health")
             for verb, path, operation in operations:
-                for url in _urls(path, operation):
+                for url in urls_of(path, operation):
                     answer = self._ask(function, verb, url, self._record if "requestBody" in operation else None)
                     told = f"{function}: {verb} {url}: {_told(answer)}"
                     if not _by_the_function(answer):
@@ -348,13 +348,14 @@ class _Door:
         return False
 
 
-def _operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+def operations_of(document: Any) -> Iterator[tuple[str, str, Any]]:
+    """Verb, path and description of each operation in an OpenAPI document."""
     for path, verbs in document["paths"].items():
         for verb, operation in verbs.items():
             yield verb.upper(), path, operation
 
 
-def _urls(path: str, operation: Any) -> Iterator[str]:
+def urls_of(path: str, operation: Any) -> Iterator[str]:
     """The path with everything filled in that a request needs, once for each id that the document allows there."""
     needed = [one for one in operation.get("parameters", []) if one["required"]]
     if not needed:

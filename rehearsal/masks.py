@@ -37,7 +37,7 @@ def changed(document: Document, schema: Schema, mask: str, where: str) -> Iterat
             yield f"{where}: path '{text}': {wrong}"
 
 
-def _walk(document: Document, schema: Schema, path: Path, *, lists: bool) -> str | None:
+def _walk(document: Document, schema: Schema, path: Path, *, lists: bool) -> str | None:  # noqa: C901  # a branch for each type in a document
     """Why ``path`` leads nowhere; None if it leads somewhere."""
     schema = resolved(document, schema)
     if not path:

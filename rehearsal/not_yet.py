@@ -158,7 +158,7 @@ def _policy_of_the_project(call: Call, delays: "Delays") -> Refusals:
     resource = f"projects/{delays.project.project}"
     if not any(written_to == resource for written_to, _ in written(call)):
         return
-    if "google's own grant" not in delays._since:
+    if "google's own grant" not in delays.since:
         delays.sees("google's own grant")
         policy = type(delays.project.policy(resource))()
         policy.CopyFrom(delays.project.policy(resource))
@@ -194,7 +194,7 @@ def _image(call: Call, delays: "Delays") -> Refusals:
 
 def _index(call: Call, delays: "Delays") -> Refusals:
     if call.method.endswith("DatastoreAdmin.CreateIndex"):
-        ages = [delays.age(fact) for fact in delays._since if fact.startswith("field/")]
+        ages = [delays.age(fact) for fact in delays.since if fact.startswith("field/")]
         yield min(ages, default=float("inf")), ServiceError("ABORTED", "Please retry, underlying data changed")
 
 

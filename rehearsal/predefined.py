@@ -285,7 +285,8 @@ def differences(described: Mapping[str, Iterable[str]]) -> Iterator[str]:
         yield from (f"{role}: gives {name}, too" for name in sorted(theirs - ours))
 
 
-def _main(folders: list[str]) -> int:
+def main(folders: list[str]) -> int:
+    """Print the roles that are kept here or, given a folder of Google's, what differs from it; answers an exit code."""
     if not folders:
         print("\n".join(ROLES))
         return 0
@@ -296,4 +297,4 @@ def _main(folders: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

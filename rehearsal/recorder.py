@@ -130,7 +130,6 @@ class Recorder(Server):
         answer: answers what is in order.
         notes: where calls are noted.
         judges: asked about every call that is in order in form.
-        documented: whether requests are held against Google's discovery documents.
     """
 
     def __init__(
@@ -143,8 +142,6 @@ class Recorder(Server):
         routes: Sequence[web.RouteDef] = (),
         stop: Callable[[], Awaitable[None]] | None = None,
         judges: Sequence["Judge"] = (),
-        *,
-        documented: bool = True,
     ) -> None:
         # The last one comes before that of the base class, which would make calls of requests that nobody has seen.
         every = [*routes, web.route("*", "/{asked:.*}", self._rest)]
@@ -154,7 +151,6 @@ class Recorder(Server):
         self._router = RestRouter(rpcs, self.call)
         self._caller = caller
         self._service = service
-        self._documented = documented
         self._answer = answer
         self._notes = notes
         self._judges = judges
@@ -163,7 +159,7 @@ class Recorder(Server):
         """Judge it, note it, answer it."""
         wrong = tuple(faults(rpc, request))
         method = f"{rpc.service}.{rpc.name}"
-        verdict = discovery.of_rpc(self._service, rpc, request) if self._documented else discovery.UNJUDGED
+        verdict = discovery.of_rpc(self._service, rpc, request)
         call = Call(self._caller, method, request, wrong, violations=verdict.faults, judged_as=verdict.method)
         self._notes.add(call)
         if wrong or verdict.faults:
@@ -182,11 +178,9 @@ class Recorder(Server):
         call does not know is gone, or refused in other words."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
-            verdict = discovery.UNJUDGED
-            if self._documented:
-                path, _, query = request.raw_path.partition("?")
-                body = await request.read()
-                verdict = discovery.of_http(self._service, request.method, path, query, request.headers, body)
+            path, _, query = request.raw_path.partition("?")
+            body = await request.read()
+            verdict = discovery.of_http(self._service, request.method, path, query, request.headers, body)
             if verdict.faults:
                 method = verdict.method or f"{request.method} {request.path}"
                 self._notes.refuse(

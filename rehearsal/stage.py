@@ -77,7 +77,6 @@ class Stage:
         project: answers for what the laptop does not serve.
         laptop: the addresses of the laptop's servers; empty: an empty project, which can only be looked at.
         judges: asked about every call of every caller.
-        documented: whether every request is held against Google's discovery documents.
     """
 
     def __init__(
@@ -85,12 +84,9 @@ class Stage:
         project: Project,
         laptop: dict[str, dict[str, str]] | None = None,
         judges: Sequence[Judge] = (),
-        *,
-        documented: bool = True,
     ) -> None:
         self.project = project
         self._judges = judges
-        self._documented = documented
         self.notes = Notes()
         self._laptop = laptop or {}
         self._loop = asyncio.new_event_loop()
@@ -134,10 +130,7 @@ class Stage:
         routes = [*routes, *self.project.surroundings.routes(service)]
         if service not in self._rpcs:
             self._rpcs[service] = _surface(service)
-        recorder = Recorder(
-            caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges,
-            documented=self._documented,
-        )  # fmt: skip
+        recorder = Recorder(caller, service, self._rpcs[service], answer, self.notes, routes, stop, self._judges)
         await recorder.start()
         self._running.append(recorder)
         return {"http": f"http://{HOST}:{recorder.http_port}", "grpc": f"{HOST}:{recorder.grpc_port}"}

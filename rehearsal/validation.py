@@ -109,5 +109,5 @@ def _marked(kind: Any, mark: str) -> frozenset[str]:
 
 def _wrapper(kind: type[Message]) -> type[Any] | None:
     """The documented class around a plain protobuf one; None for a package that has none."""
-    rules = proto.Marshal(name=kind.DESCRIPTOR.file.package)._rules
+    rules = proto.Marshal(name=kind.DESCRIPTOR.file.package)._rules  # noqa: SLF001  # has no method to look one up
     return getattr(rules.get(kind), "_wrapper", None)

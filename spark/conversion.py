@@ -28,7 +28,7 @@ from spark import archive, objects, reading, snapshot
 from spark.archive import Listing
 from spark.features import features_ddl
 from spark.instruments import ARCHIVE, OBJECTS
-from spark.job import Job, JobFailed, progress
+from spark.job import Job, JobFailedError, progress
 from spark.repeat import original, pinned
 
 # Records and labels with one record_id meet in one group, so one shuffle both drops duplicates and joins. Two lines
@@ -65,7 +65,7 @@ def convert(spark: SparkSession, storage: Any, job: Job) -> None:
     """Convert what is new in the archive.
 
     Raises:
-        JobFailed: no records in the archive, or none that can be read, or a folder that an earlier run wrote is gone.
+        JobFailedError: no records in the archive, or none that can be read; or a folder of an earlier run is gone.
     """
     began = time.monotonic()
     done = snapshot.read(storage, job, job.run_id)
@@ -125,7 +125,7 @@ def _converted(
         )
     odd = {uri: why for listing in found.values() for uri, why in sorted(listing.odd.items())}
     if before is None and not paths["records"]:
-        raise JobFailed(
+        raise JobFailedError(
             f"{job.archive}/archive/records has no objects, so there is nothing to train on; check that the archive "
             f"pipeline runs (or backfill history) and that --archive names its bucket"
             + (f" ({_named(odd)})" if odd else "")
@@ -304,7 +304,7 @@ def _measure(job: Job, made: Snapshot) -> None:
 def _check(job: Job, made: Snapshot) -> None:
     if made.counts["records"] == 0:
         first = "; the first: {object}: {reason}".format(**made.refused[0]) if made.refused else ""
-        raise JobFailed(
+        raise JobFailedError(
             f"none of the {made.counts['records_lines']} lines below {job.archive}/archive/records can be read as a "
             f"record of use case {job.case.name}{first}; compare one with schemas/use_cases/, or fix --use-case"
         )

@@ -47,7 +47,7 @@ from spark.golden import sent_again
 from spark.importance import importance
 from spark.inspection import PROFILE, Inspection, inspect
 from spark.instruments import AUC, LOG_LOSS
-from spark.job import Job, JobFailed, progress
+from spark.job import Job, JobFailedError, progress
 from spark.repeat import INPUTS, Original, agreement, original
 from spark.served import ServedModel, largest_difference
 
@@ -82,7 +82,7 @@ class _Run:
         """Read what is needed of the run.
 
         Raises:
-            JobFailed: a job before did not run, or not to its end.
+            JobFailedError: a job before did not run, or not to its end.
         """
         converted = _needed(storage, f"{job.work}/{Snapshot.NAME}", "run convert.py first")
         trained = _needed(storage, f"{job.work}/{TrainingReport.NAME}", "run train.py first")
@@ -94,7 +94,7 @@ def evaluate(spark: SparkSession, storage: Any, job: Job) -> None:
     """Judge what ``train`` made in this run, and write the manifest.
 
     Raises:
-        JobFailed: a file of the run or of the champion is not there, or not what its manifest says.
+        JobFailedError: a file of the run or of the champion is not there, or not what its manifest says.
     """
     began = time.monotonic()
     done = f"{job.model}/manifest.json"
@@ -250,7 +250,7 @@ class _Models:
         """The run's own model, the champion, and its predecessor.
 
         Raises:
-            JobFailed: a file of the champion is not there, or not what its manifest says.
+            JobFailedError: a file of the champion is not there, or not what its manifest says.
         """
         trained = run.trained
         challenger = ServedModel(run.files["model.onnx"], trained.inputs, trained.input_kinds, trained.categories)
@@ -457,11 +457,13 @@ def _model(storage: Any, job: Job, folder: str | None) -> tuple[ServedModel | No
     try:
         manifest = ModelManifest.model_validate_json(raw)
     except ValidationError as error:
-        raise JobFailed(f"{folder}/manifest.json is no manifest ({error.error_count()} errors); {advice}") from error
+        raise JobFailedError(
+            f"{folder}/manifest.json is no manifest ({error.error_count()} errors); {advice}"
+        ) from error
     artefact = _needed(storage, f"{folder}/model.onnx", advice)
     expected = {file.name: file.sha256 for file in manifest.files}.get("model.onnx")
     if hash_mismatch("model.onnx", artefact, expected):
-        raise JobFailed(
+        raise JobFailedError(
             f"{folder}/model.onnx is not the file that its manifest names (sha256): it was changed after training; "
             "roll back to a model that is whole"
         )
@@ -491,7 +493,7 @@ def _agreement(storage: Any, job: Job, repeated: Original, scored: _Scored, arte
 def _needed(storage: Any, uri: str, advice: str) -> bytes:
     content = objects.read(storage, uri)
     if content is None:
-        raise JobFailed(f"{uri} is not there; {advice}")
+        raise JobFailedError(f"{uri} is not there; {advice}")
     return content
 
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from pyspark import SparkContext
 from pyspark.ml.classification import GBTClassificationModel
 
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from spark.rates import Part, Table
 
 BRANCH_LEQ = 0
@@ -78,10 +78,10 @@ def read_forest(model: GBTClassificationModel) -> Forest:
     """Read the model's trees from Spark.
 
     Raises:
-        JobFailed: the model is of another kind.
+        JobFailedError: the model is of another kind.
     """
     if not isinstance(model, GBTClassificationModel):
-        raise JobFailed(f"{type(model).__name__} is no GBTClassificationModel; the exporter knows no other model")
+        raise JobFailedError(f"{type(model).__name__} is no GBTClassificationModel; the exporter knows no other model")
     return Forest(
         trees=[[_node(**node) for node in json.loads(tree)] for tree in _trees(model)],
         weights=list(model.treeWeights),

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from spark import objects
-from spark.job import Job, JobFailed, progress
+from spark.job import Job, JobFailedError, progress
 
 LENGTH = 2048
 """Of the file, in bytes."""
@@ -43,13 +43,17 @@ KNOWN = (
 """Words of Java's or the system's, and what they mean to whoever runs the jobs."""
 
 
-def explained(error: BaseException) -> JobFailed | None:
+def explained(error: BaseException) -> JobFailedError | None:
     """The failure that ``error`` stands for, with cause and fix; None if it is none that is known here."""
-    if isinstance(error, JobFailed):
+    if isinstance(error, JobFailedError):
         return error
     said = " ".join(f"{one} {one!r}" for one in _chain(error))
     return next(
-        (JobFailed(f"{meaning} ({own_words(error)})") for words, meaning in KNOWN if any(one in said for one in words)),
+        (
+            JobFailedError(f"{meaning} ({own_words(error)})")
+            for words, meaning in KNOWN
+            if any(one in said for one in words)
+        ),
         None,
     )
 

@@ -21,7 +21,7 @@ from spark.checks import Seen, check
 from spark.day_counts import YEAR, Counts, Wanted, as_profile, choose_bins, count
 from spark.drift import Drift, drifts
 from spark.features import features_ddl
-from spark.job import Job, JobFailed
+from spark.job import Job, JobFailedError
 
 PROFILE = "profile.json"
 READ = ("records_lines", "labels_lines", "records_corrupt", "labels_corrupt", "records_readable", "duplicates")
@@ -46,7 +46,7 @@ def inspect(
     """Look at the converted data of this run, next to what the champion was trained on.
 
     Raises:
-        JobFailed: the champion's profile is not what its manifest says, or its counts are gone.
+        JobFailedError: the champion's profile is not what its manifest says, or its counts are gone.
     """
     converted = snapshot.read(storage, job, job.run_id)
     assert converted is not None, "convert.json was read before"
@@ -177,7 +177,7 @@ def _read_since(storage: Any, job: Job, champion: ModelManifest | None, counts: 
     uri = f"{job.models}/models/{champion.model_version}/{Snapshot.NAME}"
     content = objects.read(storage, uri)
     if content is None:
-        raise JobFailed(f"{uri} is not there; restore it from the bucket's versions")
+        raise JobFailedError(f"{uri} is not there; restore it from the bucket's versions")
     before = Snapshot.counts_of(content)
     since = {name: counts[name] - before.get(name, 0) for name in READ}
     return since if since["records_lines"] > 0 and min(since.values()) >= 0 else counts
@@ -193,14 +193,14 @@ def _champions_profile(storage: Any, job: Job, champion: ModelManifest | None) -
     uri = f"{job.models}/models/{champion.model_version}/{PROFILE}"
     content = objects.read(storage, uri)
     if content is None or hash_mismatch(PROFILE, content, expected):
-        raise JobFailed(
+        raise JobFailedError(
             f"{uri} is not the file that the champion's manifest names (sha256), so drift cannot be measured; "
             "restore it from the bucket's versions"
         )
     try:
         return DataProfile.model_validate_json(content)
     except ValidationError as error:
-        raise JobFailed(f"{uri} is no profile ({error.error_count()} errors)") from error
+        raise JobFailedError(f"{uri} is no profile ({error.error_count()} errors)") from error
 
 
 def _shares(days: np.ndarray) -> list[float]:

@@ -31,7 +31,7 @@ exit codes: 0 done (or done before), 1 failed with cause and fix on the error st
 """
 
 
-class JobFailed(Exception):
+class JobFailedError(Exception):
     """A job cannot go on. Its text names the thing, the cause and the fix; the driver exits with 1."""
 
 
@@ -152,10 +152,10 @@ def progress(text: str, severity: Severity = "INFO") -> None:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Run ``work``; 0 if it returns, 1 if it raises :class:`JobFailed`. Anything else is a bug and keeps its trace."""
+    """Run ``work``; 0 if it returns, 1 if it raises :class:`JobFailedError`. All else is a bug and keeps its trace."""
     try:
         work()
-    except JobFailed as failure:
+    except JobFailedError as failure:
         progress(f"FAILED: {failure}", "ERROR")
         return 1
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 from google.api_core.exceptions import Forbidden, NotFound, PreconditionFailed
 
 from schemas.storage_uri import StorageUri
-from spark.job import JobFailed
+from spark.job import JobFailedError
 
 
 def read(storage: Any, uri: str) -> bytes | None:
@@ -48,7 +48,7 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
     two Cloud Storage looks at first is not documented (https://cloud.google.com/storage/docs/json_api/v1/objects/insert).
 
     Raises:
-        JobFailed: another content is there; nothing is overwritten.
+        JobFailedError: another content is there; nothing is overwritten.
         google.api_core.exceptions.Forbidden: there is nothing, and it may not be created.
     """
     blob = _blob(storage, uri)
@@ -61,7 +61,7 @@ def write_once(storage: Any, uri: str, content: bytes, content_type: str = "appl
         if there is None and isinstance(error, Forbidden):
             raise
         if there != content:
-            raise JobFailed(
+            raise JobFailedError(
                 f"{uri} exists with another content, and nothing here is ever overwritten; "
                 "start the run again with a new run id"
             ) from None

@@ -23,7 +23,7 @@ from pyspark.sql.functions import broadcast, col, expr, from_json, lit
 
 from schemas.rate import BLOCK_DAYS, Rate, Step
 from schemas.shapes import ModelInput
-from spark.job import JobFailed
+from spark.job import JobFailedError
 
 PRIOR = 20.0
 """So many records at the overall rate are added to each group."""
@@ -107,7 +107,7 @@ def keys(
         found: what the training rows have for :func:`bounds`, by name.
 
     Raises:
-        JobFailed: a rate with too many cells.
+        JobFailedError: a rate with too many cells.
     """
     position = {item.name: place for place, item in enumerate(inputs)}
     result = []
@@ -116,7 +116,7 @@ def keys(
         if key.cells > MAX_CELLS:
             key = _key(rate, _middle, found, position, categories)
         if key.cells > MAX_CELLS:
-            raise JobFailed(
+            raise JobFailedError(
                 f"rate {rate.name} would have {key.cells} groups, more than {MAX_CELLS}: a table of that size does not "
                 "belong into an artefact; take fewer or coarser parts (schemas/use_cases/), or send null for what is "
                 "missing, not a number far from all others"

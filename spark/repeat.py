@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from schemas.file_hash import hash_mismatch
 from schemas.model_manifest import ModelManifest
 from spark import objects
-from spark.job import EVALUATION_DAYS, Job, JobFailed
+from spark.job import EVALUATION_DAYS, Job, JobFailedError
 
 INPUTS = "inputs.json"
 """Every object that a run was made of, with its MD5, in the model's folder."""
@@ -47,7 +47,7 @@ def original(storage: Any, job: Job) -> Original | None:
     """The run that this one repeats; None if it repeats none.
 
     Raises:
-        JobFailed: its folder is not there, or not whole.
+        JobFailedError: its folder is not there, or not whole.
     """
     if job.like is None:
         return None
@@ -55,17 +55,17 @@ def original(storage: Any, job: Job) -> Original | None:
     found = {name: objects.read(storage, f"{folder}/{name}") for name in ("manifest.json", INPUTS)}
     for name, content in found.items():
         if content is None:
-            raise JobFailed(
+            raise JobFailedError(
                 f"{folder}/{name} is not there, so the run cannot be repeated; `lunation runs` lists the runs"
             )
     try:
         manifest = ModelManifest.model_validate_json(found["manifest.json"] or b"")
     except ValidationError as error:
-        raise JobFailed(f"{folder}/manifest.json cannot be read ({error.error_count()} errors)") from error
+        raise JobFailedError(f"{folder}/manifest.json cannot be read ({error.error_count()} errors)") from error
     listed = found[INPUTS] or b""
     expected = {file.name: file.sha256 for file in manifest.evidence}.get(INPUTS)
     if hash_mismatch(INPUTS, listed, expected):
-        raise JobFailed(
+        raise JobFailedError(
             f"{folder}/{INPUTS} is not the file that its manifest names (sha256); restore the bucket's version"
         )
     return Original(manifest, json.loads(listed))
@@ -79,12 +79,12 @@ def pinned(original: Original, found: Mapping[str, str], odd: Container[str], fo
         odd: what is there and no longer counts as the archive's; an older release may have read it.
 
     Raises:
-        JobFailed: one is gone, or has another content.
+        JobFailedError: one is gone, or has another content.
     """
     wanted = {uri: md5 for uri, md5 in original.inputs.items() if uri.startswith(f"{folder}/") and uri not in odd}
     lost = sorted(uri for uri, md5 in wanted.items() if found.get(uri) != md5)
     if lost:
-        raise JobFailed(
+        raise JobFailedError(
             f"{len(lost)} of the {len(wanted)} objects that {original.manifest.model_version} read below {folder} are "
             f"gone or changed, first {lost[0]}; restore them from the bucket's versions, or train anew without --like"
         )

@@ -23,7 +23,7 @@ from schemas.use_cases import UseCase
 from spark import objects
 from spark.features import features_ddl
 from spark.fingerprint import code_sha256
-from spark.job import Job, JobFailed
+from spark.job import Job, JobFailedError
 from spark.literal import literal
 
 JUDGES = ("pydantic", "pydantic-core")
@@ -95,7 +95,7 @@ def inputs(storage: Any, job: Job, snapshot: Snapshot | None) -> dict[str, str]:
             return found
         before = read(storage, job, snapshot.previous)
         if before is None:
-            raise JobFailed(
+            raise JobFailedError(
                 f"{root(job)}/run={snapshot.previous}/{Snapshot.NAME} is gone, and {snapshot.run_id} builds on it; "
                 f"delete {root(job)}/converted/ to convert the whole archive anew"
             )
@@ -110,7 +110,7 @@ def rows(spark: SparkSession, job: Job, snapshot: Snapshot, features: str, days:
         features: the column ``features`` as DDL.
 
     Raises:
-        JobFailed: a day's folder is gone.
+        JobFailedError: a day's folder is gone.
     """
     wanted = {f"run={where.run_id}/dt={day}" for day, where in snapshot.days.items() if days is None or day in days}
     return _read(spark, job, sorted(wanted), features)
@@ -138,7 +138,7 @@ def _read(spark: SparkSession, job: Job, folders: list[str], features: str) -> D
         found = spark.read.schema(ddl).option("basePath", base).parquet(*(f"{base}/{folder}" for folder in folders))
     except AnalysisException as error:
         if error.getErrorClass() == "PATH_NOT_FOUND":
-            raise JobFailed(
+            raise JobFailedError(
                 f"{(error.getMessageParameters() or {}).get('path')} is gone, and the snapshot needs it; delete "
                 f"{base}/converted/ and start again with a new run id: the archive is then converted anew"
             ) from error

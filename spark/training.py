@@ -36,7 +36,7 @@ from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, features_ddl, indexed, known_values, scores_ddl
 from spark.golden import PLAIN, Golden, golden
 from spark.instruments import TRAINING
-from spark.job import Job, JobFailed, progress
+from spark.job import Job, JobFailedError, progress
 from spark.literal import literal
 from spark.reasons import to_reasons
 from spark.repeat import original
@@ -68,7 +68,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
     :func:`parameters_for` follows from the amount of data.
 
     Raises:
-        JobFailed: not converted yet, no labels, no history before the evaluation window, or a single class in it.
+        JobFailedError: not converted yet, no labels, no history before the evaluation window, or a single class in it.
     """
     began = time.monotonic()
     done = f"{job.work}/{TrainingReport.NAME}"
@@ -77,7 +77,7 @@ def train(spark: SparkSession, storage: Any, job: Job, parameters: Mapping[str, 
         return
     converted = snapshot.read(storage, job, job.run_id)
     if converted is None:
-        raise JobFailed(f"{job.work}/{Snapshot.NAME} is not there; run convert.py with the same --run-id first")
+        raise JobFailedError(f"{job.work}/{Snapshot.NAME} is not there; run convert.py with the same --run-id first")
     evaluation_days = job.evaluation_days
     repeated = original(storage, job)
     if repeated is not None:
@@ -232,7 +232,7 @@ def _bounds(job: Job, converted: Snapshot, evaluation_days: int) -> tuple[date, 
     """The first day with labels, the first of the evaluation window, and its last."""
     days = {date.fromisoformat(day): where.labelled for day, where in converted.days.items() if where.labelled}
     if not days:
-        raise JobFailed(
+        raise JobFailedError(
             f"no record of {job.work}/convert.json has a label, so there is nothing to learn from; check that labels "
             "are published with the record's record_id, and that the archive has them (archive/labels)"
         )
@@ -254,14 +254,14 @@ def _windows(rows: DataFrame, job: Job, first: date, begin: date, last: date) ->
         *(expr(f"{bound} AS `{name}`") for name, bound in rates.bounds(job.case.rates)),
     ).collect()
     if counts.train == 0:
-        raise JobFailed(
+        raise JobFailedError(
             f"all labelled records are of {first} or later, within the evaluation window of {(last - begin).days + 1} "
             f"days up to {last}, or their labels came within it: none is left to train on; wait for more history, or "
             "backfill it"
         )
     if counts.positive in (0, counts.train):
         only = job.case.labels[0] if counts.positive == 0 else job.case.positive
-        raise JobFailed(
+        raise JobFailedError(
             f"all {counts.train} training rows are labelled {only!r}: one class teaches nothing; check the "
             "publisher of the labels"
         )
@@ -273,7 +273,7 @@ def _enough(rows: int, windows: Windows, categories: Mapping[str, Sequence[str]]
     values = {name: len(known) for name, known in categories.items() if len(known) <= most}
     name = max(values, key=lambda one: values[one], default="")
     if rows <= values.get(name, 0):
-        raise JobFailed(
+        raise JobFailedError(
             f"{rows} training rows, from {windows.train_from} to {windows.train_to}, are too few: category {name} has "
             f"{values[name]} values and needs {values[name] + 1}; wait for more history, or backfill it"
         )
@@ -423,7 +423,7 @@ def _chosen(case: UseCase, window: DataFrame, categories: Mapping[str, list[str]
     """The golden rows, made of some records of the window.
 
     Raises:
-        JobFailed: the class refuses all of these.
+        JobFailedError: the class refuses all of these.
     """
     picked = window.orderBy(expr("xxhash64(record_id)"), "record_id").limit(PLAIN).select("features").collect()
     chosen = golden(case, [row.features.asDict() for row in picked], categories)
@@ -434,7 +434,7 @@ def _chosen(case: UseCase, window: DataFrame, categories: Mapping[str, list[str]
             "WARNING",
         )
     if not chosen.documents:
-        raise JobFailed(
+        raise JobFailedError(
             f"{case.features.__name__} does not take any of {len(picked)} records that it has given itself as they are "
             f"when they are sent again, so nothing can show that the model is what was trained: {chosen.refused[0]}; "
             "let its validators take what they give, and give it again (schemas/use_cases/)"

@@ -46,6 +46,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start (again) and wait for the line that tells the ports."""
+        if self._process is not None and self._process.poll() is not None:
+            self._close()  # it ended by itself
         self.state.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", f"laptop.{self.service}", "--state", str(self.state)]
         if self.http:
@@ -84,10 +86,14 @@ class ServerProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        self._close()
 
     def stop(self) -> None:
         """End it in order; kill it when that takes more than ten seconds."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
+            return
+        if self._process.poll() is not None:
+            self._close()
             return
         self._process.terminate()
         try:
@@ -95,6 +101,13 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.service} did not end within 10 s of SIGTERM") from None
+        self._close()
+
+    def _close(self) -> None:
+        """Close the pipe that the ports were read from; while the server runs, it may still write there."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def fault(self, **fault: Any) -> dict[str, Any]:
         """Set a fault (``laptop.faults.Fault``'s fields)."""

@@ -46,7 +46,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:
         load.wrk()
-    except load.NoLoad as error:
+    except load.NoLoadError as error:
         console.print(f"[red]{error}", highlight=False)
         raise typer.Exit(2) from None
     console.print("making the model and its records from real flights", highlight=False)

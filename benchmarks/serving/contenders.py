@@ -60,7 +60,7 @@ def peer(name: str, model: Path, say: Callable[[str], None]) -> Contender:
     """Another server, installed if it is not.
 
     Raises:
-        NotInstalled: see :func:`.environments.python`.
+        NotInstalledError: see :func:`.environments.python`.
     """
     interpreter = environments.python(name, say)
     title, command, more = _PEERS[name](interpreter)

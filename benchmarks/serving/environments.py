@@ -14,7 +14,7 @@ PEERS = Path(__file__).parent / "peers"
 INSTALL_SECONDS = 900.0
 
 
-class NotInstalled(Exception):
+class NotInstalledError(Exception):
     """The peer's packages cannot be installed here; the text ends with what the installer said."""
 
 
@@ -22,7 +22,7 @@ def python(peer: str, say: Callable[[str], None]) -> Path:
     """The interpreter of the peer's environment, which is made on first use, with the pinned packages.
 
     Raises:
-        NotInstalled: no network, or no package for this machine.
+        NotInstalledError: no network, or no package for this machine.
     """
     folder = ROOT / ".nox" / f"bench-{peer}"
     interpreter = folder / "bin" / "python"
@@ -54,6 +54,6 @@ def _run(peer: str, command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise NotInstalled(f"{peer}: not installed after {INSTALL_SECONDS:.0f} s") from None
+        raise NotInstalledError(f"{peer}: not installed after {INSTALL_SECONDS:.0f} s") from None
     if done.returncode:
-        raise NotInstalled(f"{peer}: {done.stderr.strip()[-500:]}")
+        raise NotInstalledError(f"{peer}: {done.stderr.strip()[-500:]}")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from benchmarks.serving import contenders, load
 from benchmarks.serving.bench import Bench, Row, compared, not_measured, row
 from benchmarks.serving.contenders import Contender
-from benchmarks.serving.environments import NotInstalled
+from benchmarks.serving.environments import NotInstalledError
 from benchmarks.serving.load import Answered
-from benchmarks.serving.process import DidNotStart, serving
+from benchmarks.serving.process import DidNotStartError, serving
 
 OURS = "classify"
 COUNTS = (100, 1000)
@@ -37,7 +37,7 @@ def measure(bench: Bench, peers: Sequence[str]) -> list[Row]:
                 entered[name] = contenders.thread_mode(bench.model)
             else:
                 entered[name] = contenders.peer(name, bench.model, bench.say)
-        except NotInstalled as error:
+        except NotInstalledError as error:
             missing[name] = str(error)
     seen: Seen = defaultdict(list)
     for number in range(bench.rounds):
@@ -46,7 +46,7 @@ def measure(bench: Bench, peers: Sequence[str]) -> list[Row]:
                 continue
             try:
                 _round(bench, name, contender, seen)
-            except DidNotStart as error:
+            except DidNotStartError as error:
                 missing[name] = str(error)
                 bench.say(f"{contender.title} did not start, and is left out")
             else:

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 CONNECTIONS = 8
 
 
-class NoLoad(Exception):
+class NoLoadError(Exception):
     """The load cannot be made, or went wrong; the text says what to do."""
 
 
@@ -46,11 +46,11 @@ def wrk() -> str:
     """Where ``wrk`` is.
 
     Raises:
-        NoLoad: nowhere.
+        NoLoadError: nowhere.
     """
     found = shutil.which("wrk")
     if found is None:
-        raise NoLoad("the load comes from wrk, which is not on the PATH: apt install wrk, or brew install wrk")
+        raise NoLoadError("the load comes from wrk, which is not on the PATH: apt install wrk, or brew install wrk")
     return found
 
 
@@ -58,7 +58,7 @@ def post(server: Running, path: str, body: Path, seconds: float, connections: in
     """POST the same body again and again.
 
     Raises:
-        NoLoad: see :func:`wrk`; or wrk itself failed.
+        NoLoadError: see :func:`wrk`; or wrk itself failed.
     """
     return _run("post.lua", server, path, {"BODY": str(body)}, seconds, connections)
 
@@ -67,7 +67,7 @@ def push(server: Running, body: Path, first: int, seconds: float, connections: i
     """POST push bodies, each with a record of its own: its id ends in a number that grows from ``first``.
 
     Raises:
-        NoLoad: see :func:`wrk`; or wrk itself failed.
+        NoLoadError: see :func:`wrk`; or wrk itself failed.
     """
     return _run("push.lua", server, "/", {"BODY": str(body), "FIRST": str(first)}, seconds, connections)
 
@@ -85,7 +85,7 @@ def _run(
     spent = server.cpu_seconds() - before
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0 or not lines:
-        raise NoLoad(f"wrk failed on {url}: {done.stderr or done.stdout}")
+        raise NoLoadError(f"wrk failed on {url}: {done.stderr or done.stdout}")
     seen = json.loads(lines[-1])
     return Answered(
         requests=seen["requests"] - seen["status"],

@@ -21,7 +21,7 @@ PORT = "{port}"
 """In a command: the port that was chosen."""
 
 
-class DidNotStart(Exception):
+class DidNotStartError(Exception):
     """The server does not answer; the text ends with what it printed."""
 
 
@@ -50,7 +50,7 @@ def serving(
     """Run ``command`` and give the server, once a POST of ``body`` to ``path`` is answered with a 2xx.
 
     Raises:
-        DidNotStart: it ended, or did not answer in time.
+        DidNotStartError: it ended, or did not answer in time.
     """
     port = free_port()
     with log.open("ab") as output:
@@ -90,9 +90,9 @@ def _wait(process: subprocess.Popen[bytes], port: int, path: str, body: bytes, l
         if given is not None and 200 <= given[0] < 300:
             return
         if process.poll() is not None:
-            raise DidNotStart(f"it ended with {process.returncode}:\n{tail(log)}")
+            raise DidNotStartError(f"it ended with {process.returncode}:\n{tail(log)}")
         if time.monotonic() > deadline:
-            raise DidNotStart(f"no answer to {path} within {START_SECONDS:.0f} s, last {given}:\n{tail(log)}")
+            raise DidNotStartError(f"no answer to {path} within {START_SECONDS:.0f} s, last {given}:\n{tail(log)}")
         time.sleep(0.01)
 
 

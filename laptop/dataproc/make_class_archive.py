@@ -11,7 +11,7 @@ from pathlib import Path
 
 from laptop.dataproc import typical_job
 from laptop.dataproc.class_archive import FOLDER, MADE_BY, OF_JAVA, OF_SPARK, identity
-from laptop.dataproc.java import NoJava, java_home
+from laptop.dataproc.java import NoJavaError, java_home
 from laptop.dataproc.spark_submit import JAVA_OPTIONS, ONE_COMPILER, environment, storage_properties, submit
 from laptop.errors import ServiceError
 
@@ -20,7 +20,7 @@ QUIET = "-Xlog:disable -Xlog:all=error:stderr"
 """Java would name every class that it leaves out."""
 
 
-class NotMade(Exception):
+class NotMadeError(Exception):
     """There is no archive; the text says why."""
 
 
@@ -28,7 +28,7 @@ def make(java: Path, folder: Path = FOLDER) -> int:
     """Make the archive of the Java at home in ``java``, in place of the one that is there; its size in bytes.
 
     Raises:
-        NotMade: this Java cannot (before version 13), or it failed. There is no archive then.
+        NotMadeError: this Java cannot (before version 13), or it failed. There is no archive then.
     """
     shutil.rmtree(folder, ignore_errors=True)
     # Aside, and renamed when it is whole: a job may start in the meantime.
@@ -47,7 +47,7 @@ def make(java: Path, folder: Path = FOLDER) -> int:
         archives = [new / OF_JAVA, new / OF_SPARK]
         for archive in archives:
             if not archive.exists():
-                raise NotMade(f"{java} ended well and left no {archive.name}")
+                raise NotMadeError(f"{java} ended well and left no {archive.name}")
         size = sum(archive.stat().st_size for archive in archives)
         (new / MADE_BY).write_text(identity(java))
         new.rename(folder)
@@ -60,19 +60,19 @@ def _run(command: list[str], java: Path) -> None:
             command, env=environment({}, java), capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotMade(str(error)) from error
+        raise NotMadeError(str(error)) from error
     if done.returncode:
         # Without what Spark logs on its way: date, time, level, …
         levels = {"INFO", "WARN"}
         told = [line for line in (done.stdout + done.stderr).splitlines() if not levels & set(line.split()[2:3])]
-        raise NotMade("\n".join([f"exit code {done.returncode} of {command[0]}:", *told])[-2000:])
+        raise NotMadeError("\n".join([f"exit code {done.returncode} of {command[0]}:", *told])[-2000:])
 
 
 def main() -> int:
     """Make it for the Java that jobs are run with."""
     try:
         size = make(java_home())
-    except (NotMade, NoJava, ServiceError) as error:
+    except (NotMadeError, NoJavaError, ServiceError) as error:
         print(f"No class-data archive, jobs start some seconds slower: {error}", file=sys.stderr)
         return 3
     print(f"{FOLDER}: {size / 1e6:.0f} MB")

@@ -13,7 +13,7 @@ from typing import Any
 
 from laptop.children import Child, Guard, tail
 from laptop.dataproc import class_archive
-from laptop.dataproc.java import NoJava, java_home
+from laptop.dataproc.java import NoJavaError, java_home
 from laptop.errors import ServiceError
 from laptop.service import Context
 
@@ -218,7 +218,7 @@ def environment(platform: Mapping[str, str], java: Path) -> dict[str, str]:
 def _java_home() -> Path:
     try:
         return java_home()
-    except NoJava as error:
+    except NoJavaError as error:
         raise ServiceError("FAILED_PRECONDITION", str(error)) from error
 
 

@@ -28,7 +28,7 @@ def check_partition(request: Any, partition: Any) -> None:
         )
 
 
-def check_key(request: Any, key: Any, must_be_complete: bool) -> None:
+def check_key(request: Any, key: Any, must_be_complete: bool) -> None:  # noqa: C901  # a key's rules, one after the other
     """Refuse a key that the service refuses."""
     check_partition(request, key.partition_id)
     path = key.path

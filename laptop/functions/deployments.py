@@ -21,7 +21,7 @@ from laptop.children import Guard
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
 from laptop.functions.door import Door, Revision
-from laptop.functions.instance import Instance, StartFailed
+from laptop.functions.instance import Instance, StartFailedError
 from laptop.functions.registry import Registry, Row
 from laptop.functions.source import BuildError, check, unpack
 from laptop.functions.uploads import Uploads
@@ -145,7 +145,7 @@ class Deployments:
             await self._build(name, wanted)
             revision = self._revision(name, wanted)
             await revision.start()
-        except (BuildError, StartFailed) as error:
+        except (BuildError, StartFailedError) as error:
             shutil.rmtree(self._source(name, revision_name), ignore_errors=True)
             await self._failed(row, str(error))
             raise ServiceError("INVALID_ARGUMENT", f"{_id(name)} could not be deployed: {error}") from error

@@ -13,8 +13,8 @@ from laptop.doorkeeper import Doorkeeper
 from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
 from laptop.functions.instance import Instance
-from laptop.functions.wire import Caller, Refused, Request, UpstreamError
-from laptop.identity import Identity, InvalidToken
+from laptop.functions.wire import Caller, Request, RequestRefusedError, UpstreamError
+from laptop.identity import Identity, InvalidTokenError
 from laptop.ports import HOST
 
 QUEUE_SECONDS = 10.0
@@ -86,7 +86,7 @@ class Revision:
         """Start all instances; all or none.
 
         Raises:
-            StartFailed: one did not come up.
+            StartFailedError: one did not come up.
         """
         try:
             await asyncio.gather(*(instance.start() for instance in self.instances))
@@ -108,10 +108,10 @@ class Revision:
         await asyncio.gather(*(instance.stop(drain_seconds) for instance in self.instances))
 
 
-def _no_room() -> Refused:
+def _no_room() -> RequestRefusedError:
     """At the maximum of instances. What Cloud Run says, and when to come again, which it leaves to the caller."""
     text = "The request was aborted because there was no available instance."
-    return Refused(429, text, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    return RequestRefusedError(429, text, (b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
 
 
 def _look_at_path(target: bytes) -> None:
@@ -125,7 +125,7 @@ def _look_at_path(target: bytes) -> None:
     except httptools.HttpParserInvalidURLError:
         return
     if path == b"/eventlog" or path.startswith(b"/_ah/") or path.endswith(b"z"):
-        raise Refused(404, "The requested URL was not found on this server.")
+        raise RequestRefusedError(404, "The requested URL was not found on this server.")
 
 
 class Door:
@@ -188,15 +188,15 @@ class Door:
 
     # --- one request
 
-    def _look(self, request: Request) -> Refused | None:
+    def _look(self, request: Request) -> RequestRefusedError | None:
         """Why a request is refused, by its head alone: nobody has 32 MB kept here to learn that he may not call."""
         why = self._doorkeeper.refusal(request.headers)
         if why is not None:
-            return Refused(*why)
+            return RequestRefusedError(*why)
         try:
             _look_at_path(request.target)
             self._authorize(request)
-        except Refused as refused:
+        except RequestRefusedError as refused:
             return refused
         return None
 
@@ -205,7 +205,7 @@ class Door:
             await self._faults.check("laptop.functions.Invoke")
             revision = self.revision
             instance = await self._room()
-        except Refused as refused:
+        except RequestRefusedError as refused:
             caller.respond(request, refused.status, refused.text, *refused.headers)
             return
         except ServiceError as error:
@@ -231,26 +231,28 @@ class Door:
         """As Cloud Run: https://cloud.google.com/run/docs/troubleshooting#unauthorized-client."""
         headers = [value for name, value in request.headers if name == b"authorization"]
         if len(headers) > 1:
-            raise Refused(400, "Authorization: this header came more than once: send it once.")
+            raise RequestRefusedError(400, "Authorization: this header came more than once: send it once.")
         if "allUsers" in self.invokers:
             return
         if not headers:
-            raise Refused(403, "Your client does not have permission to get this URL: it sent no identity token.")
+            raise RequestRefusedError(
+                403, "Your client does not have permission to get this URL: it sent no identity token."
+            )
         scheme, _, token = headers[0].decode("latin-1").partition(" ")
         try:
             if scheme.lower() != "bearer":
-                raise InvalidToken("the Authorization header is not a Bearer token")
+                raise InvalidTokenError("the Authorization header is not a Bearer token")
             claims = self._identity.verify(token.strip(), self.url)
-        except InvalidToken as error:
+        except InvalidTokenError as error:
             reason = "".join(character if character.isprintable() else " " for character in str(error))
             challenge = f'Bearer error="invalid_token" error_description="{reason}"'.encode("ascii", "replace")
-            raise Refused(
+            raise RequestRefusedError(
                 401, "Your client does not have permission to the requested URL.", (b"www-authenticate", challenge)
             ) from error
         email = claims["email"]
         allowed = {f"serviceAccount:{email}", f"user:{email}", "allAuthenticatedUsers"}
         if not allowed & self.invokers:
-            raise Refused(403, "Your client does not have permission to get this URL: it is no invoker.")
+            raise RequestRefusedError(403, "Your client does not have permission to get this URL: it is no invoker.")
 
     async def _room(self) -> Instance:
         revision = self.revision
@@ -271,7 +273,7 @@ class Door:
         except TimeoutError:
             if self.revision is not None and any(instance.ready for instance in self.revision.instances):
                 raise _no_room() from None
-            raise Refused(503, "No instance of the function is running.") from None
+            raise RequestRefusedError(503, "No instance of the function is running.") from None
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 place.result().release()

@@ -27,7 +27,7 @@ IDLE_SECONDS = 1.0
 log = logging.getLogger("laptop.functions")
 
 
-class StartFailed(Exception):
+class StartFailedError(Exception):
     """The process did not come up; the text ends with what it printed."""
 
 
@@ -83,7 +83,7 @@ class Instance:
         """Start the process, wait until it accepts connections, and keep it running from then on.
 
         Raises:
-            StartFailed: it ended, or took too long.
+            StartFailedError: it ended, or took too long.
         """
         await self._launch()
         self.keep()
@@ -210,7 +210,7 @@ class Instance:
         deadline = time.monotonic() + START_SECONDS
         while True:
             if not child.running:
-                raise StartFailed(
+                raise StartFailedError(
                     f"{self.name}: the process ended with {await child.wait()} before it listened:\n"
                     + tail(self._log_path)
                 )
@@ -218,7 +218,7 @@ class Instance:
                 _, writer = await asyncio.open_unix_connection(self._address)
             except OSError:
                 if time.monotonic() > deadline:
-                    raise StartFailed(
+                    raise StartFailedError(
                         f"{self.name}: the process does not listen after {START_SECONDS:.0f} s:\n"
                         + tail(self._log_path)
                     ) from None
@@ -237,7 +237,7 @@ class Instance:
                 assert self._child is not None
                 code = await self._child.wait()
                 log.warning("%s: the process ended with %s", self.name, code)
-            except StartFailed as error:
+            except StartFailedError as error:
                 log.error("%s", error)
             self.ready = False
             self._drop_connections()

@@ -14,12 +14,13 @@ from google.pubsub_v1 import types
 from laptop.errors import ServiceError, already_exists, not_found
 from laptop.faults import FaultInjector
 from laptop.identity import Identity
-from laptop.pubsub.backlog import Backlog, Changes, Redelivery, Row
+from laptop.pubsub.backlog import Backlog, Changes, Row
 from laptop.pubsub.filters import parse_filter
 from laptop.pubsub.intervals import Intervals
 from laptop.pubsub.names import DELETED_TOPIC
 from laptop.pubsub.push import Pusher
 from laptop.pubsub.schema import first_id
+from laptop.pubsub.subscription import Subscription
 from laptop.store import Store, Work
 
 PubsubMessage = types.PubsubMessage.pb()
@@ -29,9 +30,6 @@ SubscriptionBody = types.Subscription.pb()
 TICK_SECONDS = 0.1
 CLEAN_SECONDS = 2.0
 CLEAN_CHUNK = 5000
-DEFAULT_MINIMUM_BACKOFF = 10.0
-DEFAULT_MAXIMUM_BACKOFF = 600.0
-DEFAULT_DELIVERY_ATTEMPTS = 5
 log = logging.getLogger("laptop.pubsub")
 
 
@@ -44,50 +42,6 @@ class Topic:
         self.last = last
         self.time = 0
         self.subscriptions: list[Subscription] = []
-
-
-class Subscription:
-    """A subscription with its backlog, and who waits for it."""
-
-    def __init__(self, number: int, body: Any, topic: int, backlog: Backlog) -> None:
-        self.number = number
-        self.body = body
-        self.topic = topic
-        self.backlog = backlog
-        self.pusher: Pusher | None = None
-        self.gone = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def wake(self) -> None:
-        """Tell everybody who waits for messages to look."""
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def wait(self) -> None:
-        """Wait until there may be something new."""
-        if not self.backlog.available and not self.gone.is_set():
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            try:
-                await future
-            finally:
-                if future in self._waiting:  # whoever waited has gone
-                    self._waiting.remove(future)
-
-    def configure(self) -> None:
-        """Bring the backlog in line with the body."""
-        policy, dead = self.body.retry_policy, self.body.dead_letter_policy
-        minimum = maximum = 0.0
-        if self.body.HasField("retry_policy"):
-            minimum, maximum = DEFAULT_MINIMUM_BACKOFF, DEFAULT_MAXIMUM_BACKOFF
-            if policy.HasField("minimum_backoff"):
-                minimum = policy.minimum_backoff.ToTimedelta().total_seconds()
-            if policy.HasField("maximum_backoff"):
-                maximum = policy.maximum_backoff.ToTimedelta().total_seconds()
-        attempts = (dead.max_delivery_attempts or DEFAULT_DELIVERY_ATTEMPTS) if dead.dead_letter_topic else 0
-        self.backlog.redelivery = Redelivery(minimum, max(minimum, maximum), attempts)
 
 
 class Broker:
@@ -105,6 +59,7 @@ class Broker:
         self.subscriptions: dict[str, Subscription] = {}
         self._identity = identity
         self._faults = faults
+        self._pushers: dict[Subscription, Pusher] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -129,8 +84,8 @@ class Broker:
             task.cancel()
         subscriptions = list(self.subscriptions.values())
         for subscription in subscriptions:
-            if subscription.pusher is not None:
-                await subscription.pusher.stop()
+            if subscription in self._pushers:
+                await self._pushers[subscription].stop()
         for subscription in subscriptions:
             await self.write_down(subscription)
 
@@ -294,20 +249,24 @@ class Broker:
         for topic in self.topics.values():
             if subscription in topic.subscriptions:
                 topic.subscriptions.remove(subscription)
-        if subscription.pusher is not None:
-            await subscription.pusher.stop()
+        if subscription in self._pushers:
+            await self._pushers[subscription].stop()
         subscription.gone.set()
+        self._pushers.pop(subscription, None)  # not before it is gone, or a change under way would start another one
         subscription.wake()
 
     def repush(self, subscription: Subscription) -> None:
         """Start, change or end the pushes of a subscription as its body says."""
+        if subscription.gone.is_set():
+            return
         endpoint = subscription.body.push_config.push_endpoint
-        if endpoint and subscription.pusher is None:
-            subscription.pusher = Pusher(subscription, self._identity, self._faults)
-            subscription.pusher.start()
-        elif not endpoint and subscription.pusher is not None:
-            self._spawn(subscription.pusher.stop())
-            subscription.pusher = None
+        pusher = self._pushers.get(subscription)
+        if endpoint and pusher is None:
+            self._pushers[subscription] = Pusher(subscription, self._identity, self._faults)
+            self._pushers[subscription].start()
+        elif not endpoint and pusher is not None:
+            del self._pushers[subscription]
+            self._spawn(pusher.stop())
 
     # --- messages
 

@@ -89,7 +89,7 @@ def _check(topic: Any) -> None:
     seconds_between(topic, "message_retention_duration", 600, 31 * 86400)
 
 
-def _check_messages(request: Any) -> None:
+def _check_messages(request: Any) -> None:  # noqa: C901  # a message's rules, in the order in which the service tells them
     if not request.messages:
         raise invalid("The value for message_count is too small. You passed 0 in the request; the minimum is 1")
     size = request.ByteSize()

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 from google.pubsub_v1 import types
@@ -15,9 +15,7 @@ from laptop.errors import ServiceError
 from laptop.faults import FaultInjector
 from laptop.identity import Identity
 from laptop.pubsub.backlog import Delivery, Flow
-
-if TYPE_CHECKING:
-    from laptop.pubsub.broker import Subscription
+from laptop.pubsub.subscription import Subscription
 
 PubsubMessage = types.PubsubMessage.pb()
 
@@ -68,7 +66,7 @@ class Pusher:
         faults: consulted before each push, as ``laptop.pubsub.Push``.
     """
 
-    def __init__(self, subscription: "Subscription", identity: Identity, faults: FaultInjector) -> None:
+    def __init__(self, subscription: Subscription, identity: Identity, faults: FaultInjector) -> None:
         self._subscription = subscription
         self._identity = identity
         self._faults = faults

@@ -14,10 +14,11 @@ from google.rpc import error_details_pb2
 
 from laptop.errors import ServiceError, already_exists, invalid
 from laptop.pubsub.backlog import ENVELOPE_BYTES, Delivery, Flow
-from laptop.pubsub.broker import Broker, Subscription
+from laptop.pubsub.broker import Broker
 from laptop.pubsub.filters import parse_filter
 from laptop.pubsub.names import check_new
 from laptop.pubsub.resources import masked, page, refuse_fields, seconds_between
+from laptop.pubsub.subscription import Subscription
 from laptop.service import ends_with_its_caller
 
 SubscriptionBody = types.Subscription.pb()

@@ -24,7 +24,7 @@ class SourceError(Exception):
         return self.message if self.line is None else f"line {self.line}: {self.message}"
 
 
-class Raised(Exception):
+class RaisedError(Exception):
     """A value that was raised, by a step or by the runtime.
 
     Args:
@@ -39,6 +39,6 @@ class Raised(Exception):
         """Routine, step and line, innermost first."""
 
 
-def error(tag: str, message: str, **more: Any) -> Raised:
+def error(tag: str, message: str, **more: Any) -> RaisedError:
     """An error of the runtime's own, such as TypeError or KeyError."""
-    return Raised({"message": f"{tag}: {message}", "tags": [tag], **more})
+    return RaisedError({"message": f"{tag}: {message}", "tags": [tag], **more})

@@ -44,7 +44,7 @@ class Tree(Protocol):
         """Its value.
 
         Raises:
-            Raised: an error of the language.
+            RaisedError: an error of the language.
         """
         ...
 

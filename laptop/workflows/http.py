@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from laptop.workflows.errors import Raised, error
+from laptop.workflows.errors import RaisedError, error
 from laptop.workflows.expressions import is_number, text_of, type_name
 from laptop.workflows.values import json_value
 
@@ -47,7 +47,7 @@ def request(method: Any, arguments: Mapping[str, Any]) -> Request:
     """The request that a call's arguments mean.
 
     Raises:
-        Raised: a TypeError or ValueError of the language.
+        RaisedError: a TypeError or ValueError of the language.
     """
     name = f"http.{str(method).lower()}"
     if not isinstance(method, str) or method.upper() not in METHODS:
@@ -87,7 +87,7 @@ class Client:
         """The response: ``code``, ``headers``, ``body``.
 
         Raises:
-            Raised: HttpError, TimeoutError, ConnectionFailedError, ConnectionError, ResourceLimitError.
+            RaisedError: HttpError, TimeoutError, ConnectionFailedError, ConnectionError, ResourceLimitError.
         """
         headers = dict(wanted.headers)
         if wanted.auth is not None:
@@ -116,7 +116,7 @@ class Client:
         except ValueError as cause:
             raise error("ValueError", f"{wanted.url}: {cause}") from None
         if answer["code"] >= 400:
-            raise Raised({"message": f"HTTP server responded with error code {answer['code']}",
+            raise RaisedError({"message": f"HTTP server responded with error code {answer['code']}",
                           "tags": ["HttpError"], **answer})  # fmt: skip
         return answer
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from laptop.workflows import http, journal, library
-from laptop.workflows.errors import Raised, error
+from laptop.workflows.errors import RaisedError, error
 from laptop.workflows.expressions import Index, Name, Tree, element, is_number, truth, type_name
 from laptop.workflows.memory import Meter, Variables, copied
 from laptop.workflows.program import Routine, Step
@@ -135,7 +135,7 @@ class Run:
         session: aiohttp.ClientSession,
         authorize: http.Authorize,
     ) -> None:
-        self._routines = routines
+        self.routines = routines
         self._journal = journal
         self._environment = environment
         self._client = http.Client(session, authorize)
@@ -150,17 +150,22 @@ class Run:
         """Run to the end; answers the result.
 
         Raises:
-            Raised: what no step caught.
+            RaisedError: what no step caught.
         """
-        routine = self._routines["main"]
+        routine = self.routines["main"]
         named = {routine.params[0][0]: argument} if routine.params else {}
         try:
-            return await self._routine("main", [], named)
+            return await self.call_routine("main", [], named)
         except RecursionError:
             raise error("RecursionError", "the execution is nested too deeply") from None
 
-    async def _routine(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
-        routine = self._routines[name]
+    async def call_routine(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
+        """Run one routine of the program; answers what it returns.
+
+        Raises:
+            RaisedError: what no step of it caught, arguments that do not fit, or calls that go too deep.
+        """
+        routine = self.routines[name]
         if self._depth >= MAX_DEPTH:
             raise error("RecursionError", f"{name}: calls go deeper than {MAX_DEPTH}")
         variables = Variables(self._meter)
@@ -211,7 +216,7 @@ class Run:
         await self._journal.step_begins(number, frame.routine, step)
         try:
             outcome = await self._step(step, frame)
-        except Raised as failure:
+        except RaisedError as failure:
             failure.trace.append((frame.routine, step.name, step.line))
             await self._journal.step_ends(number, failure.value)
             raise
@@ -222,7 +227,7 @@ class Run:
             return Returned(None) if step.next == "end" else Jump(step.next)
         return outcome
 
-    async def _step(self, step: Step, frame: "Frame") -> Jump | Returned | None:
+    async def _step(self, step: Step, frame: "Frame") -> Jump | Returned | None:  # noqa: C901  # a branch for each kind of step
         fields = step.fields
         if step.kind == "assign":
             for target, value in fields["assign"]:
@@ -256,7 +261,7 @@ class Run:
             value = await fields["raise"].value(frame)
             if not isinstance(value, (str, dict)):
                 raise error("TypeError", f"raise: expected a string or a map, got {type_name(value)}")
-            raise Raised(copied(value))
+            raise RaisedError(copied(value))
         if step.kind == "return":
             return Returned(await fields["return"].value(frame))
         return await self._block(fields["steps"], frame)
@@ -327,7 +332,7 @@ class Run:
         while True:
             try:
                 return await self._block(fields["try"], frame)
-            except Raised as failure:
+            except RaisedError as failure:
                 policy = await fields["retry"].value(frame) if fields["retry"] is not None else None
                 if policy is not None and await self._again(policy, failure.value, attempt, frame):
                     attempt += 1
@@ -370,12 +375,12 @@ class Run:
         if known is None:
             try:
                 known = {"value": await work()}
-            except Raised as failure:
+            except RaisedError as failure:
                 known = {"raised": failure.value}
             await self._journal.keep(number, known)
             known = journal.decode(journal.encode(known))  # the same, whether it is the first run or a resumed one
         if "raised" in known:
-            raise Raised(known["raised"])
+            raise RaisedError(known["raised"])
         return known["value"]
 
     async def sleep(self, seconds: float) -> None:
@@ -387,7 +392,7 @@ class Run:
         until = await self.once(end)
         await asyncio.sleep(max(0.0, until - time.time()))
 
-    async def builtin(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
+    async def builtin(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:  # noqa: C901  # a branch for each function that waits
         """A function that is not one of the workflow's own."""
         if name in library.IN_THREAD:
             return await asyncio.to_thread(library.call, name, positional, dict(named))
@@ -444,7 +449,7 @@ class Frame:
         holder = self.variables.find(name)
         if holder is not None:
             return holder[name]
-        if name in self.run._routines:
+        if name in self.run.routines:
             return Function(name)
         if name in MODULES:
             return MODULES[name]
@@ -452,8 +457,8 @@ class Frame:
 
     async def call(self, name: str, positional: list[Any], named: Mapping[str, Any]) -> Any:
         """A subworkflow, or a function of the library."""
-        if name in self.run._routines:
-            return await self.run._routine(name, positional, named)
+        if name in self.run.routines:
+            return await self.run.call_routine(name, positional, named)
         return await self.run.builtin(name, positional, named)
 
 

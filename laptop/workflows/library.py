@@ -19,7 +19,7 @@ from urllib.parse import quote, quote_plus, unquote_plus
 from zoneinfo import ZoneInfo
 
 from laptop.workflows import regex
-from laptop.workflows.errors import Raised, error
+from laptop.workflows.errors import RaisedError, error
 from laptop.workflows.expressions import text_of, type_name, within
 from laptop.workflows.memory import string_size
 from laptop.workflows.values import json_value
@@ -381,11 +381,11 @@ def call(name: str, positional: list[Any], named: dict[str, Any]) -> Any:
     """The result of a function of this module.
 
     Raises:
-        Raised: a TypeError of the language if the arguments do not fit, or what the function raises.
+        RaisedError: a TypeError of the language if the arguments do not fit, or what the function raises.
     """
     try:
         return FUNCTIONS[name](*positional, **named)
-    except Raised:
+    except RaisedError:
         raise
     except (TypeError, AttributeError) as cause:
         raise error("TypeError", f"{name}: {str(cause).replace('<lambda>', name)}") from None

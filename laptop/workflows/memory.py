@@ -21,7 +21,7 @@ class Meter:
         """Take, or give back.
 
         Raises:
-            Raised: ResourceLimitError: more than the service allows.
+            RaisedError: ResourceLimitError: more than the service allows.
         """
         if bytes_ > 0 and self.used + bytes_ > MAX_BYTES:
             raise error("ResourceLimitError", f"the variables take more than {MAX_BYTES // 1024} KB of memory")
@@ -88,7 +88,7 @@ def size_of(value: Any) -> int:
     """The bytes that the service counts for a value.
 
     Raises:
-        Raised: ResourceLimitError: a string is longer than the service allows, or all of it larger.
+        RaisedError: ResourceLimitError: a string is longer than the service allows, or all of it larger.
     """
     if isinstance(value, (str, bytes)):
         return 8 + string_size(len(value.encode()) if isinstance(value, str) else len(value))
@@ -105,7 +105,7 @@ def string_size(size: int) -> int:
     """The bytes of a string as they are, unless there are more than the service allows.
 
     Raises:
-        Raised: ResourceLimitError.
+        RaisedError: ResourceLimitError.
     """
     if size > MAX_STRING_BYTES:
         raise error("ResourceLimitError", f"a string has {size} bytes of at most {MAX_STRING_BYTES // 1024} KB")

@@ -30,7 +30,7 @@ def contains(source: str, regexp: str) -> bool:
     """Whether an expression matches a part of a text.
 
     Raises:
-        Raised: ValueError: it is no expression of RE2; ResourceLimitError: it takes too long.
+        RaisedError: ValueError: it is no expression of RE2; ResourceLimitError: it takes too long.
     """
     return next(matches(source, regexp), None) is not None
 
@@ -39,7 +39,7 @@ def matches(source: str, regexp: str) -> Iterator[tuple[int, int]]:
     """Where each match begins and ends.
 
     Raises:
-        Raised: ValueError: it is no expression of RE2; ResourceLimitError: it takes too long.
+        RaisedError: ValueError: it is no expression of RE2; ResourceLimitError: it takes too long.
     """
     try:
         compiled = re2.compile(regexp, _OPTIONS)

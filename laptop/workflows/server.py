@@ -25,7 +25,7 @@ from laptop.service import Api, Context, surfaces
 from laptop.store import Store
 from laptop.surface import HttpRoute, rpcs_of
 from laptop.workflows import interpreter, journal, program
-from laptop.workflows.errors import Raised, SourceError
+from laptop.workflows.errors import RaisedError, SourceError
 from laptop.workflows.errors import error as workflow_error
 from laptop.workflows.program import Routine, Step
 from laptop.workflows.values import json_value
@@ -344,7 +344,7 @@ class Workflows:
             result = await run.main(_argument(execution.argument))
             execution.result = _result(result)
             await self._end(execution, State.SUCCEEDED)
-        except Raised as failure:
+        except RaisedError as failure:
             execution.error.payload = json.dumps(failure.value, default=str)
             message = failure.value.get("message") if isinstance(failure.value, dict) else failure.value
             execution.error.context = str(message)

@@ -33,7 +33,7 @@ def session(target: str | None, examples: bool = False) -> Iterator[tuple[Settin
     """The settings as they are for ``target`` (None: the default one), and its clients.
 
     Args:
-        examples: whether a target that is only an example will do; its clients then see an empty project, rehearsed.
+        examples: whether a target that is only an example will do; its clients then see an empty project.
 
     Raises:
         typer.Exit: with code 1, after one line that says what is wrong.
@@ -112,8 +112,7 @@ _FIXES = {
 
 
 def _stand_in(example: Target) -> AbstractContextManager[Target]:
-    # The one place where this package needs the rehearsal: an example has no project that could be asked.
-    from rehearsal.offline import empty_project
+    from lunation.deploy.empty_project import empty_project  # an example has no project that could be asked
 
     return empty_project(example)
 

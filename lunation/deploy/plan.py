@@ -54,7 +54,7 @@ class ApplyError(Exception):
     """A resource could not be made as declared. What came before it is done; the next run goes on from there."""
 
 
-class Outdated(ApplyError):
+class OutdatedError(ApplyError):
     """What there is, or what is declared, is no longer what the plan was made of."""
 
 
@@ -140,7 +140,7 @@ def check(planned: Sequence[Change], now: Sequence[Change]) -> None:
     What the plan does and is done already, since a run of it was cut short, is in order.
 
     Raises:
-        Outdated: names what differs.
+        OutdatedError: names what differs.
     """
     before = {change.address: change for change in planned}
     for change in now:
@@ -151,12 +151,12 @@ def check(planned: Sequence[Change], now: Sequence[Change]) -> None:
             continue  # cut short between the two halves of it
         if expected is None or expected.action != change.action:
             was = "was not in it" if expected is None else f"was to be {expected.action}"
-            raise Outdated(
+            raise OutdatedError(
                 f"{change.address} {was} when the plan was made, and is now to be {change.action}. Make a new plan"
             )
         if change.action in ("change", "replace") and not _same(expected.fields, change.fields):
             paths = ", ".join(path for path, _, _ in change.fields)
-            raise Outdated(
+            raise OutdatedError(
                 f"{change.address}: {paths}: was changed since the plan was made. Look at it, and make a new plan"
             )
 
@@ -196,7 +196,7 @@ def apply(
 
     Raises:
         ApplyError: names the resource and the cause.
-        Outdated: at a resource's turn something else would have to be done than was planned.
+        OutdatedError: at a resource's turn something else would have to be done than was planned.
     """
     expected = None if planned is None else {change.address: change for change in planned}
     done: list[Change] = []
@@ -205,7 +205,7 @@ def apply(
         try:
             with _explained(resource, clients):
                 change = _make(resource, clients, expected, wait, say)
-        except Outdated:
+        except OutdatedError:
             raise
         except ApplyError as error:
             if not resource.needed_by_none:

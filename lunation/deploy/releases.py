@@ -17,7 +17,7 @@ from lunation.deploy.artefacts import Artefact, Artefacts
 PREFIX = "releases/"
 
 
-class NoSuchRelease(ValueError):
+class NoSuchReleaseError(ValueError):
     """There is no release of that id, or its artefacts are not what they were; the text says which."""
 
 
@@ -87,13 +87,13 @@ def fetch(clients: Clients, bucket: str, release_id: str, image: str | None = No
         image: of the archive pipeline, in the project of that bucket; None if it is the same project.
 
     Raises:
-        NoSuchRelease: it is not there or no list, or an artefact is missing or has another hash.
+        NoSuchReleaseError: it is not there or no list, or an artefact is missing or has another hash.
     """
     try:
         content = clients.storage.bucket(bucket).blob(f"{PREFIX}{release_id}.json").download_as_bytes()
     except NotFound:
         ids = ", ".join(one.id for one in known(clients, bucket)) or "none"
-        raise NoSuchRelease(f"there is no release {release_id} in gs://{bucket}; there are: {ids}") from None
+        raise NoSuchReleaseError(f"there is no release {release_id} in gs://{bucket}; there are: {ids}") from None
     listed = _read(f"gs://{bucket}/{PREFIX}{release_id}.json", content)
     folder = artefacts.BUILD / "releases" / release_id
 
@@ -101,9 +101,9 @@ def fetch(clients: Clients, bucket: str, release_id: str, image: str | None = No
         try:
             data = clients.storage.bucket(bucket).blob(entry["object"]).download_as_bytes()
         except NotFound:
-            raise NoSuchRelease(f"release {release_id}: gs://{bucket}/{entry['object']} is gone") from None
+            raise NoSuchReleaseError(f"release {release_id}: gs://{bucket}/{entry['object']} is gone") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise NoSuchRelease(f"release {release_id}: gs://{bucket}/{entry['object']} is not what was deployed")
+            raise NoSuchReleaseError(f"release {release_id}: gs://{bucket}/{entry['object']} is not what was deployed")
         path = folder / entry["object"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -120,7 +120,7 @@ def fetch(clients: Clients, bucket: str, release_id: str, image: str | None = No
         image,
     )
     if release.id != release_id:
-        raise NoSuchRelease(f"release {release_id}: its list is not what was deployed")
+        raise NoSuchReleaseError(f"release {release_id}: its list is not what was deployed")
     return release
 
 
@@ -150,7 +150,9 @@ def _read(uri: str, content: bytes) -> dict[str, Any]:
         problem = "an artefact without its object or hash"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = f"{type(error).__name__}: {error}"
-    raise NoSuchRelease(f"{uri} is no list of a release ({problem}): delete it, or restore the bucket's older version")
+    raise NoSuchReleaseError(
+        f"{uri} is no list of a release ({problem}): delete it, or restore the bucket's older version"
+    )
 
 
 def _entries(listed: dict[str, Any]) -> list[dict[str, Any]]:

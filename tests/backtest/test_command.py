@@ -12,7 +12,7 @@ import pytest
 from backtest import cycles
 from backtest.cycles import BacktestError, Cycle
 from lunation.settings import Schedule
-from spark.job import Job, JobFailed
+from spark.job import Job, JobFailedError
 from tests.support import ROOT
 
 
@@ -60,7 +60,7 @@ def test_a_cycle_has_the_weeks_of_the_schedule(
 
     def nothing_to_learn_from(spark: Any, storage: Any, job: Job) -> None:
         jobs.append(job)
-        raise JobFailed("none")
+        raise JobFailedError("none")
 
     monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
     examples = [({"record_id": day, "event_time": f"2024-{day}T10:00:00Z"}, None) for day in ("01-01", "02-28")]
@@ -82,7 +82,7 @@ def test_a_history_that_ends_ends_the_cycles(tmp_path: Path, monkeypatch: pytest
     """There is none in which nothing happened; one that is too short for a comparison is told with what it takes."""
 
     def nothing_to_learn_from(*_: object) -> None:
-        raise JobFailed("none")
+        raise JobFailedError("none")
 
     monkeypatch.setattr(cycles, "convert", nothing_to_learn_from)
     machine: Any = SimpleNamespace(buckets=tmp_path, spark=None, storage=None)

@@ -126,7 +126,7 @@ def test_stream_and_backfill_share_their_transforms(tmp_path: Path) -> None:
         options = PipelineOptions([*NEEDED, *arguments])
         pipeline = beam.Pipeline(options=options)
         build(pipeline, options.view_as(ArchiveOptions))
-        return {part.full_label for part in pipeline._root_transform().parts}
+        return {part.full_label for part in pipeline._root_transform().parts}  # noqa: SLF001  # the graph as it is submitted
 
     subscription = "--records_subscription=projects/local-dev/subscriptions/reader"
     stream, history = steps("--streaming", subscription), steps(f"--backfill_records={file}")
@@ -142,7 +142,7 @@ def test_the_options_burden_no_other_pipeline() -> None:
 def test_the_template_declares_the_options() -> None:
     """Dataflow refuses a parameter that the template's metadata does not name, so the two are one list."""
     parser = argparse.ArgumentParser()
-    ArchiveOptions._add_argparse_args(parser)
+    ArchiveOptions._add_argparse_args(parser)  # noqa: SLF001  # Beam calls it where it parses
     options = {action.dest: action.dest in options_module.NEEDED for action in parser._actions if action.dest != "help"}
     declared = json.loads((ROOT / "dataflow" / "metadata.json").read_text())["parameters"]
     assert {one["name"]: not one.get("isOptional", False) for one in declared} == options

@@ -31,7 +31,9 @@ class Streams(PTransformOverride):
     def get_replacement_transform_for_applied_ptransform(self, applied: Any) -> beam.PTransform:
         """The stream of the subscription's topic."""
         return next(
-            stream for topic, stream in self.streams.items() if topic in applied.transform._source.full_subscription
+            stream
+            for topic, stream in self.streams.items()
+            if topic in applied.transform._source.full_subscription  # noqa: SLF001  # where a runner finds it, too
         )
 
 

@@ -52,7 +52,7 @@ def test_a_publisher_that_fails_is_not_passed_over(serve: Callable[..., ServerPr
 
     gone = "projects/local-dev/topics/gone"
     with pytest.raises(NotFound), Trickle(clients.publisher, gone, DOCUMENTS, per_second=100) as trickle:
-        eventually(lambda: trickle._failure is not None)
+        eventually(lambda: trickle.failure is not None)
     assert trickle.published == []
     assert len(publish(clients.publisher, topic, [b"", b"x"])) == 2, "an empty message is one, too"
     clients.close()

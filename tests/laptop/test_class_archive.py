@@ -47,7 +47,7 @@ def test_a_java_that_cannot_leaves_no_archive(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / class_archive.MADE_BY).write_text(class_archive.identity(home))
     assert class_archive.options(home, folder)
-    with pytest.raises(make_class_archive.NotMade, match="Unrecognized option: -Xshare:dump"):
+    with pytest.raises(make_class_archive.NotMadeError, match="Unrecognized option: -Xshare:dump"):
         make_class_archive.make(home, folder)
     assert class_archive.options(home, folder) == ""
 

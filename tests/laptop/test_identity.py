@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.auth import crypt, jwt
 
-from laptop.identity import ISSUER, LIFETIME_SECONDS, Identity, InvalidToken
+from laptop.identity import ISSUER, LIFETIME_SECONDS, Identity, InvalidTokenError
 
 EMAIL = "pusher@local-dev.iam.gserviceaccount.com"
 
@@ -32,14 +32,14 @@ def test_wrong_audience_is_refused(tmp_path: Path) -> None:
     """A token for one function does not open another."""
     identity = Identity(tmp_path)
     token = identity.token(EMAIL, "https://front.door/classify")
-    with pytest.raises(InvalidToken, match="audience"):
+    with pytest.raises(InvalidTokenError, match="audience"):
         identity.verify(token, "https://front.door/ingest_fast")
 
 
 def test_expired_token_is_refused(tmp_path: Path) -> None:
     """After an hour it is over."""
     identity = Identity(tmp_path, now=lambda: time.time() - LIFETIME_SECONDS - 60)
-    with pytest.raises(InvalidToken, match="expired"):
+    with pytest.raises(InvalidTokenError, match="expired"):
         identity.verify(identity.token(EMAIL, "a"), "a")
 
 
@@ -50,14 +50,14 @@ def test_a_token_that_was_good_is_refused_when_it_has_expired(tmp_path: Path) ->
     token = identity.token(EMAIL, "a")
     assert identity.verify(token, "a")
     clock[0] += LIFETIME_SECONDS + 1
-    with pytest.raises(InvalidToken, match="expired"):
+    with pytest.raises(InvalidTokenError, match="expired"):
         identity.verify(token, "a")
 
 
 def test_token_of_another_key_is_refused(tmp_path: Path) -> None:
     """A token of somebody else's laptop is worth nothing here."""
     token = Identity(tmp_path / "theirs").token(EMAIL, "a")
-    with pytest.raises(InvalidToken, match="not found"):
+    with pytest.raises(InvalidTokenError, match="not found"):
         Identity(tmp_path / "ours").verify(token, "a")
 
 
@@ -66,14 +66,14 @@ def test_changed_token_is_refused(tmp_path: Path) -> None:
     identity = Identity(tmp_path)
     head, _, signature = identity.token(EMAIL, "a").split(".")
     _, other, _ = identity.token("somebody@else", "a").split(".")
-    with pytest.raises(InvalidToken, match="signature"):
+    with pytest.raises(InvalidTokenError, match="signature"):
         identity.verify(f"{head}.{other}.{signature}", "a")
 
 
 @pytest.mark.parametrize("text", ["", "abc", "a.b.c", "e30.e30.e30", "é.ü.ö"])
 def test_what_is_no_token_is_refused(tmp_path: Path, text: str) -> None:
-    """Anything may stand in a header; nothing but InvalidToken comes out."""
-    with pytest.raises(InvalidToken):
+    """Anything may stand in a header; nothing but InvalidTokenError comes out."""
+    with pytest.raises(InvalidTokenError):
         Identity(tmp_path).verify(text, "a")
 
 
@@ -85,7 +85,7 @@ def test_claims_that_google_would_not_make_are_refused(tmp_path: Path, change: d
     """The right key is not enough: issuer and verified email address count too."""
     identity = Identity(tmp_path)
     good = jwt.decode(identity.token(EMAIL, "a"), verify=False)
-    with pytest.raises(InvalidToken, match=reason):
+    with pytest.raises(InvalidTokenError, match=reason):
         identity.verify(signed(tmp_path, {**good, **change}), "a")
 
 
@@ -102,18 +102,18 @@ def test_a_claim_that_is_no_number_is_refused(tmp_path: Path, change: dict, gone
     claims = {**jwt.decode(identity.token(EMAIL, "a"), verify=False), **change}
     if gone:
         claims = {name: value for name, value in claims.items() if name not in change}
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         identity.verify(signed(tmp_path, claims), "a")
 
 
 @pytest.mark.parametrize("part", ["5", "null", "[]", "[" * 40_000, '{"alg": "RS256", "kid": []}', '{"alg": []}', '"x"'])
 def test_a_part_of_a_token_may_be_anything(tmp_path: Path, part: str) -> None:
-    """It is read before anybody knows who signed it; nothing but InvalidToken comes out."""
+    """It is read before anybody knows who signed it; nothing but InvalidTokenError comes out."""
     identity = Identity(tmp_path)
     head, claims, signature = identity.token(EMAIL, "a").split(".")
     other = base64.urlsafe_b64encode(part.encode()).decode().rstrip("=")
     for token in (f"{other}.{claims}.{signature}", f"{head}.{other}.{signature}", f"{other}.{other}.{signature}"):
-        with pytest.raises(InvalidToken):
+        with pytest.raises(InvalidTokenError):
             identity.verify(token, "a")
 
 

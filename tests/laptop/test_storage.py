@@ -162,8 +162,8 @@ def test_a_resumable_upload_whose_precondition_fails(bucket: Bucket, server: Ser
 def test_a_wrong_checksum(bucket: Bucket, field: str, value: str) -> None:
     """Is refused, and there is no object."""
     blob = bucket.blob("wrong")
-    blob._properties[field] = value
-    blob._changes.add(field)
+    blob._properties[field] = value  # noqa: SLF001  # as code of others sends it
+    blob._changes.add(field)  # noqa: SLF001  # as code of others sends it
     with pytest.raises(exceptions.BadRequest, match="doesn't match"):
         blob.upload_from_string("content", checksum=None)
     assert names(bucket) == []
@@ -364,8 +364,8 @@ def test_patch_of_metadata(bucket: Bucket) -> None:
     blob.patch()
     blob.metadata = {"color": None, "shape": "round"}
     blob.patch()
-    blob._properties["size"] = "99"
-    blob._changes.add("size")
+    blob._properties["size"] = "99"  # noqa: SLF001  # a field that the client has no setter for
+    blob._changes.add("size")  # noqa: SLF001  # a field that the client has no setter for
     blob.patch()
     found = bucket.get_blob("a")
     assert found is not None
@@ -381,7 +381,7 @@ def test_update_of_metadata(bucket: Bucket) -> None:
     blob.metadata, blob.cache_control = {"color": "red"}, "no-store"
     blob.patch()
     blob.metadata = {"shape": "round"}
-    blob._properties.pop("cacheControl")
+    blob._properties.pop("cacheControl")  # noqa: SLF001  # a field that is left out
     blob.update()
     found = bucket.get_blob("a")
     assert found is not None

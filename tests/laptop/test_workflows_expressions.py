@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laptop.workflows import library, regex
-from laptop.workflows.errors import Raised, SourceError
+from laptop.workflows.errors import RaisedError, SourceError
 from laptop.workflows.expressions import Binary, Call, Index, ListOf, Literal, MapOf, Name, Tree, Unary, parse
 
 HELD: dict[str, Any] = {
@@ -39,7 +39,7 @@ def value(text: str) -> Any:
 
 def tag(text: str) -> str:
     """The tag of the error that an expression raises."""
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(RaisedError) as caught:
         value(text)
     (found,) = caught.value.value["tags"]
     assert caught.value.value["message"].startswith(f"{found}: ")
@@ -385,7 +385,7 @@ def test_a_function_ends_in_bounded_time_and_memory(
     """With an error that a step can catch, whatever it is given."""
     monkeypatch.setattr(regex, "MAX_SECONDS", 1.0)
     started = time.monotonic()
-    with pytest.raises(Raised, match=words) as caught:
+    with pytest.raises(RaisedError, match=words) as caught:
         library.call(name, list(arguments), {})
     assert caught.value.value["tags"] == ["ResourceLimitError"]
     assert time.monotonic() - started < 5
@@ -429,7 +429,7 @@ def test_what_is_no_expression_is_refused_with_its_position(text: str, words: st
 )
 def test_a_deep_or_long_expression_is_no_crash(text: str) -> None:
     """Four hundred characters can nest deeply."""
-    with contextlib.suppress(SourceError, Raised):
+    with contextlib.suppress(SourceError, RaisedError):
         value(text)
 
 
@@ -513,5 +513,5 @@ def test_any_text_is_an_expression_or_is_refused(text: str) -> None:
 @given(TREES)
 def test_any_expression_has_a_value_or_an_error_of_the_language(tree: Tree) -> None:
     """Whatever is applied to whatever, an except step can catch it."""
-    with contextlib.suppress(Raised):
+    with contextlib.suppress(RaisedError):
         asyncio.run(tree.value(Names()))

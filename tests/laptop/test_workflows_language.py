@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from laptop.workflows import http, interpreter
-from laptop.workflows.errors import Raised
+from laptop.workflows.errors import RaisedError
 from laptop.workflows.memory import Meter, Variables
 from tests.laptop.workflows_support import Notes, quoted, run, steps
 from tests.pubsub_support import Endpoint, endpoint
@@ -15,7 +15,7 @@ from tests.pubsub_support import Endpoint, endpoint
 
 def raised(*lines: str, **more: Any) -> Any:
     """The value that a main workflow of these steps raises."""
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(RaisedError) as caught:
         steps(*lines, **more)
     return caught.value.value
 
@@ -186,9 +186,9 @@ def test_a_subworkflow_has_parameters_with_defaults() -> None:
     """By name in a step, by position in an expression; without a return its result is null."""
     assert run(SUB) == [11, 3, 11, None]
     for args, words in (("{}", "a is missing"), ("{a: 1, c: 1}", "no parameter c")):
-        with pytest.raises(Raised, match=words):
+        with pytest.raises(RaisedError, match=words):
             run(SUB.replace("args: {a: 1}", f"args: {args}"))
-    with pytest.raises(Raised, match="takes 2 arguments"):
+    with pytest.raises(RaisedError, match="takes 2 arguments"):
         run(SUB.replace("plus(5, 6)", "plus(5, 6, 7)"))
 
 
@@ -209,7 +209,7 @@ def test_strings_and_maps_are_raised_and_caught_as_they_are() -> None:
 def test_an_error_tells_where_it_was_raised() -> None:
     """Routine, step and line, from the inside out."""
     source = "main:\n  steps:\n    - outer:\n        call: sub\nsub:\n  steps:\n    - inner:\n        raise: no\n"
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(RaisedError) as caught:
         run(source)
     assert caught.value.trace == [("sub", "inner", 7), ("main", "outer", 3)]
 
@@ -447,7 +447,7 @@ def test_an_execution_has_the_memory_of_the_service() -> None:
     value: Any = 1
     for _ in range(40):
         value = [value, value]
-    with pytest.raises(Raised, match="ResourceLimitError"):
+    with pytest.raises(RaisedError, match="ResourceLimitError"):
         Variables(Meter()).hold("x", value)
     # Twice in a row fits, because a call's variables end with it.
     sub = "\nhold:\n  params: [given]\n  steps:\n    - a: {return: '${len(given)}'}"
@@ -491,7 +491,7 @@ down:
     loop = source.replace("main: {", "main: {params: [depth], steps: [{l: {for: {value: n, range: [1, 25], steps: "
                           "[{m: {call: down, args: {left: 0}}}]}}}]}\nother: {")  # fmt: skip
     assert run(loop, 0) is None
-    with pytest.raises(Raised) as caught:
+    with pytest.raises(RaisedError) as caught:
         run(source, 19)
     assert caught.value.value["tags"] == ["RecursionError"]
 

@@ -60,9 +60,9 @@ def test_a_persons_calls_are_counted_by_the_targets_project() -> None:
     plugin(type("Context", (), {"service_url": "", "method_name": ""})(), lambda metadata, error: sent.extend(metadata))
     assert ("x-goog-user-project", "my-project") in sent
     for client in (made.storage, made.datastore):
-        assert client._credentials.quota_project_id == "my-project"
+        assert client._credentials.quota_project_id == "my-project"  # noqa: SLF001  # a client tells nobody its credentials
     for transport in (made.functions.transport, made.projects.transport, made.publisher.transport):
-        assert transport._credentials.quota_project_id == "my-project"
+        assert transport._credentials.quota_project_id == "my-project"  # noqa: SLF001  # a client tells nobody its credentials
 
 
 @pytest.mark.usefixtures("signed_in")
@@ -73,7 +73,7 @@ def test_a_service_accounts_calls_are_counted_where_they_are_without_a_word() ->
     made = Clients(Target(project="my-project", impersonate=account)).credentials
     assert isinstance(made, impersonated_credentials.Credentials)
     assert "x-goog-user-project" not in headers(made)
-    assert made._source_credentials.quota_project_id == "of-another-day"
+    assert made._source_credentials.quota_project_id == "of-another-day"  # noqa: SLF001  # nor do credentials tell their source
 
 
 def test_a_key_or_a_machines_account_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,22 @@
 """What the deployment's commands say before there is a project, a credential or a server."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-from google.protobuf.message import Message
 from typer.testing import CliRunner
 
 from laptop.errors import ServiceError
-from laptop.surface import Rpc
 from lunation.cli import app
-from lunation.deploy import artefacts
-from rehearsal import stage
-from rehearsal.project import Empty
+from lunation.deploy import artefacts, empty_project
+from lunation.settings import Target
+from rehearsal.judge import Judge
+from rehearsal.project import Project
+from rehearsal.recorder import Call
+from rehearsal.stage import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +91,24 @@ def test_a_project_without_credentials_says_how_to_sign_in() -> None:
     assert "Sign in: gcloud auth application-default login" in said
 
 
-def test_a_project_with_every_api_off_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+class EveryApiOff(Judge):
+    """Refuses every call but those that tell which APIs are on, and those of Cloud Storage, which always is."""
+
+    def before(self, call: Call) -> None:
+        if not call.method.startswith(("google.api.serviceusage.", "storage.")):
+            why = "Cloud X API has not been used in project 1 before or it is disabled."
+            raise ServiceError("PERMISSION_DENIED", why)
+
+
+def test_a_project_with_every_api_off_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a new one is: each call is refused until its API is on, and the plan says what will be made all the same."""
 
-    async def refuse(_: Empty, rpc: Rpc, request: Message) -> Message:
-        raise ServiceError("PERMISSION_DENIED", "Cloud X API has not been used in project 1 before or it is disabled.")
+    @contextmanager
+    def new_project(target: Target) -> Iterator[Target]:
+        with Stage(Project(target.project), judges=[EveryApiOff()]) as stage:
+            yield target.model_copy(update={"endpoints": stage.write(tmp_path / "endpoints.json")})
 
-    monkeypatch.setattr(Empty, "answer", refuse)
-    monkeypatch.setattr(stage, "LAPTOP", tuple(set(stage.CLIENTS) - {"serviceusage", "telemetry"}))
+    monkeypatch.setattr(empty_project, "empty_project", new_project)
     document = json.loads(lunation("plan", "--target", "production", "--json", code=2).stdout)
     assert {change["action"] for change in document["changes"]} == {"create"}
     assert any("(known after apply)@gcp-sa-pubsub" in one["member"] for one in document["access"])

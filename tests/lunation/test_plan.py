@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import Aborted, Conflict, Forbidden
 
-from lunation.deploy.plan import ApplyError, Outdated, apply, check, destroy, plan
+from lunation.deploy.plan import ApplyError, OutdatedError, apply, check, destroy, plan
 from lunation.deploy.resource import UNKNOWN, Resource, differences
 
 
@@ -252,14 +252,14 @@ def test_a_plan_is_applied_as_it_was_read_or_not_at_all() -> None:
     there["one"]["size"] = 5
     planned = plan(rows, CLIENTS)
     there["one"]["size"] = 6
-    with pytest.raises(Outdated, match="thing/one: size: was changed since"):
+    with pytest.raises(OutdatedError, match="thing/one: size: was changed since"):
         check(planned, plan(rows, CLIENTS))
-    with pytest.raises(Outdated, match="thing/one: size"):
+    with pytest.raises(OutdatedError, match="thing/one: size"):
         apply(rows, CLIENTS, planned=planned)
     assert there["one"]["size"] == 6
     there["one"]["size"] = 1
     there["two"]["size"] = 0
-    with pytest.raises(Outdated, match="thing/two was not in it"):
+    with pytest.raises(OutdatedError, match="thing/two was not in it"):
         apply(rows, CLIENTS, planned=[])
 
 

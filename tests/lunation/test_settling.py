@@ -14,7 +14,7 @@ from lunation.deploy.access import Access, Grant, account_policy, project_policy
 from lunation.deploy.accounts import CustomRole, ServiceAccount
 from lunation.deploy.apis import Api
 from lunation.deploy.images import Image, Repository
-from lunation.deploy.plan import ApplyError, Outdated, apply, destroy, plan
+from lunation.deploy.plan import ApplyError, OutdatedError, apply, destroy, plan
 from lunation.deploy.settling import API_ON, GRANTED, LONGEST, MADE, NOT_YET, PERMISSION_KNOWN, NotYetError, settling
 from rehearsal.clock import Clock
 from rehearsal.judge import Judge
@@ -359,7 +359,7 @@ def test_what_somebody_grants_on_a_resource_of_ours_meanwhile_is_not_taken_away_
         apply(rows[:2], clients)
         planned = plan(rows, clients)
         stranger.comes(stage.project)
-        with pytest.raises(Outdated, match="access/repository/lunation"):
+        with pytest.raises(OutdatedError, match="access/repository/lunation"):
             apply(rows, clients, planned=planned, wait=clock.sleep)
         assert "roles/owner" in str(stage.project.policy(repository.path(clients.target)))
 

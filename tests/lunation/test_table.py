@@ -15,6 +15,7 @@ from lunation.deploy import artefacts, costs, deployer
 from lunation.deploy.access import Access
 from lunation.deploy.accounts import CustomRole
 from lunation.deploy.dataflow import StreamingJob
+from lunation.deploy.empty_project import empty_project
 from lunation.deploy.images import Image
 from lunation.deploy.names import SCHEDULER_JOB, WORKFLOW, template_image
 from lunation.deploy.plan import Change, apply, plan
@@ -25,7 +26,6 @@ from lunation.deploy.table import resources
 from lunation.deploy.workflows import Workflow
 from lunation.settings import Schedule, Settings, load
 from rehearsal.judge import Judge
-from rehearsal.offline import empty_project
 from rehearsal.predefined import ROLES
 from rehearsal.recorder import Call
 from tests.lunation.rehearsed import rehearsed

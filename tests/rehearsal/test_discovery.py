@@ -29,13 +29,11 @@ from google.pubsub_v1 import PublisherClient
 
 from laptop.surface import Rpc
 from lunation.clients import Clients
-from lunation.deploy.plan import plan
 from lunation.deploy.table import resources
 from lunation.settings import Monitoring, load
 from rehearsal.discovery import DOCUMENTS, OUTSIDE
 from rehearsal.documents import document
 from rehearsal.life import Report
-from rehearsal.offline import empty_project
 from rehearsal.project import Project
 from rehearsal.recorder import Call, Notes
 from rehearsal.stage import CLIENTS, LAPTOP, Stage
@@ -448,16 +446,6 @@ def test_a_violation_is_reported_and_never_as_it_should_be() -> None:
     assert well.as_it_should_be
     assert not replace(well, discovery_violations=1).as_it_should_be
     assert well.to_json()["discovery_violations"] == 0
-
-
-def test_a_plan_for_an_example_reads_no_document(tmp_path: Path) -> None:
-    """It changes nothing, and is looked at by somebody who waits."""
-    document.cache_clear()
-    settings = load()
-    with empty_project(settings.target("production")) as target:
-        clients = Clients(target)
-        assert plan(resources(settings, target), clients)
-    assert document.cache_info().misses == 0
 
 
 def test_every_row_is_made_and_changed_in_every_field_as_documented(bucket: ServerProcess, tmp_path: Path) -> None:

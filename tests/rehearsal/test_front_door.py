@@ -14,8 +14,8 @@ def test_every_operation_is_asked_with_each_id_that_its_document_allows() -> Non
     """Also with one that ends as no path may, unless the document says that it is not for it."""
     asked = {
         f"{verb} {url}"
-        for verb, path, operation in front_door._operations(json.loads(documents("flights")["submit.json"]))
-        for url in front_door._urls(path, operation)
+        for verb, path, operation in front_door.operations_of(json.loads(documents("flights")["submit.json"]))
+        for url in front_door.urls_of(path, operation)
     }
     ordinary, at_the_door = front_door.IDS
     assert at_the_door.endswith("z")

@@ -61,8 +61,8 @@ def test_it_is_compared_with_a_folder_of_descriptions(tmp_path: Path, capsys: py
     for role, permissions in ROLES.items():
         document = {"name": role, "includedPermissions": sorted(permissions)}
         (tmp_path / f"{role.rsplit('/', 1)[1]}.json").write_text(json.dumps(document))
-    assert predefined._main([str(tmp_path)]) == 0
+    assert predefined.main([str(tmp_path)]) == 0
     assert predefined.DATE in capsys.readouterr().out
     (tmp_path / "run.invoker.json").write_text(json.dumps({"name": "roles/run.invoker"}))
-    assert predefined._main([str(tmp_path)]) == 1
+    assert predefined.main([str(tmp_path)]) == 1
     assert "roles/run.invoker: no longer gives run.routes.invoke" in capsys.readouterr().out

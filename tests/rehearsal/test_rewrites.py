@@ -178,9 +178,9 @@ def test_a_bucket_reads_back_with_what_the_service_fills_in(
         storage.create_bucket(bucket, location="us-central1")
         read = storage.get_bucket("a-bucket")
         assert read.location == "US-CENTRAL1"
-        assert read._properties["iamConfiguration"]["bucketPolicyOnly"]["enabled"]
-        assert read._properties["softDeletePolicy"]["retentionDurationSeconds"] == "604800"
-        assert "versioning" not in read._properties
+        assert read._properties["iamConfiguration"]["bucketPolicyOnly"]["enabled"]  # noqa: SLF001  # all that the client read
+        assert read._properties["softDeletePolicy"]["retentionDurationSeconds"] == "604800"  # noqa: SLF001  # all that the client read
+        assert "versioning" not in read._properties  # noqa: SLF001  # all that the client read
         assert not read.versioning_enabled
         roles = {binding["role"] for binding in read.get_iam_policy(requested_policy_version=3).bindings}
         assert roles == {"roles/storage.legacyBucketOwner", "roles/storage.legacyBucketReader"}

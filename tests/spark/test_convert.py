@@ -18,7 +18,7 @@ from schemas.use_cases import use_case
 from spark import archive, reading, snapshot
 from spark.conversion import convert
 from spark.features import features_ddl
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from tests.spark.conftest import ShopFeatures
 
 pytestmark = pytest.mark.spark
@@ -355,7 +355,7 @@ def test_an_archive_without_objects_fails_with_cause_and_fix(desk, record, names
     """No object, or only such as Spark does not see: a failure that says what to check, and no report."""
     for name in names:
         desk.put("records", [record("a")], name)
-    with pytest.raises(JobFailed, match=r"archive/records has no objects.*check that the archive"):
+    with pytest.raises(JobFailedError, match=r"archive/records has no objects.*check that the archive"):
         convert(desk.spark, desk.storage, desk.job)
     assert desk.storage.written == []
 
@@ -364,7 +364,7 @@ def test_an_archive_without_a_readable_record_fails(desk, label):
     """Nothing but broken lines is no data."""
     desk.put("records", ["{", "}"])
     desk.put("labels", [label("a")])
-    with pytest.raises(JobFailed, match="none of the 2 lines"):
+    with pytest.raises(JobFailedError, match="none of the 2 lines"):
         convert(desk.spark, desk.storage, desk.job)
     assert desk.storage.written == []
 
@@ -482,7 +482,7 @@ def test_a_deleted_day_stops_the_run_with_cause_and_fix(desk, record):
     shutil.rmtree(root / "dt=2024-03-01")
     later(desk, "run-2")
     desk.put("records", [record("a", day=0)], "again.json")
-    with pytest.raises(JobFailed, match=r"dt=2024-03-01 is gone.*delete gs://\S+/converted/"):
+    with pytest.raises(JobFailedError, match=r"dt=2024-03-01 is gone.*delete gs://\S+/converted/"):
         convert(desk.spark, desk.storage, desk.job)
     shutil.rmtree(root.parent / "converted")
     later(desk, "run-3")

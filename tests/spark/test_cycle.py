@@ -29,7 +29,7 @@ from spark.day_counts import Wanted, as_profile, count
 from spark.evaluation import evaluate, read_window
 from spark.features import features_ddl
 from spark.instruments import AUC, TRAINING
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from spark.served import ServedModel
 from spark.training import PARAMETERS
 from spark.training import train as train_with
@@ -332,7 +332,7 @@ def test_a_run_that_broke_off_goes_on(desk, record, label):
     (work / "train.json").unlink()
     model = desk.storage.root / desk.job.model.removeprefix("gs://") / "model.onnx"
     model.write_bytes(b"someone else's")
-    with pytest.raises(JobFailed, match=r"model.onnx exists with another content"):
+    with pytest.raises(JobFailedError, match=r"model.onnx exists with another content"):
         train(desk.spark, desk.storage, desk.job)
     assert model.read_bytes() == b"someone else's"
 
@@ -478,7 +478,7 @@ def test_data_that_nothing_can_be_learned_from_fails(desk, record, label, days, 
     if change != "no labels":
         desk.put("labels", labels)
     convert(desk.spark, desk.storage, desk.job)
-    with pytest.raises(JobFailed, match=message):
+    with pytest.raises(JobFailedError, match=message):
         train(desk.spark, desk.storage, desk.job)
     assert snapshot(desk) == {}
 
@@ -502,9 +502,9 @@ def test_a_class_and_a_column_that_vanish_hold_the_model_back(desk, record, labe
 
 def test_jobs_out_of_order_fail(desk):
     """Each job names the one that has to run before it."""
-    with pytest.raises(JobFailed, match=r"convert.json is not there; run convert.py"):
+    with pytest.raises(JobFailedError, match=r"convert.json is not there; run convert.py"):
         train(desk.spark, desk.storage, desk.job)
-    with pytest.raises(JobFailed, match=r"convert.json is not there; run convert.py"):
+    with pytest.raises(JobFailedError, match=r"convert.json is not there; run convert.py"):
         evaluate(desk.spark, desk.storage, desk.job)
 
 
@@ -517,7 +517,7 @@ def test_a_champion_that_is_not_whole_stops_the_evaluation(desk, record, label):
     desk.job = replace(old, run_id="run-2", champion="models/2024-01-01/gone")
     convert(desk.spark, desk.storage, desk.job)
     train(desk.spark, desk.storage, desk.job)
-    with pytest.raises(JobFailed, match=r"models/2024-01-01/gone/manifest.json is not there"):
+    with pytest.raises(JobFailedError, match=r"models/2024-01-01/gone/manifest.json is not there"):
         evaluate(desk.spark, desk.storage, desk.job)
 
     manifest = desk.json(f"{old.model}/manifest.json")
@@ -526,7 +526,7 @@ def test_a_champion_that_is_not_whole_stops_the_evaluation(desk, record, label):
     (broken / "manifest.json").write_text(json.dumps(manifest))
     (broken / "model.onnx").write_bytes(b"changed")
     desk.job = replace(desk.job, champion="models/2024-01-01/broken")
-    with pytest.raises(JobFailed, match=r"model.onnx is not the file that its manifest names"):
+    with pytest.raises(JobFailedError, match=r"model.onnx is not the file that its manifest names"):
         evaluate(desk.spark, desk.storage, desk.job)
     assert "manifest.json" not in desk.listed(desk.job.model)
 
@@ -564,9 +564,9 @@ def test_a_run_is_repeated_from_what_its_folder_says(desk, record, label):
     path.write_bytes(path.read_bytes() + b"\n")
     desk.job = replace(original, run_id="once-more", like=f"models/{first.model_version}")
     with pytest.raises(
-        JobFailed, match=r"1 of the 1 objects .* gone or changed, first .*labels/dt=2024-03-01/one.json"
+        JobFailedError, match=r"1 of the 1 objects .* gone or changed, first .*labels/dt=2024-03-01/one.json"
     ):
         convert(desk.spark, desk.storage, desk.job)
     desk.job = replace(original, run_id="of-nothing", like="models/2024-01-01/gone")
-    with pytest.raises(JobFailed, match=r"models/2024-01-01/gone/manifest.json is not there"):
+    with pytest.raises(JobFailedError, match=r"models/2024-01-01/gone/manifest.json is not there"):
         convert(desk.spark, desk.storage, desk.job)

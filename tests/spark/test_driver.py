@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from spark.driver import run
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from tests.spark.test_job import line
 
 SECONDS = 20.0
@@ -48,7 +48,7 @@ def test_work_that_fails_ends_with_1(monkeypatch, folders, capsys):
     """As every driver says it: one line with cause and fix."""
 
     def work(session, storage, job):
-        raise JobFailed("the thing, the cause; the fix")
+        raise JobFailedError("the thing, the cause; the fix")
 
     monkeypatch.setattr("spark.driver.start", lambda name: None)
     assert run("train", "", lambda: (work, folders), line()) == 1

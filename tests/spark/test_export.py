@@ -14,7 +14,7 @@ from functions.classify.reasons import Explainer
 from schemas.shapes import MISSING, ModelInput
 from spark.export import read_forest, to_onnx
 from spark.features import known_values, vectors
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from spark.reasons import to_reasons
 from spark.served import ServedModel
 
@@ -189,5 +189,5 @@ def test_another_model_is_refused(spark):
     inputs = [ModelInput("x", "number", False)]
     train = frame(spark, [({"x": float(row)}, float(row % 2)) for row in range(20)], [], ["x"])
     model = LogisticRegression(featuresCol="vector", labelCol="target", maxIter=1).fit(vectors(train, inputs, {}))
-    with pytest.raises(JobFailed, match="LogisticRegressionModel is no GBTClassificationModel"):
+    with pytest.raises(JobFailedError, match="LogisticRegressionModel is no GBTClassificationModel"):
         read_forest(model)

@@ -12,7 +12,7 @@ from py4j.protocol import Py4JNetworkError
 
 from spark import failure, objects
 from spark.driver import run
-from spark.job import JobFailed, parse
+from spark.job import JobFailedError, parse
 from tests.spark.conftest import FolderStorage
 from tests.spark.test_job import line
 from tests.support import ServerProcess
@@ -92,7 +92,7 @@ def test_what_is_known_has_a_fix(folders: FolderStorage, error: Exception, words
     """A full disk and want of memory, said by Java or by Python, also as the cause of something else."""
     for raised in (error, _because(error)):
         known = failure.left(folders, JOB, raised)
-        assert isinstance(known, JobFailed)
+        assert isinstance(known, JobFailedError)
         assert cause(folders) == str(known)
         assert re.search(words, str(known))
 
@@ -107,7 +107,7 @@ def _because(error: Exception) -> Exception:
 def test_the_file_is_small_and_whole(folders: FolderStorage) -> None:
     """However much is said, in whatever letters: at most 2 KB of JSON that can be read."""
     for text in ("x" * 5000, "\u4e2d" * 5000, "\x00\u2028" * 3000, "\ud800" * 10):
-        failure.left(folders, JOB, JobFailed(text))
+        failure.left(folders, JOB, JobFailedError(text))
         content = objects.read(folders, JOB.failure)
         assert content is not None
         assert 20 < len(content) <= 2048
@@ -120,7 +120,7 @@ def driver(folders: FolderStorage | None, work: Callable[[], Any]) -> Callable[[
 
 
 def fails(text: str) -> Any:
-    raise JobFailed(text)
+    raise JobFailedError(text)
 
 
 def test_the_newest_failure_is_told_and_a_success_tells_none(
@@ -167,7 +167,7 @@ def test_a_failure_that_cannot_be_written_hides_nothing(
     assert driver(folders, lambda: fails("the job's own"))() == 1
     told = capsys.readouterr().err
     assert "FAILED: the job's own" in told
-    assert f"{JOB.failure} cannot be written: JobFailed: no bucket" in told
+    assert f"{JOB.failure} cannot be written: JobFailedError: no bucket" in told
 
 
 def test_each_run_has_its_own() -> None:

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from lunation.deploy import artefacts
 from spark.instruments import instrumented
-from spark.job import Job, JobFailed
+from spark.job import Job, JobFailedError
 from tests.functions.doubles import models
 from tests.spark.conftest import SHOP
 from tests.spark.test_template import FOLDER, GIVEN, VALUES
@@ -40,7 +40,7 @@ def environment(collector: Collector) -> dict[str, str]:
 
 def test_a_job_that_breaks_off_says_so(collector: Collector) -> None:
     """Its own failure and a bug alike: the error passes on, and the metrics tell of it."""
-    for error in (JobFailed("no labels"), ZeroDivisionError()):
+    for error in (JobFailedError("no labels"), ZeroDivisionError()):
 
         def work(error: Exception = error) -> None:
             raise error

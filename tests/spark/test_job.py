@@ -11,7 +11,7 @@ import pytest
 
 from functions.classify.trial import INSTANCE_BYTES
 from lunation.settings import FunctionSize
-from spark.job import JobFailed, exit_code, parse
+from spark.job import JobFailedError, exit_code, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = {
@@ -73,10 +73,10 @@ def test_a_bad_argument_ends_with_2_and_says_which(changed, capsys):
 
 
 def test_a_failure_ends_with_1_and_its_text(capsys):
-    """One line on the error stream; what is no JobFailed keeps its trace."""
+    """One line on the error stream; what is no JobFailedError keeps its trace."""
 
     def fail():
-        raise JobFailed("the thing, the cause; the fix")
+        raise JobFailedError("the thing, the cause; the fix")
 
     def crash():
         raise ZeroDivisionError

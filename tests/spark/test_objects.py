@@ -7,7 +7,7 @@ from google.api_core.exceptions import Forbidden
 from google.cloud import storage
 
 from spark import objects
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from tests.support import ServerProcess
 
 
@@ -17,7 +17,7 @@ def test_an_object_is_written_once(folders):
     assert objects.read(storage, "gs://bucket/a/b.json") is None
     objects.write_once(storage, "gs://bucket/a/b.json", b"one")
     objects.write_once(storage, "gs://bucket/a/b.json", b"one")
-    with pytest.raises(JobFailed, match=r"gs://bucket/a/b.json exists with another content.*new run id"):
+    with pytest.raises(JobFailedError, match=r"gs://bucket/a/b.json exists with another content.*new run id"):
         objects.write_once(storage, "gs://bucket/a/b.json", b"two")
     assert objects.read(storage, "gs://bucket/a/b.json") == b"one"
     assert storage.written == ["bucket/a/b.json"]
@@ -45,7 +45,7 @@ def test_a_refusal_is_told_from_an_object_that_is_there(
     refuse("storage.objects.delete")
     objects.write_once(client, uri, b"one")
     refuse("storage.objects.delete")
-    with pytest.raises(JobFailed, match="exists with another content"):
+    with pytest.raises(JobFailedError, match="exists with another content"):
         objects.write_once(client, uri, b"two")
     assert objects.read(client, uri) == b"one"
     assert [one["fired"] for one in server.faults()] == [1, 1, 1]

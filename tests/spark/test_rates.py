@@ -14,7 +14,7 @@ from schemas.shapes import ModelInput
 from spark import rates
 from spark.export import read_forest, to_onnx
 from spark.features import assembled, columns, indexed
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from spark.served import ServedModel
 
 pytestmark = pytest.mark.spark
@@ -133,7 +133,7 @@ def test_the_artefact_looks_up_what_spark_joins(spark):
 def test_a_rate_with_too_many_groups_is_refused(spark):
     """Its table would have to travel in the artefact: the failure says so."""
     fine = [Rate("by_size", by=(Step("size", 1e-6),))]
-    with pytest.raises(JobFailed, match=r"by_size would have \d+ groups.*coarser parts"):
+    with pytest.raises(JobFailedError, match=r"by_size would have \d+ groups.*coarser parts"):
         prepared(spark, sold(4, 50), fine)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from spark.conversion import convert
-from spark.job import JobFailed
+from spark.job import JobFailedError
 from spark.training import PARAMETERS, train
 
 pytestmark = pytest.mark.spark
@@ -23,7 +23,7 @@ def test_fewer_rows_than_a_category_needs(desk, record, label):
     """31 rows with 31 values: the failure names the category, what it needs, and what there is."""
     put(desk, record, label, 31)
     with pytest.raises(
-        JobFailed,
+        JobFailedError,
         match=r"31 training rows, from 2024-03-01 to 2024-03-01, are too few: category country has 31 values and needs "
         r"32; wait for more history, or backfill it",
     ):

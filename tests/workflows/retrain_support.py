@@ -25,7 +25,7 @@ from google.cloud.workflows.executions_v1 import Execution, ExecutionsClient
 from google.cloud.workflows_v1 import WorkflowsClient
 
 from laptop.workflows import interpreter
-from laptop.workflows.errors import Raised
+from laptop.workflows.errors import RaisedError
 from laptop.workflows.program import Routine, load
 from lunation import query
 from rehearsal.manifest import untrained
@@ -176,7 +176,7 @@ class Hop(interpreter.Run):
             return self._began + self.paused
         if name == "sys.log":
             if not self.logs:
-                raise Raised({"message": "the caller lacks logging.logEntries.create", "tags": ["HttpError"]})
+                raise RaisedError({"message": "the caller lacks logging.logEntries.create", "tags": ["HttpError"]})
             self.lines.append(dict(named))
         return await super().builtin(name, positional, named)
 
@@ -291,7 +291,7 @@ class Loop:
                 hop.logs = logs
                 try:
                     return Lived(await hop.main(argument), None, hop.paused, hop.lines)
-                except Raised as failure:
+                except RaisedError as failure:
                     return Lived({}, failure.value, hop.paused, hop.lines)
 
         return asyncio.run(live())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets import DATA_SETS, DataSetError, data_set
-from lunation.deploy import staging
+from lunation.deploy import artefacts
 from schemas import USE_CASES
 from tests.support import ROOT
 
@@ -39,9 +39,9 @@ def test_a_use_case_without_a_data_set_is_told_what_to_add() -> None:
 
 def test_no_data_set_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit of what the demo replays makes no other release."""
-    monkeypatch.setattr(staging, "BUILD", tmp_path / "build")
-    zips = [artefact.path for artefact in staging.stage().all() if zipfile.is_zipfile(artefact.path)]
-    assert {path.stem for path in zips} >= {*staging.FUNCTIONS, "dataflow", "lunation_spark"}
+    monkeypatch.setattr(artefacts, "BUILD", tmp_path / "build")
+    zips = [artefact.path for artefact in artefacts.stage().all() if zipfile.is_zipfile(artefact.path)]
+    assert {path.stem for path in zips} >= {*artefacts.FUNCTIONS, "dataflow", "lunation_spark"}
     for path in zips:
         names = zipfile.ZipFile(path).namelist()
         assert [name for name in names if "schemas/use_cases/flights.py" in name], path

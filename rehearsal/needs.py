@@ -466,7 +466,8 @@ def _launch(request: Any, known: Known, project: str) -> Iterator[Need]:
     place = f"projects/{project}"
     yield _agent("dataflow", "compute.instances.create", place)
     yield _agent("dataflow", "iam.serviceAccounts.getAccessToken", f"{place}/serviceAccounts/{account}")
-    yield _agent("dataflow", "storage.objects.get", _object(wanted.container_spec_gcs_path))
+    if wanted.container_spec_gcs_path:
+        yield _agent("dataflow", "storage.objects.get", _object(wanted.container_spec_gcs_path))
     for permission in _DATAFLOW_WORKER:
         yield Need(permission, place, account, "dataflow")
     image = _repository(wanted.environment.sdk_container_image)

@@ -179,14 +179,24 @@ def _refused_alone(features: type[BaseModel]) -> dict[str, str]:
         config = config or schema.get("config")
     refused = {}
     for name, field in schema["fields"].items():
-        if field["schema"]["type"] == "default" and "default" in field["schema"]:
+        inner = field["schema"]
+        if inner["type"] == "default" and "default" in inner and not _asks_for_others(inner["schema"]):
             try:
-                SchemaValidator(field["schema"]["schema"], config).validate_python(field["schema"]["default"])
+                SchemaValidator(inner["schema"], config).validate_python(inner["default"])
             except ValidationError as error:
                 refused[name] = error.errors(include_url=False, include_context=False)[0]["msg"]
-            except Exception:  # noqa: S112  # it asks for the fields before it, and is judged together with them
-                continue
+            except Exception as error:
+                refused[name] = f"its validator fails: {type(error).__name__}: {error}"
     return refused
+
+
+def _asks_for_others(schema: Any) -> bool:
+    """Whether a validator of the field is given the fields before it, so that it can only be judged with them."""
+    while schema is not None:
+        if schema.get("function", {}).get("type") == "with-info":
+            return True
+        schema = schema["steps"][0] if schema["type"] == "chain" else schema.get("schema")
+    return False
 
 
 def _rates(case: "UseCase") -> Iterator[str]:

@@ -13,6 +13,7 @@ from spark.job import Job
 UNSEEN_BY_SPARK = ("_", ".")
 """Files whose names begin so, Spark takes for its own, and passes over."""
 LARGE_BYTES = 4 * 1024 * 1024
+"""Limit, in bytes, for an object that is read as a whole. Larger ones, up to some hundreds of MB, are read by line."""
 _URI = re.compile(r"gs://[^\s'\",;]+")
 
 

@@ -96,7 +96,7 @@ def _texts(spark: SparkSession, paths: Sequence[str], whole: bool) -> DataFrame:
     refuse, and its ``object``.
 
     For each object that it reads by line, Spark copies Hadoop's whole configuration and looks through it twice: with
-    objects of an hour that was a third of Java's time in a conversion.
+    objects of an hour that was a quarter of Java's time in a conversion.
     """
     # A line ends with a line feed and nothing else: a carriage return is white space of JSON.
     return spark.read.text(list(paths), wholetext=whole, lineSep="\n", recursiveFileLookup=True).select(

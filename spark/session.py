@@ -13,7 +13,7 @@ SETTINGS = {
     # all days of a conversion.
     "spark.sql.adaptive.coalescePartitions.minPartitionSize": "64k",
     # Archive objects are small: many go into one task, so opening one is priced low. The default (4 MB) makes Spark
-    # plan a task for every few objects; and a task that Python helps costs 0.1 s by itself.
+    # plan a task for every few objects; and a task that Python helps costs some 40 ms by itself.
     "spark.sql.files.openCostInBytes": "4096",
     # An object store has no places to run a task near to, and asking for them costs a call for each object.
     "spark.sql.sources.ignoreDataLocality": "true",

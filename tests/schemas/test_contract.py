@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schemas import USE_CASES, Features, UseCase, UseCaseError, use_case
 from schemas.contract import check_use_case
@@ -127,6 +127,31 @@ def test_a_default_is_checked_whatever_the_class_asks_of_a_whole_document() -> N
     for features in (Fragile, Picky):
         with pytest.raises(UseCaseError, match=r"floors has the default 0, which the class itself refuses"):
             check_use_case(case(features))
+
+
+def test_a_validator_that_fails_at_its_default_is_told() -> None:
+    """Whatever it raises. One that looks at the fields before it is no such fault: it has them in a document only."""
+
+    class Split(Features):
+        depot: str
+        code: str = ""
+        weight: float = 1.0
+
+        @field_validator("code")
+        @classmethod
+        def _two_parts(cls, value: str) -> str:
+            return value if value.split("-")[1] else "A-1"
+
+        @field_validator("weight")
+        @classmethod
+        def _by_depot(cls, value: float, info: ValidationInfo) -> float:
+            return value + len(info.data["depot"])
+
+    with pytest.raises(UseCaseError) as caught:
+        check_use_case(case(Split))
+    told = str(caught.value)
+    assert "code has the default '', which the class itself refuses (its validator fails: IndexError" in told
+    assert "weight" not in told
 
 
 def test_a_default_is_checked_beside_validators_of_the_class() -> None:
